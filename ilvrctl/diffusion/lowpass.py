@@ -1,0 +1,137 @@
+"""The low-pass filter phi_N of ILVR: an antialiased resize down by N and up again, as two matrix products.
+
+A separable resize is a matrix on each axis, so ``phi_N(x) = A_h x A_w^T`` with ``A = U D`` (down, then up) of
+rank H / N. The matrices are made in float64 from the published rule (PyTorch-Resizer, itself MATLAB's
+``imresize``): the kernel is widened by N when shrinking, borders are mirrored, every row of weights sums to 1.
+``phi_N`` is linear and keeps constants; it is *not* a projection, except for the box kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from ilvrctl.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def _cubic(x: float) -> float:
+    """Keys' cubic convolution kernel, a = -1/2."""
+    a = abs(x)
+    if a <= 1:
+        return 1.5 * a**3 - 2.5 * a**2 + 1
+    return -0.5 * a**3 + 2.5 * a**2 - 4 * a + 2 if a <= 2 else 0.0
+
+
+def _linear(x: float) -> float:
+    return max(0.0, 1.0 - abs(x))
+
+
+def _box(x: float) -> float:
+    return 1.0 if -0.5 <= x < 0.5 else 0.0
+
+
+def _lanczos3(x: float) -> float:
+    if abs(x) >= 3:
+        return 0.0
+    if x == 0:
+        return 1.0
+    return math.sin(math.pi * x) * math.sin(math.pi * x / 3) / (math.pi**2 * x**2 / 3)
+
+
+_KERNELS: dict[str, tuple[Callable[[float], float], float]] = {
+    "cubic": (_cubic, 4.0),
+    "linear": (_linear, 2.0),
+    "box": (_box, 1.0),
+    "lanczos3": (_lanczos3, 6.0),
+}
+KERNELS = tuple(_KERNELS)
+
+
+def check_factor(N: int, size: int) -> None:
+    """Raise UsageError unless N is at least 1 and divides ``size``; the hint lists the factors that do."""
+    if N < 1 or size % N:
+        factors = [str(n) for n in range(1, size + 1) if size % n == 0]
+        raise UsageError(
+            f"N = {N} does not divide the picture size {size}, so there is no grid of {size}/{N} pixels",
+            hint=f"choose N from {', '.join(factors)}",
+        )
+
+
+def resize_weights(length: int, out_length: int, kernel: str) -> list[list[float]]:
+    """The matrix (out_length, length) of an antialiased resize of one axis.
+
+    Source: the published resizer. Output pixel i looks at ``(i + 1/2) length / out_length - 1/2``; borders are
+    mirrored with the edge repeated. UsageError for an unknown kernel.
+    """
+    if kernel not in _KERNELS:
+        raise UsageError(
+            f"unknown kernel {kernel!r}; known: {', '.join(KERNELS)}", hint=did_you_mean(kernel, KERNELS)
+        )
+    shape, width = _KERNELS[kernel]
+    scale = out_length / length
+    stretch = min(scale, 1.0)  # below 1 the kernel is widened: antialiasing
+    taps = math.ceil(width / stretch) + 2
+    rows = []
+    for i in range(out_length):
+        center = (i + 0.5) / scale - 0.5
+        left = math.floor(center - width / stretch / 2)
+        weights = [shape(stretch * (center - left - k)) for k in range(taps)]
+        total = sum(weights)
+        row = [0.0] * length
+        for k, weight in enumerate(weights):
+            j = (left + k) % (2 * length)
+            row[j if j < length else 2 * length - 1 - j] += weight / total
+        rows.append(row)
+    return rows
+
+
+@cache
+def _matrices(size: int, N: int, kernel: str) -> tuple[Tensor, Tensor]:
+    """``(D, U)``: down (size/N, size) and up (size, size/N), float32."""
+    import torch
+
+    check_factor(N, size)
+    down = torch.tensor(resize_weights(size, size // N, kernel), dtype=torch.float64)
+    up = torch.tensor(resize_weights(size // N, size, kernel), dtype=torch.float64)
+    return down.float(), up.float()
+
+
+@dataclass(frozen=True)
+class LowPass:
+    """phi_N for pictures (..., H, W), any float range, computed in float32 whatever the network's precision.
+
+    ``down`` and ``up`` are its halves. UsageError when N does not divide H and W, or for an unknown kernel.
+    """
+
+    N: int
+    kernel: str = "cubic"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """phi_N(x): the same shape, only the frequencies that survive a grid of (H/N, W/N)."""
+        return self.up(self.down(x))
+
+    def down(self, x: Tensor) -> Tensor:
+        """(..., H, W) -> (..., H/N, W/N)."""
+        D_h, D_w = (_on(_matrices(n, self.N, self.kernel)[0], x) for n in x.shape[-2:])
+        return D_h @ x.float() @ D_w.mT
+
+    def up(self, x: Tensor) -> Tensor:
+        """(..., H/N, W/N) -> (..., H, W)."""
+        U_h, U_w = (_on(_matrices(n * self.N, self.N, self.kernel)[1], x) for n in x.shape[-2:])
+        return U_h @ x.float() @ U_w.mT
+
+
+@cache
+def _placed(matrix: Tensor, device: torch.device) -> Tensor:
+    return matrix.to(device)
+
+
+def _on(matrix: Tensor, like: Tensor) -> Tensor:
+    return matrix if like.device.type == "cpu" else _placed(matrix, like.device)
