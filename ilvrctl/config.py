@@ -1,0 +1,207 @@
+"""YAML to frozen dataclasses through one strict builder: an unknown key or a wrong value is an error that says
+where it stands and what was meant.
+
+Settings come in layers, defaults < preset < environment < flags. Each value remembers where it came from, so that
+an error names the file and line, the variable or the flag.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+
+from ilvrctl.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
+KeyPath = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Nested settings from one source; ``origins`` says for each key path where it stands."""
+
+    values: Mapping[str, Any]
+    origins: Mapping[KeyPath, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, origin: str, values: Mapping[str, Any]) -> Layer:
+        """A layer whose every value came from one place, for instance a flag."""
+        return cls(values, {path: origin for path, _ in _leaves(values)})
+
+
+def read_yaml(path: Path) -> Layer:
+    """A YAML mapping with the line of every key. ConfigError when the file is no readable YAML mapping."""
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if node is None:
+        return Layer({})
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{path} must hold a mapping of keys to values")
+    origins: dict[KeyPath, str] = {}
+    _note_lines(node, (), path.name, origins)
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return Layer(values, origins)
+
+
+def _note_lines(node: yaml.MappingNode, prefix: KeyPath, name: str, origins: dict[KeyPath, str]) -> None:
+    for key, value in node.value:
+        path = (*prefix, str(key.value))
+        if path in origins:
+            raise ConfigError(f"{name}, line {key.start_mark.line + 1}: {'.'.join(path)!r} is given twice")
+        origins[path] = f"{name}, line {key.start_mark.line + 1}"
+        if isinstance(value, yaml.MappingNode):
+            _note_lines(value, path, name, origins)
+
+
+def _leaves(values: Mapping[str, Any], prefix: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    for key, value in values.items():
+        yield (*prefix, str(key)), value
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*prefix, str(key)))
+
+
+def merge(*layers: Layer) -> Layer:
+    """One layer out of several; a later one wins key by key, and mappings are merged."""
+    values: dict[str, Any] = {}
+    origins: dict[KeyPath, str] = {}
+    for layer in layers:
+        _merge_into(values, layer.values)
+        origins.update(layer.origins)
+    return Layer(values, origins)
+
+
+def _merge_into(values: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, Mapping):
+            old = values.get(key)
+            inner = dict(old) if isinstance(old, Mapping) else {}
+            _merge_into(inner, value)
+            values[key] = inner
+        else:
+            values[key] = value
+
+
+def parse_assignment(text: str) -> Layer:
+    """``--set key.sub=value`` as a layer; the value is read as YAML. ConfigError without a key and ``=``."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text!r} is not of the form key=value", hint="for example --set method.N=8")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: the value is not valid YAML") from error
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return Layer.of(f"--set {text}", nested)
+
+
+def build(cls: type[T], layer: Layer, prefix: KeyPath = ()) -> T:
+    """A frozen dataclass from a layer. ConfigError for an unknown key, a missing one, or a wrong value.
+
+    Field types may be bool, int, float, str, None, Literal, fixed tuples, ``tuple[X, ...]``, unions of these, and
+    nested dataclasses; an int is taken where a float is asked for.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in layer.values.items():
+        path = (*prefix, str(key))
+        if key not in fields:
+            raise _error(
+                layer, path, f"unknown key {'.'.join(path)!r}", hint=_known(str(key), tuple(fields), prefix)
+            )
+        values[key] = _value(hints[key], value, layer, path)
+    missing = [
+        name
+        for name, f in fields.items()
+        if name not in values
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise _error(layer, prefix, f"missing key {'.'.join((*prefix, missing[0]))!r}")
+    return cls(**values)
+
+
+def _known(key: str, fields: tuple[str, ...], prefix: KeyPath) -> str:
+    where = f" under {'.'.join(prefix)!r}" if prefix else ""
+    return did_you_mean(key, fields) or f"known keys{where}: {', '.join(fields)}"
+
+
+def _error(layer: Layer, path: KeyPath, message: str, hint: str | None = None) -> ConfigError:
+    origin = next((layer.origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in layer.origins), None)
+    return ConfigError(f"{origin}: {message}" if origin else message, hint=hint)
+
+
+def _value(kind: Any, value: Any, layer: Layer, path: KeyPath) -> Any:
+    found = _fit(kind, value, layer, path)
+    if found is _NO_FIT:
+        raise _error(
+            layer, path, f"{'.'.join(path)} must be {_describe(kind)}, not {value!r}", hint=_choice_hint(kind, value)
+        )
+    return found
+
+
+_NO_FIT = object()
+
+
+def _fit(kind: Any, value: Any, layer: Layer, path: KeyPath) -> Any:
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        fits = (_fit(option, value, layer, path) for option in get_args(kind))
+        return next((fit for fit in fits if fit is not _NO_FIT), _NO_FIT)
+    if origin is Literal:
+        return value if value in get_args(kind) else _NO_FIT
+    if origin is tuple:
+        return _fit_tuple(get_args(kind), value, layer, path)
+    if origin is not None and issubclass(origin, Mapping):
+        return dict(value) if isinstance(value, Mapping) else _NO_FIT
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if isinstance(value, kind):
+            return value
+        return build(kind, Layer(value, layer.origins), path) if isinstance(value, Mapping) else _NO_FIT
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    plain = kind is type(None) and value is None or kind is not type(None) and type(value) is kind
+    return value if plain else _NO_FIT
+
+
+def _fit_tuple(kinds: tuple[Any, ...], value: Any, layer: Layer, path: KeyPath) -> Any:
+    if not isinstance(value, list | tuple):
+        return _NO_FIT
+    each = [kinds[0]] * len(value) if len(kinds) == 2 and kinds[1] is Ellipsis else list(kinds)
+    if len(each) != len(value):
+        return _NO_FIT
+    items = tuple(_fit(kind, item, layer, path) for kind, item in zip(each, value, strict=True))
+    return _NO_FIT if any(item is _NO_FIT for item in items) else items
+
+
+_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+
+
+def _describe(kind: Any) -> str:
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_describe(option) for option in get_args(kind)))
+    if origin is Literal:
+        return " or ".join(str(choice) for choice in get_args(kind))
+    if origin is tuple:
+        return f"a list of {_describe(get_args(kind)[0])}"
+    return _NAMES.get(kind, "a mapping")
+
+
+def _choice_hint(kind: Any, value: Any) -> str | None:
+    options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    choices = [str(c) for option in options if get_origin(option) is Literal for c in get_args(option)]
+    return did_you_mean(str(value), choices)

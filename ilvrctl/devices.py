@@ -1,0 +1,71 @@
+"""Which device and which precision: chosen from what the hardware does natively, or as asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ilvrctl.errors import DeviceError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """``auto`` takes CUDA, else Apple's MPS, else the CPU. UsageError for a name torch does not know,
+    DeviceError for a device that is not there.
+    """
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device {name!r}", hint="--device auto, cpu, cuda, cuda:1 or mps") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"device {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices",
+                          hint="ilvrctl doctor")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device 'mps' is not there: this is no Mac with a GPU that torch can use",
+                          hint="--device cpu")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UsageError(f"device {name!r} is not supported", hint="--device auto, cpu, cuda, cuda:1 or mps")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """The network's precision; ``auto`` is the half precision that the hardware computes natively, else fp32.
+
+    bf16 on CUDA from compute capability 8 and on CPUs with AVX-512 BF16 or AMX; fp16 on CUDA 7.x and MPS.
+    """
+    import torch
+
+    if name != "auto":
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+    if device.type == "cuda":
+        major = torch.cuda.get_device_capability(device)[0]
+        return torch.bfloat16 if major >= 8 else torch.float16 if major == 7 else torch.float32
+    if device.type == "mps":
+        return torch.float16
+    return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """``fp32``, ``bf16`` or ``fp16``."""
+    return {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}[str(dtype).removeprefix("torch.")]
+
+
+def _cpu_has_bf16() -> bool:
+    """False where this torch cannot tell: fp32 is then the safe choice."""
+    import torch
+
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def default_batch_size(device: torch.device, image_size: int) -> int:
+    """Samples a batch when nothing is asked for: about as many pixels as keep the device busy."""
+    pixels = 16 * 256 * 256 if device.type != "cpu" else 4 * 64 * 64
+    return max(1, min(64, pixels // image_size**2))

@@ -1,0 +1,261 @@
+"""The engine: load once, then translate. The only sampling loop; it yields events and writes nothing."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ilvrctl.devices import choose_device, choose_precision, default_batch_size, precision_name
+from ilvrctl.diffusion.denoiser import Denoise, Denoiser
+from ilvrctl.diffusion.noise import NoiseStream, noise_seed
+from ilvrctl.diffusion.samplers import DDPM, Sampler, Variance
+from ilvrctl.diffusion.schedule import Schedule, Step
+from ilvrctl.errors import DeviceError, NonFiniteError, UsageError
+from ilvrctl.events import BatchShrunk, BatchStarted, EngineEvent, ItemFailed, SampleDone, SampleId, StepDone
+from ilvrctl.methods import Context, Method
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from ilvrctl.presets import ModelPreset
+    from ilvrctl.settings import Settings
+
+CHECK_EVERY = 10
+"""Steps between two looks at the finiteness flags: each look waits for the device."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An input: ``picture`` (3, H, W) float32 in [-1, 1]; ``digest``, sha256 of the input's bytes, seeds its noise.
+
+    ``samples``: the numbers of the samples to make of it.
+    """
+
+    key: str
+    picture: Tensor
+    digest: str
+    samples: tuple[int, ...] = (1,)
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One step of the loop as it happened: the step k, the new sample x = x_s and the clean estimate x0 at t."""
+
+    k: Step
+    x: Tensor
+    x0: Tensor
+
+
+def sample(
+    denoise: Denoise, context: Context, steps: Sequence[Step], method: Method, sampler: Sampler
+) -> Iterator[Transition]:
+    """The sampling loop: predict, step, project, for every transition of the chain.
+
+    Tensors are (B, 3, H, W) float32. Closing the iterator stops. Gradients are not recorded.
+    """
+    with torch.no_grad():
+        x, levels = method.begin(context, [k.t for k in steps])
+        carry: Any = None
+        for k in context.schedule.steps(levels):
+            prediction = denoise(x, k)
+            x, carry = sampler.step(x, prediction, k, context.noise, carry)
+            x = method.project(context, x, prediction, k)
+            yield Transition(k, x, prediction.x0)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A network in memory with its levels; :meth:`translate` turns references into samples.
+
+    ``variance`` is what ancestral sampling uses unless told otherwise. ``class_count`` is None for an unconditional
+    network.
+    """
+
+    denoiser: Denoiser
+    schedule: Schedule
+    image_size: int
+    device: torch.device
+    dtype: torch.dtype
+    batch_size: int
+    variance: Variance = "fixed_small"
+    class_count: int | None = None
+
+    @classmethod
+    def load(
+        cls,
+        model: ModelPreset,
+        weights: Path,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int | None = None,
+        compiled: bool = False,
+    ) -> Engine:
+        """Load a checkpoint with the facts of its preset.
+
+        WeightsError for a file that is no such network, UsageError when its picture size is not known,
+        DeviceError for a device that is not there.
+        """
+        from ilvrctl.models.architecture import HiddenFlags
+        from ilvrctl.models.loading import load_network
+
+        if model.image_size is None:
+            raise UsageError(
+                f"{weights.name} does not tell its picture size", hint="add --set model.image_size=256"
+            )
+        place = choose_device(device)
+        dtype = choose_precision(precision, place)
+        hidden = HiddenFlags(
+            num_heads=model.num_heads,
+            num_head_channels=model.num_head_channels,
+            num_heads_upsample=model.num_heads_upsample,
+            use_new_attention_order=model.use_new_attention_order,
+        )
+        network = load_network(weights, hidden, dtype=dtype, device=place)
+        factor = network.architecture.downsample_factor
+        if model.image_size % factor:
+            raise UsageError(f"this network needs sizes divisible by {factor}, not {model.image_size}")
+        T = model.diffusion_steps
+        return cls(
+            denoiser=Denoiser(
+                torch.compile(network) if compiled else network,
+                predicts=model.predicts,
+                time_scale=1000 / T if model.rescale_timesteps else 1.0,
+            ),
+            schedule=Schedule.named(model.noise_schedule, T),
+            image_size=model.image_size,
+            device=place,
+            dtype=dtype,
+            batch_size=batch_size or default_batch_size(place, model.image_size),
+            variance="learned" if network.architecture.learn_sigma else model.variance,
+            class_count=network.architecture.num_classes,
+        )
+
+    @property
+    def precision(self) -> str:
+        """``fp32``, ``bf16`` or ``fp16``."""
+        return precision_name(self.dtype)
+
+    def translate(
+        self, references: Iterable[Reference | ItemFailed], settings: Settings
+    ) -> Iterator[EngineEvent]:
+        """Make the samples of every reference, in batches filled across references.
+
+        References are taken as they are needed; failures among them are passed on. Out of memory halves the batch
+        and begins it again, with the same noise. UsageError when the settings cannot work for this model,
+        DeviceError when even one sample does not fit in memory.
+        """
+        steps = self.check(settings)
+        waiting: deque[tuple[SampleId, Reference]] = deque()
+        source = iter(references)
+        limit = self.batch_size
+        while True:
+            yield from _fill(waiting, source, limit)
+            batch = [waiting[b] for b in range(min(limit, len(waiting)))]
+            if not batch:
+                return
+            try:
+                yield from self._batch(batch, settings, steps)
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                if len(batch) == 1:
+                    raise DeviceError(
+                        f"out of memory on {self.device} with a single {self.image_size} px sample",
+                        hint="--precision bf16 halves the memory; --device cpu uses the main memory",
+                    ) from error
+                limit = len(batch) // 2
+            else:
+                for _ in batch:
+                    waiting.popleft()
+                continue
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            yield BatchShrunk(len(batch), limit)
+
+    def check(self, settings: Settings) -> list[Step]:
+        """The chain that the settings mean for this model; UsageError when they cannot work."""
+        steps = settings.chain(self.schedule)
+        settings.method.check(self.image_size, steps, self.schedule.T)
+        if isinstance(settings.sampler, DDPM) and settings.sampler.variance == "learned" != self.variance:
+            raise UsageError("this network has not learned a variance", hint="--variance fixed_small")
+        if self.class_count is not None and settings.class_label is None:
+            raise UsageError(
+                f"this network was trained with {self.class_count} classes and needs one of them",
+                hint="for example --class-label 207 (ImageNet: golden retriever)",
+            )
+        if settings.class_label is not None and not 0 <= settings.class_label < (self.class_count or 0):
+            raise UsageError(
+                f"class label {settings.class_label} is not among the {self.class_count or 0} classes of this network"
+            )
+        return steps
+
+    def _batch(
+        self, batch: Sequence[tuple[SampleId, Reference]], settings: Settings, steps: Sequence[Step]
+    ) -> Generator[EngineEvent, None, None]:
+        names = tuple(name for name, _ in batch)
+        seeds = [noise_seed(settings.seed, ref.digest, name.sample) for name, ref in batch]
+        references = torch.stack([ref.picture for _, ref in batch]).to(self.device)
+        shape = (references.shape[1], references.shape[2], references.shape[3])
+        yield BatchStarted(names, len(steps))
+        with NoiseStream(seeds, shape, self.device) as noise:
+            context = Context(references, self.schedule, noise, settings.sampler.stochastic)
+            first_bad = torch.full((len(batch),), -1, device=self.device)
+            for done in self._sample(context, steps, settings):
+                finite = done.x.isfinite().flatten(1).all(1)
+                first_bad = torch.where((first_bad < 0) & ~finite, done.k.i, first_bad)
+                if done.k.i % CHECK_EVERY == 0 and bool((first_bad >= 0).all()):
+                    break
+                yield StepDone(names, done.k.i, done.k.n, done.k.t, done.x, done.x0)
+        previews = settings.method.preview(references)
+        for b, (name, bad) in enumerate(zip(names, first_bad.tolist(), strict=True)):
+            if bad >= 0:
+                yield ItemFailed(name.key, self._non_finite(steps[bad]), name.sample)
+            else:
+                preview = None if previews is None else previews[b].cpu()
+                yield SampleDone(name, done.x[b].cpu(), batch[b][1].picture, preview)
+
+    def _sample(self, context: Context, steps: Sequence[Step], settings: Settings) -> Iterator[Transition]:
+        denoiser = replace(
+            self.denoiser, clip_denoised=settings.clip_denoised, class_label=settings.class_label
+        )
+        sampler = settings.sampler
+        if isinstance(sampler, DDPM) and sampler.variance == "auto":
+            sampler = replace(sampler, variance=self.variance)
+        return sample(denoiser, context, steps, settings.method, sampler)
+
+    def _non_finite(self, k: Step) -> NonFiniteError:
+        return NonFiniteError(
+            f"the sample became NaN or infinite at step {k.i + 1} of {k.n} (level {k.t}) in {self.precision}",
+            hint="--precision fp32"
+            if self.precision != "fp32"
+            else "ilvrctl inspect FILE: are heads and schedule right?",
+        )
+
+
+def _fill(
+    waiting: deque[tuple[SampleId, Reference]],
+    source: Iterator[Reference | ItemFailed],
+    limit: int,
+) -> Iterator[ItemFailed]:
+    while len(waiting) < limit:
+        reference = next(source, None)
+        if reference is None:
+            return
+        if isinstance(reference, ItemFailed):
+            yield reference
+        else:
+            waiting.extend((SampleId(reference.key, n), reference) for n in reference.samples)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text

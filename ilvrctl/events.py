@@ -1,0 +1,119 @@
+"""What the engine and the jobs tell while they work. Renderers consume these; nothing below the CLI prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ilvrctl.errors import IlvrctlError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SampleId:
+    """One result to make: the input's key (its name for people) and the sample number, from 1."""
+
+    key: str
+    sample: int
+
+
+@dataclass(frozen=True)
+class BatchStarted:
+    """A batch begins its ``steps`` transitions."""
+
+    samples: tuple[SampleId, ...]
+    steps: int
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """Transition ``i`` of ``n`` is done, from level t: the samples ``x`` and the clean estimates, (B, 3, H, W)."""
+
+    samples: tuple[SampleId, ...]
+    i: int
+    n: int
+    t: int
+    x: Tensor = field(repr=False)
+    x0: Tensor = field(repr=False)
+
+
+@dataclass(frozen=True)
+class SampleDone:
+    """A finished sample: ``x`` (3, H, W) in about [-1, 1]; ``preview`` what the method took from the reference."""
+
+    sample: SampleId
+    x: Tensor = field(repr=False)
+    reference: Tensor = field(repr=False)
+    preview: Tensor | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ItemFailed:
+    """One input, or one sample of it, failed; the others go on."""
+
+    key: str
+    error: IlvrctlError
+    sample: int | None = None
+
+
+@dataclass(frozen=True)
+class BatchShrunk:
+    """Memory ran out: the batch is begun again, ``now`` samples at a time instead of ``before``."""
+
+    before: int
+    now: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The network is in memory."""
+
+    model: str
+    device: str
+    precision: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Written:
+    """A result is on disk at ``path``, or stands encoded in ``data`` where it is meant for standard output.
+
+    ``seconds``: its share of the time of its batch.
+    """
+
+    key: str
+    sample: int
+    path: Path | None
+    seconds: float
+    data: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A result was there already, made from the same input with the same settings."""
+
+    key: str
+    sample: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Something beside the results was written: a contact sheet or an animation."""
+
+    kind: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something a person should know that stops nothing."""
+
+    message: str
+
+
+EngineEvent = BatchStarted | StepDone | SampleDone | ItemFailed | BatchShrunk
+JobEvent = Loaded | BatchStarted | StepDone | ItemFailed | BatchShrunk | Written | Skipped | Extra | Warned

@@ -1,0 +1,1 @@
+"""Pictures in and out: the only floor that reads or writes picture files."""

@@ -1,0 +1,72 @@
+"""Fit a picture of any shape to the square that the model works on."""
+
+from __future__ import annotations
+
+from PIL import Image, ImageColor
+
+from ilvrctl.errors import UsageError, did_you_mean
+
+FITS = ("crop", "pad", "stretch")
+"""How a picture becomes square: the centre of it, the whole on a background, or out of shape."""
+
+
+def fit_picture(image: Image.Image, size: int, fit: str, background: tuple[int, int, int]) -> Image.Image:
+    """RGB picture of ``size`` x ``size`` pixels; an RGB ``image`` of that size already is returned as it is.
+
+    ``fit``: "crop" keeps the centre square, "pad" keeps the whole picture, centred on ``background``
+    (0 to 255 each), "stretch" ignores the aspect ratio. Resampling is antialiased (Lanczos).
+    Raises UsageError for an unknown ``fit`` or a ``size`` below 1.
+    """
+    if fit not in FITS:
+        raise UsageError(f"unknown fit {fit!r}; known are {', '.join(FITS)}", did_you_mean(fit, FITS))
+    if size < 1:
+        raise UsageError(f"the size of a picture must be at least 1 pixel, not {size}")
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    if image.size == (size, size):
+        return image
+    if fit == "pad":
+        return _padded(image, size, background)
+    return _resized(_centre_square(image) if fit == "crop" else image, size, size)
+
+
+def parse_color(text: str) -> tuple[int, int, int]:
+    """Red, green and blue, 0 to 255, of a colour name ("white") or code ("#f2f2f2", "rgb(9,9,9)").
+
+    Raises UsageError when ``text`` is no opaque colour.
+    """
+    hint = (
+        did_you_mean(text.lower(), ImageColor.colormap) or "a name such as white, or a code such as '#f2f2f2'"
+    )
+    try:
+        red, green, blue, *alpha = ImageColor.getrgb(text.strip())
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not a colour", hint) from error
+    if max(red, green, blue) > 255:
+        raise UsageError(f"{text!r} is not a colour: red, green and blue go from 0 to 255", hint)
+    if alpha not in ([], [255]):
+        raise UsageError(f"{text!r} is transparent, and the background must be opaque", hint)
+    return red, green, blue
+
+
+def _centre_square(image: Image.Image) -> Image.Image:
+    """The largest square around the centre; pasting does what crop() does, without its own pixel limit."""
+    side = min(image.size)
+    square = Image.new("RGB", (side, side))
+    square.paste(image, (-((image.width - side) // 2), -((image.height - side) // 2)))
+    return square
+
+
+def _padded(image: Image.Image, size: int, background: tuple[int, int, int]) -> Image.Image:
+    """The whole picture in the middle of a square of the colour ``background``."""
+    scale = size / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    canvas = Image.new("RGB", (size, size), background)
+    canvas.paste(_resized(image, width, height), ((size - width) // 2, (size - height) // 2))
+    return canvas
+
+
+def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
+    if image.size == (width, height):
+        return image
+    return image.resize((width, height), Image.Resampling.LANCZOS)

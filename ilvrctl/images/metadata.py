@@ -1,0 +1,96 @@
+"""The record of how a picture was made, kept inside the picture.
+
+PNG: an iTXt chunk with the key ``ilvrctl``. JPEG, WebP, TIFF: the EXIF UserComment. GIF: the comment.
+BMP has no place for it. In comments the text begins with ``ilvrctl:``, to tell it from those of others.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from PIL import Image, PngImagePlugin, TiffImagePlugin
+
+from ilvrctl.errors import InputError
+from ilvrctl.images.decode import decoding, open_header
+
+RECORD_KEY = "ilvrctl"
+
+_MARK = f"{RECORD_KEY}:"
+_EXIF_IFD = 0x8769
+_USER_COMMENT = 0x9286
+_UNDEFINED = 7
+_ASCII = b"ASCII\x00\x00\x00"
+_UNICODE = b"UNICODE\x00"
+
+
+def read_record(data: bytes, name: str) -> str:
+    """The JSON text that ilvrctl stored in the picture ``data``; ``name`` is for messages.
+
+    Raises InputError when ``data`` is no picture or holds no record.
+    """
+    with decoding(data, name):
+        image = open_header(data, name)
+        record = _find_record(image)
+        if record is None and image.format == "PNG":
+            image.load()  # other programs move the chunk behind the pixels
+            record = _find_record(image)
+    if record is None:
+        raise InputError(
+            f"{name} holds no ilvrctl record",
+            "only pictures saved by ilvrctl have one, and uploading or editing them often removes it",
+        )
+    return record
+
+
+def record_options(format_name: str, record: str) -> dict[str, Any]:
+    """Arguments for Pillow's ``save`` that store the JSON text ``record``.
+
+    ``format_name`` is Pillow's name ("PNG", "JPEG"); empty for formats that cannot hold a record.
+    """
+    # A lone surrogate (from a file name that is not UTF-8) fits no encoding, but JSON has an escape for it.
+    record = re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", record)
+    if format_name == "PNG":
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add_itxt(RECORD_KEY, record)
+        return {"pnginfo": chunks}
+    if format_name in ("JPEG", "WEBP"):
+        exif = Image.Exif()
+        exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = _to_comment(record)
+        return {"exif": exif}
+    if format_name == "TIFF":
+        # Pillow cannot write the EXIF folder of a compressed TIFF, so the tag stands in the main one.
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        tags.tagtype[_USER_COMMENT] = _UNDEFINED
+        tags[_USER_COMMENT] = _to_comment(record)
+        return {"tiffinfo": tags}
+    if format_name == "GIF":
+        return {"comment": (_MARK + record).encode()}
+    return {}
+
+
+def _to_comment(record: str) -> bytes:
+    """``record`` as the EXIF standard writes a UserComment: eight bytes name the encoding."""
+    text = _MARK + record
+    return _ASCII + text.encode("ascii") if text.isascii() else _UNICODE + text.encode("utf-16-be")
+
+
+def _from_comment(comment: bytes) -> str:
+    """The text of an EXIF UserComment."""
+    encoding = "utf-16-be" if comment.startswith(_UNICODE) else "utf-8"
+    return comment[8:].decode(encoding, errors="replace")
+
+
+def _find_record(image: Image.Image) -> str | None:
+    """The record among what has been read of ``image``, or None."""
+    chunk = image.info.get(RECORD_KEY)
+    if image.format == "PNG":
+        return str(chunk) if isinstance(chunk, str) else None
+    if image.format == "GIF":
+        comment = image.info.get("comment", b"")
+        text = comment.decode("utf-8", errors="replace") if isinstance(comment, bytes) else ""
+    else:
+        exif = image.getexif()
+        comment = exif.get_ifd(_EXIF_IFD).get(_USER_COMMENT) or exif.get(_USER_COMMENT)
+        text = _from_comment(comment) if isinstance(comment, bytes) else ""
+    return text.removeprefix(_MARK) if text.startswith(_MARK) else None

@@ -1,0 +1,181 @@
+"""The layers of an ADM U-Net, with the tensor names of the published format.
+
+Each layer takes a list that holds its input alone and empties it: so the input is freed as soon as the layer
+is done with it, not when the caller's frame lets go. Features are (B, C, H, W) in channels_last memory.
+Source: Dhariwal & Nichol 2021 (ADM), section 3 and appendix A.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from ilvrctl.models.norm import normalise, wants_grad
+from ilvrctl.models.plan import NORM_GROUPS, Attention, Down, Layer, Res, Stem, Up
+
+
+class Feature(nn.Module):
+    """Base of the layers: ``held`` is a list of one (B, C, H, W) tensor, emptied; ``emb`` is (B, E) float32."""
+
+    def forward(self, held: list[Tensor], emb: Tensor) -> Tensor:
+        """The layer's output (B, C', H', W')."""
+        raise NotImplementedError
+
+
+class ResBlock(Feature):
+    """Two normalised convolutions with the time embedding between them, beside a skip connection.
+
+    ``fresh_input`` says that nobody else needs the input, so that its memory may be reused.
+    """
+
+    def __init__(self, plan: Res, embedding: int, scale_shift: bool, *, fresh_input: bool) -> None:
+        super().__init__()
+        into, out = plan.in_channels, plan.out_channels
+        self.resample = plan.resample
+        self.fresh_input = fresh_input
+        self.scale_shift = scale_shift
+        self.in_layers = nn.Sequential(_norm(into), nn.SiLU(), nn.Conv2d(into, out, 3, padding=1))
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, 2 * out if scale_shift else out))
+        self.out_layers = nn.Sequential(
+            _norm(out), nn.SiLU(), nn.Identity(), zeroed(nn.Conv2d(out, out, 3, padding=1))
+        )
+        self.skip_connection = nn.Identity() if into == out else nn.Conv2d(into, out, 1)
+
+    def forward(self, held: list[Tensor], emb: Tensor) -> Tensor:
+        """``emb``: SiLU of the embedding, (B, E) float32."""
+        x = held.pop()
+        skip = x if self.resample == "up" else self.skip_connection(_halve(x, self.resample))
+        h = normalise(x, self._norm(self.in_layers), overwrite=self.fresh_input and skip is not x)
+        del x
+        h = _twice(h) if self.resample == "up" else _halve(h, self.resample)
+        h = self.in_layers[2](h)
+        signal = self.emb_layers[1](emb)
+        scale_shift = None
+        if self.scale_shift:
+            scale_shift = (signal[:, : h.shape[1]], signal[:, h.shape[1] :])
+        else:
+            h = _add(h, signal[:, :, None, None].to(h.dtype))
+        h = normalise(h, self._norm(self.out_layers), scale_shift, overwrite=True)
+        h = self.out_layers[3](h)
+        return _add_twice(h, skip) if self.resample == "up" else _add(h, skip)
+
+    @staticmethod
+    def _norm(layers: nn.Sequential) -> nn.GroupNorm:
+        return cast(nn.GroupNorm, layers[0])
+
+
+class AttentionBlock(Feature):
+    """Self-attention over all pixels with a skip connection; ``new_order`` as in ``use_new_attention_order``."""
+
+    def __init__(self, plan: Attention, *, new_order: bool) -> None:
+        super().__init__()
+        self.heads = plan.heads
+        self.new_order = new_order
+        self.norm = _norm(plan.channels)
+        self.qkv = nn.Conv1d(plan.channels, 3 * plan.channels, 1)
+        self.proj_out = zeroed(nn.Conv1d(plan.channels, plan.channels, 1))
+
+    def forward(self, held: list[Tensor], emb: Tensor) -> Tensor:
+        """softmax(q k^T / sqrt(channels of a head)) v for every head, then ``proj_out``; ``emb`` is unused."""
+        x = held.pop()
+        B, C, H, W = x.shape
+        h = normalise(x, self.norm, silu=False)
+        tokens = h.permute(0, 2, 3, 1).reshape(B, H * W, C)
+        qkv = F.linear(tokens, self.qkv.weight[:, :, 0], self.qkv.bias)
+        del h, tokens
+        # channels of qkv: legacy (head, q|k|v, channel), new (q|k|v, head, channel)
+        if self.new_order:
+            q, k, v = qkv.view(B, H * W, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        else:
+            q, k, v = qkv.view(B, H * W, self.heads, 3, -1).permute(3, 0, 2, 1, 4)
+        a = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, H * W, C)
+        a = F.linear(a, self.proj_out.weight[:, :, 0], self.proj_out.bias)
+        return _add(a.view(B, H, W, C).permute(0, 3, 1, 2), x)
+
+
+class StemConvolution(nn.Conv2d):
+    """The first convolution: ``weight`` and ``bias`` have no further name."""
+
+    def forward(self, held: list[Tensor], emb: Tensor) -> Tensor:  # type: ignore[override]
+        """Picture to features; ``emb`` is unused."""
+        return super().forward(held.pop())
+
+
+class Downsample(Feature):
+    """Half the size: convolution ``op`` of stride 2, or the mean of 2x2 pixels."""
+
+    def __init__(self, plan: Down) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(plan.channels, plan.channels, 3, stride=2, padding=1) if plan.convolution else None
+
+    def forward(self, held: list[Tensor], emb: Tensor) -> Tensor:
+        """``emb`` is unused."""
+        x = held.pop()
+        return _halve(x, "down") if self.op is None else cast(Tensor, self.op(x))
+
+
+class Upsample(Feature):
+    """Twice the size by repeating pixels, then the convolution ``conv`` if there is one."""
+
+    def __init__(self, plan: Up) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(plan.channels, plan.channels, 3, padding=1) if plan.convolution else None
+
+    def forward(self, held: list[Tensor], emb: Tensor) -> Tensor:
+        """``emb`` is unused."""
+        x = _twice(held.pop())
+        return x if self.conv is None else cast(Tensor, self.conv(x))
+
+
+def build_layer(
+    plan: Layer, embedding: int, *, scale_shift: bool, new_order: bool, fresh_input: bool
+) -> nn.Module:
+    """The module of one planned layer; ``embedding`` is the width of the time embedding."""
+    match plan:
+        case Stem():
+            return StemConvolution(plan.in_channels, plan.out_channels, 3, padding=1)
+        case Res():
+            return ResBlock(plan, embedding, scale_shift, fresh_input=fresh_input)
+        case Attention():
+            return AttentionBlock(plan, new_order=new_order)
+        case Down():
+            return Downsample(plan)
+        case Up():
+            return Upsample(plan)
+
+
+def zeroed(layer: nn.Conv2d | nn.Conv1d) -> nn.Conv2d | nn.Conv1d:
+    """``layer`` with zero weights: an untrained network starts as its skip connections (ADM's code)."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(NORM_GROUPS, channels, eps=1e-5)
+
+
+def _halve(x: Tensor, resample: str) -> Tensor:
+    return F.avg_pool2d(x, 2) if resample == "down" else x
+
+
+def _twice(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def _add(h: Tensor, x: Tensor) -> Tensor:
+    """``h + x``; takes the memory of ``h``, which must be fresh, when no gradient is needed."""
+    return h + x if wants_grad(h, x) else h.add_(x)
+
+
+def _add_twice(h: Tensor, x: Tensor) -> Tensor:
+    """``h`` plus ``x`` at twice its size; without gradients the larger ``x`` is never made."""
+    if wants_grad(h, x) or torch.compiler.is_compiling():
+        return h + _twice(x)
+    pixels = h.permute(0, 2, 3, 1)
+    blocks = pixels.unflatten(1, (x.shape[2], 2)).unflatten(3, (x.shape[3], 2))
+    blocks.add_(x.permute(0, 2, 3, 1)[:, :, None, :, None])
+    return h

@@ -1,0 +1,107 @@
+"""GroupNorm, the shift and scale of the time embedding, and SiLU as one step, in float32.
+
+On a CPU most of the time outside the convolutions goes into touching fresh memory, so the inference path
+works in place, and a large tensor goes through in pieces that stay in the cache.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+LARGE = 1 << 22  # elements; from here on a second copy costs more than the Python loop over pieces
+PIECE = 1 << 18  # elements of a piece: 1 MB of float32, which a core's own cache holds
+
+
+def wants_grad(*tensors: Tensor | None) -> bool:
+    """Whether autograd records an operation on ``tensors``, so that none may be overwritten."""
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+
+
+def normalise(
+    x: Tensor,
+    norm: nn.GroupNorm,
+    scale_shift: tuple[Tensor, Tensor] | None = None,
+    *,
+    silu: bool = True,
+    overwrite: bool = False,
+) -> Tensor:
+    """``SiLU(GroupNorm(x) * (1 + scale) + shift)`` (ADM, equation of AdaGN in section 3.1).
+
+    ``x``: (B, C, H, W) channels_last, any floating dtype, returned in the same layout and dtype; the arithmetic
+    is float32. ``scale_shift``: two (B, C) float32 tensors or None. ``silu=False`` leaves SiLU out.
+    ``overwrite`` allows the result to take the memory of ``x`` when no gradient is needed.
+    """
+    gamma, beta = norm.weight[None], norm.bias[None]
+    if scale_shift is not None:
+        scale, shift = scale_shift
+        gamma, beta = gamma * (1 + scale), torch.addcmul(shift, beta, 1 + scale)
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return _decomposed(x, gamma, beta, norm, silu)
+    if wants_grad(x, gamma, beta):
+        h = F.group_norm(x.float(), norm.num_groups, eps=norm.eps)
+        h = torch.addcmul(beta[:, :, None, None], h, gamma[:, :, None, None])
+        return (F.silu(h) if silu else h).to(x.dtype)
+    if x.numel() >= LARGE:
+        return _in_pieces(x, gamma, beta, norm, silu, x if overwrite else torch.empty_like(x))
+    return _small(x, gamma, beta, norm, silu)
+
+
+def _small(x: Tensor, gamma: Tensor, beta: Tensor, norm: nn.GroupNorm, silu: bool) -> Tensor:
+    """Through the fused kernel, in float32: its bfloat16 form is up to eight times slower on small maps."""
+    if len(gamma) == 1:
+        h = F.group_norm(x.float(), norm.num_groups, gamma[0], beta[0], norm.eps)
+    else:
+        h = F.group_norm(x.float(), norm.num_groups, eps=norm.eps)
+        torch.addcmul(beta[:, :, None, None], h, gamma[:, :, None, None], out=h)
+    return (F.silu(h, inplace=True) if silu else h).to(x.dtype)
+
+
+def _decomposed(x: Tensor, gamma: Tensor, beta: Tensor, norm: nn.GroupNorm, silu: bool) -> Tensor:
+    """In elementary steps: the CUDA kernel of GroupNorm would go back to NCHW; a compiler fuses these."""
+    h = x.float()
+    var, mean = torch.var_mean(h.unflatten(1, (norm.num_groups, -1)), (2, 3, 4), correction=0)
+    a, b = _affine(mean, (var + norm.eps).rsqrt(), gamma, beta)
+    h = torch.addcmul(b[:, :, None, None], h, a[:, :, None, None])
+    return (F.silu(h) if silu else h).to(x.dtype)
+
+
+def _affine(mean: Tensor, rstd: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """``a``, ``b`` (B, C) such that ``gamma (x - mean) rstd + beta = a x + b``, from (B, groups) statistics."""
+    a = (gamma.unflatten(1, (mean.shape[1], -1)) * rstd[:, :, None]).flatten(1)
+    b = beta - (a.unflatten(1, (mean.shape[1], -1)) * mean[:, :, None]).flatten(1)
+    return a, b
+
+
+def _in_pieces(
+    x: Tensor, gamma: Tensor, beta: Tensor, norm: nn.GroupNorm, silu: bool, out: Tensor
+) -> Tensor:
+    """Statistics, then the affine map and SiLU, over runs of pixels that fit the cache, into ``out``."""
+    channels = x.shape[1]
+    gamma, beta = gamma.expand(len(x), -1), beta.expand(len(x), -1)
+    for i in range(len(x)):
+        source = _pixels(x[i]).split(max(1, PIECE // channels))
+        target = source if out is x else _pixels(out[i]).split(max(1, PIECE // channels))
+        sums = torch.zeros(2, channels, dtype=torch.float64)
+        for piece in source:
+            values = piece.float()
+            sums[0] += values.sum(0)
+            sums[1] += (values * values).sum(0)
+        mean, square = sums.view(2, 1, norm.num_groups, -1).mean(3) / (x.shape[2] * x.shape[3])
+        rstd = (square - mean * mean).clamp_(min=0).add_(norm.eps).rsqrt_()
+        a, b = (v.float() for v in _affine(mean, rstd, gamma[i : i + 1].double(), beta[i : i + 1].double()))
+        for piece, result in zip(source, target, strict=True):
+            if result.dtype == torch.float32:
+                torch.addcmul(b, piece, a, out=result)
+                if silu:
+                    F.silu(result, inplace=True)
+            else:
+                values = torch.addcmul(b, piece.float(), a)
+                result.copy_(F.silu(values, inplace=True) if silu else values)
+    return out
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """A picture (C, H, W) in channels_last memory as a matrix (H W, C), without a copy."""
+    return x.permute(1, 2, 0).view(-1, x.shape[0])

@@ -1,0 +1,120 @@
+"""The layers of an ADM U-Net as plain data, with the names and shapes of their tensors. No torch here.
+
+One list of layers serves twice: the module is built from it, and a checkpoint is compared with it.
+Names are those of the published guided-diffusion format (Dhariwal & Nichol 2021, "ADM").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Shape: TypeAlias = tuple[int, ...]
+Resample: TypeAlias = Literal["none", "down", "up"]
+NORM_GROUPS = 32
+
+
+@dataclass(frozen=True)
+class Stem:
+    """The first 3x3 convolution, pictures to features."""
+
+    in_channels: int
+    out_channels: int
+
+
+@dataclass(frozen=True)
+class Res:
+    """A residual block (ADM, appendix A); ``resample`` halves or doubles the size inside it."""
+
+    in_channels: int
+    out_channels: int
+    resample: Resample = "none"
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Self-attention over all pixels with ``heads`` heads."""
+
+    channels: int
+    heads: int
+
+
+@dataclass(frozen=True)
+class Down:
+    """Half the size: a 3x3 convolution of stride 2, or without one the mean of 2x2 (no tensors)."""
+
+    channels: int
+    convolution: bool
+
+
+@dataclass(frozen=True)
+class Up:
+    """Twice the size by repetition, then a 3x3 convolution, or none (no tensors)."""
+
+    channels: int
+    convolution: bool
+
+
+Layer: TypeAlias = Stem | Res | Attention | Down | Up
+Block: TypeAlias = tuple[Layer, ...]
+
+
+def layer_shapes(layer: Layer, embedding: int, scale_shift: bool) -> dict[str, Shape]:
+    """Names (below the layer's own) and shapes of the tensors of ``layer``, in the format's order.
+
+    ``embedding`` is the width of the time embedding; ``scale_shift`` doubles what it gives each residual block.
+    """
+    match layer:
+        case Stem():
+            return dict(_affine("", layer.out_channels, layer.in_channels, 3, 3))
+        case Res():
+            return dict(_res_shapes(layer, embedding, scale_shift))
+        case Attention(channels=width):
+            return {
+                **dict(_affine("norm.", width)),
+                **dict(_affine("qkv.", 3 * width, width, 1)),
+                **dict(_affine("proj_out.", width, width, 1)),
+            }
+        case Down(channels=width):
+            return dict(_affine("op.", width, width, 3, 3)) if layer.convolution else {}
+        case Up(channels=width):
+            return dict(_affine("conv.", width, width, 3, 3)) if layer.convolution else {}
+
+
+def _res_shapes(layer: Res, embedding: int, scale_shift: bool) -> Iterator[tuple[str, Shape]]:
+    into, out = layer.in_channels, layer.out_channels
+    yield from _affine("in_layers.0.", into)
+    yield from _affine("in_layers.2.", out, into, 3, 3)
+    yield from _affine("emb_layers.1.", 2 * out if scale_shift else out, embedding)
+    yield from _affine("out_layers.0.", out)
+    yield from _affine("out_layers.3.", out, out, 3, 3)
+    if into != out:
+        yield from _affine("skip_connection.", out, into, 1, 1)
+
+
+def _affine(name: str, out: int, *rest: int) -> Iterator[tuple[str, Shape]]:
+    yield f"{name}weight", (out, *rest)
+    yield f"{name}bias", (out,)
+
+
+def head_shapes(
+    model_channels: int, embedding: int, first: int, out_channels: int
+) -> tuple[dict[str, Shape], dict[str, Shape]]:
+    """Tensors before the blocks (time embedding) and after them (``first`` features to the output)."""
+    before = dict(_affine("time_embed.0.", embedding, model_channels))
+    before |= dict(_affine("time_embed.2.", embedding, embedding))
+    after = dict(_affine("out.0.", first))
+    after |= dict(_affine("out.2.", out_channels, first, 3, 3))
+    return before, after
+
+
+def norm_widths(layer: Layer) -> tuple[int, ...]:
+    """Channel counts that GroupNorm divides into :data:`NORM_GROUPS` groups."""
+    match layer:
+        case Res():
+            return (layer.in_channels, layer.out_channels)
+        case Attention():
+            return (layer.channels,)
+        case _:
+            return ()

@@ -1,0 +1,38 @@
+"""Where things are: what ships with the package, the user's own presets, downloaded weights, the cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+_PACKAGE = Path(__file__).resolve().parent
+DATA = _PACKAGE / "data"
+EXAMPLES = DATA / "examples"
+
+
+def presets_dir() -> Path:
+    """The presets that ship: inside an installed package, or beside it in a checkout."""
+    installed = _PACKAGE / "presets"
+    return installed if installed.is_dir() else _PACKAGE.parent / "presets"
+
+
+def config_dir() -> Path:
+    """The user's own presets; ``ILVRCTL_CONFIG`` overrides the platform's place. Not created."""
+    return _place("ILVRCTL_CONFIG", platformdirs.user_config_path("ilvrctl"))
+
+
+def weights_dir() -> Path:
+    """Downloaded checkpoints; ``ILVRCTL_WEIGHTS`` overrides the platform's place. Not created."""
+    return _place("ILVRCTL_WEIGHTS", platformdirs.user_data_path("ilvrctl") / "weights")
+
+
+def cache_dir() -> Path:
+    """What can be made again; ``ILVRCTL_CACHE`` overrides the platform's place. Not created."""
+    return _place("ILVRCTL_CACHE", platformdirs.user_cache_path("ilvrctl"))
+
+
+def _place(variable: str, default: Path) -> Path:
+    value = os.environ.get(variable)
+    return Path(value).expanduser() if value else default

@@ -1,0 +1,170 @@
+"""Presets: YAML files that name a model, a target domain with its published settings, or a way of working.
+
+``presets/models/NAME.yaml`` holds the facts of a checkpoint that its tensors do not tell, ``presets/targets`` what
+``--to NAME`` means, ``presets/methods`` what ``--preset NAME`` means. Files of the same layout in the user's
+configuration folder come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ilvrctl import paths
+from ilvrctl.config import Layer, build, read_yaml
+from ilvrctl.errors import UsageError, WeightsError, did_you_mean
+
+Kind = Literal["models", "targets", "methods"]
+
+
+@dataclass(frozen=True)
+class ModelPreset:
+    """A checkpoint and what its tensors hide.
+
+    ``image_size`` in pixels; None means unknown. ``num_heads`` or ``num_head_channels`` of the attention,
+    ``use_new_attention_order`` as in guided-diffusion. ``noise_schedule`` with ``diffusion_steps`` levels;
+    ``rescale_timesteps`` where the network was given levels scaled to 0 .. 1000. ``variance`` is used where the
+    network has not learned one. ``file`` is looked for among the downloaded weights, or in the package when
+    ``bundled``.
+    """
+
+    name: str = "custom"
+    title: str = ""
+    file: str = ""
+    bundled: bool = False
+    image_size: int | None = None
+    num_heads: int | None = None
+    num_head_channels: int | None = None
+    num_heads_upsample: int | None = None
+    use_new_attention_order: bool = False
+    noise_schedule: Literal["linear", "cosine"] = "linear"
+    diffusion_steps: int = 1000
+    rescale_timesteps: bool = False
+    predicts: Literal["eps", "x0", "v"] = "eps"
+    variance: Literal["fixed_small", "fixed_large"] = "fixed_small"
+    licence: str = ""
+    notes: str = ""
+
+    def path(self) -> Path:
+        """Where the weights are, or would be once downloaded."""
+        return (paths.DATA if self.bundled else paths.weights_dir()) / self.file
+
+    def installed(self) -> bool:
+        """Whether the weights are there."""
+        return bool(self.file) and self.path().is_file()
+
+
+@dataclass(frozen=True)
+class TargetPreset:
+    """A domain to translate to: its model and the settings published for it (or measured here)."""
+
+    name: str
+    model: str
+    title: str = ""
+    aliases: tuple[str, ...] = ()
+    notes: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MethodPreset:
+    """A way of working: settings that do not depend on the target."""
+
+    name: str
+    title: str = ""
+    notes: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def preset_files(kind: Kind) -> dict[str, Path]:
+    """All preset files of a kind by name; the user's own take the place of shipped ones."""
+    found = {}
+    for folder in (paths.presets_dir() / kind, paths.config_dir() / kind):
+        if folder.is_dir():
+            found.update({path.stem: path for path in sorted(folder.glob("*.yaml"))})
+    return dict(sorted(found.items()))
+
+
+def load_targets() -> dict[str, TargetPreset]:
+    """Every target preset by name."""
+    return {name: _load(TargetPreset, name, path)[0] for name, path in preset_files("targets").items()}
+
+
+def load_methods() -> dict[str, MethodPreset]:
+    """Every method preset by name."""
+    return {name: _load(MethodPreset, name, path)[0] for name, path in preset_files("methods").items()}
+
+
+def load_models() -> dict[str, ModelPreset]:
+    """Every model preset by name."""
+    return {name: find_model(name) for name in preset_files("models")}
+
+
+def find_target(name: str) -> tuple[TargetPreset, Layer]:
+    """The target preset called ``name`` or having that alias, and its settings with their origins.
+
+    UsageError with the closest name for an unknown one.
+    """
+    files = preset_files("targets")
+    if name in files:
+        return _load(TargetPreset, name, files[name])
+    targets = load_targets()
+    for target in targets.values():
+        if name in target.aliases:
+            return _load(TargetPreset, target.name, files[target.name])
+    names = [alias for target in targets.values() for alias in (target.name, *target.aliases)]
+    raise _unknown("target", name, names)
+
+
+def find_method(name_or_file: str) -> Layer:
+    """The settings of a method preset, by name or as a YAML file of settings. UsageError for an unknown name."""
+    files = preset_files("methods")
+    if name_or_file in files:
+        return _load(MethodPreset, name_or_file, files[name_or_file])[1]
+    path = Path(name_or_file)
+    if path.suffix in (".yaml", ".yml"):
+        return read_yaml(path)
+    raise _unknown("preset", name_or_file, files)
+
+
+def find_model(name: str, overrides: Layer | None = None) -> ModelPreset:
+    """The model preset called ``name``, with single facts replaced by ``overrides``."""
+    files = preset_files("models")
+    if name not in files:
+        raise _unknown("model", name, files)
+    facts = read_yaml(files[name])
+    preset = build(ModelPreset, Layer({"name": name, **facts.values}, facts.origins))
+    return preset if overrides is None else override_model(preset, overrides)
+
+
+def override_model(preset: ModelPreset, overrides: Layer) -> ModelPreset:
+    """The preset with the facts in ``overrides`` (paths below ``model``) replaced; ConfigError for a bad one."""
+    facts = build(ModelPreset, Layer(overrides.values, overrides.origins), ("model",))
+    return replace(preset, **{key: getattr(facts, key) for key in overrides.values})
+
+
+def require_weights(preset: ModelPreset, target: str) -> Path:
+    """The path of the weights; WeightsError (exit code 3) with the command that gets them when not there."""
+    if preset.installed():
+        return preset.path()
+    raise WeightsError(
+        f"the weights of {target!r} are not here: {preset.file} is not in {paths.weights_dir()}",
+        hint=f"ilvrctl download {target}   (or give a file that you have: --weights FILE)",
+    )
+
+
+def _load(cls: type[Any], name: str, path: Path) -> tuple[Any, Layer]:
+    layer = read_yaml(path)
+    preset = build(cls, Layer({"name": name, **layer.values}, layer.origins))
+    origins = {key[1:]: origin for key, origin in layer.origins.items() if key[0] == "settings"}
+    return preset, Layer(preset.settings, origins)
+
+
+def _unknown(what: str, name: str, known: Any) -> UsageError:
+    names = sorted(known)
+    return UsageError(
+        f"unknown {what} {name!r}; known: {', '.join(names)}",
+        hint=did_you_mean(name, names) or "ilvrctl presets",
+    )

@@ -1,0 +1,99 @@
+"""Random-weight checkpoints in the published formats, for tests: no download needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ilvrctl.models.architecture import AdmArchitecture, HiddenFlags, Resampling
+
+DEFAULT_MULTIPLIERS = {
+    512: "0.5,1,1,2,2,4,4",
+    256: "1,1,2,2,4,4",
+    128: "1,1,2,3,4",
+    64: "1,2,3,4",
+}
+
+ILVR_ADM_256: Mapping[str, Any] = {
+    "image_size": 256,
+    "num_channels": 128,
+    "num_res_blocks": 1,
+    "num_head_channels": 64,
+    "attention_resolutions": "16",
+    "resblock_updown": True,
+    "use_scale_shift_norm": True,
+    "learn_sigma": True,
+}
+
+
+def hidden_of(flags: Mapping[str, Any]) -> HiddenFlags:
+    """The flags that the tensors do not show, out of a set of published flags."""
+    return HiddenFlags(
+        num_heads=flags.get("num_heads"),
+        num_head_channels=flags.get("num_head_channels"),
+        num_heads_upsample=flags.get("num_heads_upsample"),
+        use_new_attention_order=flags.get("use_new_attention_order", False),
+    )
+
+
+def architecture_of(flags: Mapping[str, Any]) -> AdmArchitecture:
+    """The architecture that the published code builds from ``flags`` (its own names and defaults)."""
+    size, channels = flags["image_size"], flags["num_channels"]
+    multipliers = flags.get("channel_mult") or DEFAULT_MULTIPLIERS[size]
+    widths = tuple(int(float(m) * channels) for m in multipliers.split(","))
+    resolutions = {int(r) for r in flags["attention_resolutions"].split(",") if r}
+    resampling: Resampling = "convolution" if flags.get("conv_resample", True) else "pooling"
+    return AdmArchitecture(
+        in_channels=3,
+        out_channels=6 if flags.get("learn_sigma") else 3,
+        model_channels=channels,
+        widths=widths,
+        num_res_blocks=flags["num_res_blocks"],
+        attention=tuple(size // 2**level in resolutions for level in range(len(widths))),
+        resampling="residual" if flags.get("resblock_updown") else resampling,
+        use_scale_shift_norm=flags.get("use_scale_shift_norm", True),
+        num_classes=1000 if flags.get("class_cond") else None,
+        hidden=hidden_of(flags),
+    )
+
+
+def random_state_dict(
+    architecture: AdmArchitecture, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> dict[str, torch.Tensor]:
+    """Weights that keep every layer alive (none is zero) and features and outputs of order one."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, shape in architecture.parameter_shapes().items():
+        noise = torch.randn(shape, generator=generator)
+        if len(shape) > 1:
+            noise *= 1 / math.sqrt(math.prod(shape[1:]))
+        elif name.endswith("weight"):  # of a normalisation
+            noise = 1 + 0.1 * noise
+        else:
+            noise *= 0.1
+        weights[name] = noise.to(dtype)
+    return weights
+
+
+def write_random_checkpoint(
+    path: Path,
+    flags: Mapping[str, Any] | AdmArchitecture,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write a random network (published flags or an architecture) as a bare state dict; returns ``path``."""
+    architecture = flags if isinstance(flags, AdmArchitecture) else architecture_of(flags)
+    torch.save(random_state_dict(architecture, seed, dtype), path)
+    return path
+
+
+def write_ilvr_adm_256(path: Path, seed: int = 0) -> Path:
+    """The 256 px network of ilvr_adm's published models (93.6 M parameters, 374 MB) with random weights.
+
+    Its hidden flags are ``num_head_channels=64`` and the legacy attention order.
+    """
+    return write_random_checkpoint(path, ILVR_ADM_256, seed)
