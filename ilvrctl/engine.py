@@ -181,8 +181,7 @@ class Engine:
 
     def check(self, settings: Settings) -> list[Step]:
         """The chain that the settings mean for this model; UsageError when they cannot work."""
-        steps = settings.chain(self.schedule)
-        settings.method.check(self.image_size, steps, self.schedule.T)
+        steps = settings.check(self.schedule, self.image_size)
         if isinstance(settings.sampler, DDPM) and settings.sampler.variance == "learned" != self.variance:
             raise UsageError("this network has not learned a variance", hint="--variance fixed_small")
         if self.class_count is not None and settings.class_label is None:

@@ -47,6 +47,12 @@ class Settings:
             return schedule.steps(space_timesteps(schedule.T, self.timestep_respacing))
         return schedule.steps(spread_levels(schedule.T, self.steps))
 
+    def check(self, schedule: Schedule, image_size: int) -> list[Step]:
+        """The chain, once chain and method are known to work for a model. UsageError when they cannot."""
+        steps = self.chain(schedule)
+        self.method.check(image_size, steps, schedule.T)
+        return steps
+
     def record(self) -> dict[str, Any]:
         """As plain JSON values, from which :func:`build_settings` makes an equal value."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

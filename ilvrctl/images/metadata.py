@@ -19,7 +19,7 @@ RECORD_KEY = "ilvrctl"
 _MARK = f"{RECORD_KEY}:"
 _EXIF_IFD = 0x8769
 _USER_COMMENT = 0x9286
-_UNDEFINED = 7
+_BYTES = 1
 _ASCII = b"ASCII\x00\x00\x00"
 _UNICODE = b"UNICODE\x00"
 
@@ -56,12 +56,12 @@ def record_options(format_name: str, record: str) -> dict[str, Any]:
         return {"pnginfo": chunks}
     if format_name in ("JPEG", "WEBP"):
         exif = Image.Exif()
-        exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = _to_comment(record)
+        exif[_EXIF_IFD] = {_USER_COMMENT: _to_comment(record)}
         return {"exif": exif}
     if format_name == "TIFF":
         # Pillow cannot write the EXIF folder of a compressed TIFF, so the tag stands in the main one.
         tags = TiffImagePlugin.ImageFileDirectory_v2()
-        tags.tagtype[_USER_COMMENT] = _UNDEFINED
+        tags.tagtype[_USER_COMMENT] = _BYTES  # the standard says UNDEFINED, which Pillow 10 cuts off
         tags[_USER_COMMENT] = _to_comment(record)
         return {"tiffinfo": tags}
     if format_name == "GIF":

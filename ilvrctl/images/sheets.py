@@ -110,15 +110,12 @@ def _laid_out(rows: Sequence[SheetRow], titles: list[list[str]], cell: int, font
     header = max(len(lines) for lines in titles) * _LINE + 4
 
     def layout(groups: int) -> _Layout:
-        in_group = -(-len(rows) // groups)
-        return _Layout(
-            len(titles), cell, label_width, header, max(1, in_group), -(-len(rows) // max(1, in_group))
-        )
+        in_group = max(1, -(-len(rows) // groups))
+        filled = max(1, -(-len(rows) // in_group))
+        return _Layout(len(titles), cell, label_width, header, in_group, filled)
 
-    if len(rows) <= _ROWS_IN_ONE_GROUP:
-        return layout(1)
-    groups = 2
-    while layout(groups).body_bottom * 3 > layout(groups).width * 4:
+    groups = 1 if len(rows) <= _ROWS_IN_ONE_GROUP else 2
+    while groups > 1 and layout(groups).body_bottom * 3 > layout(groups).width * 4:
         groups += 1
     return layout(groups)
 

@@ -202,7 +202,7 @@ def _sheet(job: _Job, path: Path) -> Iterator[JobEvent]:
         rows.append(SheetRow(Path(item.stem).name, pictures))
     if not rows:
         return
-    columns = ["input", *([] if not low else [plan.settings.method.label]), *_sample_titles(samples)]
+    columns = ["input", *([] if not low else [plan.settings.method.preview_title()]), *_sample_titles(samples)]
     save_picture(contact_sheet(rows, columns, _caption(plan, len(rows), len(items))), path)
     yield Extra("sheet", path)
 
@@ -216,6 +216,6 @@ def _caption(plan: Plan, shown: int, inputs: int) -> str:
     steps = settings.timestep_respacing or settings.steps
     some = "" if shown == inputs else f" · {shown} of {inputs} inputs"
     return (
-        f"ilvrctl {__version__} · to {plan.target or plan.weights.name} · {settings.method} · "
+        f"ilvrctl {__version__} · to {plan.target or plan.weights.name} · {settings.method.describe()} · "
         f"{settings.sampler.name}, {steps} steps · seed {settings.seed}{some}"
     )

@@ -52,3 +52,11 @@ class Method:
     def preview(self, reference: Tensor) -> Tensor | None:
         """What the method takes from the reference, as a picture for people; None when there is no such thing."""
         return None
+
+    def describe(self) -> str:
+        """The settings in a few words, for captions and plans."""
+        return self.name
+
+    def preview_title(self) -> str:
+        """What :meth:`preview` shows, for the head of a column."""
+        return ""

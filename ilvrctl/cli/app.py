@@ -1,0 +1,46 @@
+"""``ilvrctl``: the table of subcommands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ilvrctl import __version__
+from ilvrctl.cli import doctor, inspect, presets, translate
+
+app = typer.Typer(
+    name="ilvrctl",
+    help="Training-free image translation with diffusion models.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start here: [bold]ilvrctl translate --examples --sheet sheet.png[/]",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ilvrctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _app(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("translate", epilog=translate.EPILOG)(translate.translate)
+app.add_typer(presets.app, name="presets")
+app.command("inspect")(inspect.inspect)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
