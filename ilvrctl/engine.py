@@ -133,7 +133,7 @@ class Engine:
             device=place,
             dtype=dtype,
             batch_size=batch_size or default_batch_size(place, model.image_size),
-            variance="learned" if network.architecture.learn_sigma else model.variance,
+            variance="learned" if network.architecture.learns_variance else model.variance,
             class_count=network.architecture.num_classes,
         )
 

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+TESTS = Path(__file__).parent
+GOLDEN = TESTS / "golden"
+EMOJI = TESTS / "emoji"
+
+torch.set_num_threads(max(1, min(2, os.cpu_count() or 1)))
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees, or leaves anything in, the places of the person who runs it."""
+    home = tmp_path_factory.mktemp("home")
+    for name in ("CONFIG", "WEIGHTS", "CACHE"):
+        monkeypatch.setenv(f"ILVRCTL_{name}", str(home / name.lower()))
+    for name in ("DEVICE", "PRECISION", "BATCH_SIZE", "SEED"):
+        monkeypatch.delenv(f"ILVRCTL_{name}", raising=False)
+
+
+def golden(name: str) -> Any:
+    """A reference vector of the published code."""
+    return torch.load(GOLDEN / name, weights_only=True)
+
+
+def recorded(noise: Sequence[torch.Tensor]) -> Callable[[], torch.Tensor]:
+    """Recorded noise through the seam of the real one: draws in order."""
+    draws = iter(noise)
+    return lambda: next(draws)

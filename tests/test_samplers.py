@@ -1,0 +1,144 @@
+"""Identities of the samplers and of ILVR, with a perfect denoiser in the place of a network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import recorded
+from ilvrctl.diffusion.denoiser import Denoiser, Prediction
+from ilvrctl.diffusion.noise import NoiseStream, noise_seed
+from ilvrctl.diffusion.samplers import DDIM, DDPM, Sampler
+from ilvrctl.diffusion.schedule import Schedule, Step, spread_levels
+from ilvrctl.engine import sample
+from ilvrctl.errors import UsageError
+from ilvrctl.methods import ILVR, Context, Method
+
+SCHEDULE = Schedule.named("linear")
+CPU = torch.device("cpu")
+X0 = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(5)) * 2 - 1
+
+
+def stream(seed: int = 0) -> NoiseStream:
+    return NoiseStream([seed, seed + 1], (3, 16, 16), CPU)
+
+
+def perfect(x: torch.Tensor, k: Step) -> Prediction:
+    """The denoiser that knows the clean picture."""
+    return Prediction(X0, (x - k.alpha_t * X0) / k.sigma_t)
+
+
+def run(method: Method, sampler: Sampler, steps: int, seed: int = 0) -> torch.Tensor:
+    context = Context(X0, SCHEDULE, stream(seed), sampler.stochastic)
+    *_, last = sample(perfect, context, SCHEDULE.steps(spread_levels(1000, steps)), method, sampler)
+    return last.x
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 20])
+@pytest.mark.parametrize(
+    "sampler", [DDPM(), DDPM("fixed_large"), DDIM(), DDIM(0.5), DDIM(1.0)], ids=lambda s: f"{s}"
+)
+@pytest.mark.parametrize("method", [Method(), ILVR(N=4), ILVR(N=4, range_t=-1), ILVR(N=2, reference_level="t")],
+                         ids=["plain", "ilvr", "ilvr-to-the-end", "ilvr-compat"])
+def test_a_perfect_denoiser_returns_the_reference(method: Method, sampler: Sampler, steps: int) -> None:
+    torch.testing.assert_close(run(method, sampler, steps), X0, atol=2e-4, rtol=0)
+
+
+def test_ddim_with_eta_1_is_ddpm_on_the_full_chain() -> None:
+    steps = SCHEDULE.steps(range(40))
+
+    def crude(x: torch.Tensor, k: Step) -> Prediction:
+        return Prediction(x.tanh(), (x - k.alpha_t * x.tanh()) / k.sigma_t)
+
+    results = []
+    for sampler in (DDPM("fixed_small"), DDIM(1.0)):
+        context = Context(X0, SCHEDULE, stream(), True)
+        *_, last = sample(crude, context, steps, Method(), sampler)
+        results.append(last.x)
+    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("level", ["s", "t"])
+def test_ilvr_moves_the_sample_by_phi_of_what_is_missing(level: str) -> None:
+    """x' - x == phi(y - x): true also for kernels whose phi is no projection."""
+    k = SCHEDULE.steps(spread_levels(1000, 10))[3]
+    e, x = stream(1)(), stream(2)()
+    method = ILVR(N=4, reference_level=level)  # type: ignore[arg-type]
+    context = Context(X0, SCHEDULE, recorded([e]))
+    moved = method.project(context, x, perfect(x, k), k)
+    y = context.reference_at(k.s if level == "s" else k.t, e)
+    torch.testing.assert_close(moved - x, method.low_pass(y - x), atol=1e-5, rtol=0)
+
+
+def test_ilvr_with_the_box_kernel_gives_the_sample_the_block_means_of_the_reference() -> None:
+    k = SCHEDULE.steps(spread_levels(1000, 10))[3]
+    e, x = stream(1)(), stream(2)()
+    context = Context(X0, SCHEDULE, recorded([e]))
+    moved = ILVR(N=4, kernel="box").project(context, x, perfect(x, k), k)
+    pool = torch.nn.functional.avg_pool2d
+    torch.testing.assert_close(pool(moved, 4), pool(context.reference_at(k.s, e), 4), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("range_t", [-1, 0, 20, 98])
+def test_range_t_refines_as_many_steps_as_the_published_loop(range_t: int) -> None:
+    steps = SCHEDULE.steps(spread_levels(1000, 100))
+    refined = [k.remaining for k in steps if ILVR(range_t=range_t).refines(k, 1000)]
+    assert refined == [i for i in reversed(range(100)) if i > range_t]
+
+
+@pytest.mark.parametrize("steps", [100, 50, 20, 10])
+def test_a_range_in_fractions_is_the_range_in_levels_and_keeps_its_share_of_the_steps(steps: int) -> None:
+    chain = SCHEDULE.steps(spread_levels(1000, steps))
+    fraction = [k.i for k in chain if ILVR(range=(1.0, 0.2)).refines(k, 1000)]
+    levels = [k.i for k in chain if ILVR(range=(1000, 200)).refines(k, 1000)]
+    published = [k.i for k in chain if k.remaining > steps * 0.2]
+    assert fraction == levels == published
+
+
+def test_the_default_range_leaves_only_the_last_step_free_as_range_t_0() -> None:
+    chain = SCHEDULE.steps(spread_levels(1000, 25))
+    assert [ILVR().refines(k, 1000) for k in chain] == [ILVR(range_t=0).refines(k, 1000) for k in chain]
+
+
+def test_conditioning_no_step_at_all_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="would not be used"):
+        ILVR(range_t=20).check(16, SCHEDULE.steps(spread_levels(1000, 20)), 1000)
+
+
+def test_clipping_keeps_x0_in_range_and_eps_consistent() -> None:
+    k = SCHEDULE.steps(spread_levels(1000, 10))[2]
+    x = stream()()
+    prediction = Denoiser(lambda x, t, y: torch.zeros_like(x))(x, k)
+    assert prediction.x0.abs().max() <= 1
+    torch.testing.assert_close(k.alpha_t * prediction.x0 + k.sigma_t * prediction.eps, x)
+
+
+@pytest.mark.parametrize("predicts", ["eps", "x0", "v"])
+def test_every_parametrization_gives_the_same_prediction(predicts: str) -> None:
+    k = SCHEDULE.steps(spread_levels(1000, 10))[4]
+    e = stream()()
+    x = k.alpha_t * X0 + k.sigma_t * e
+    out = {"eps": e, "x0": X0, "v": k.alpha_t * e - k.sigma_t * X0}[predicts]
+    prediction = Denoiser(lambda *_: out, predicts=predicts, clip_denoised=False)(x, k)  # type: ignore[arg-type]
+    torch.testing.assert_close(prediction.x0, X0, atol=1e-4, rtol=0)
+    torch.testing.assert_close(prediction.eps, e, atol=1e-4, rtol=0)
+
+
+def test_a_learned_variance_lies_between_the_posterior_and_beta() -> None:
+    k = SCHEDULE.steps(spread_levels(1000, 10))[4]
+    for v, expected in ((-1.0, k.posterior_variance), (1.0, k.beta)):
+        out = torch.cat([X0, torch.full_like(X0, v)], dim=1)
+        log_variance = Denoiser(lambda *_, out=out: out)(X0, k).log_variance
+        assert log_variance is not None
+        torch.testing.assert_close(log_variance.exp(), torch.full_like(X0, expected))
+
+
+def test_noise_belongs_to_the_picture_not_to_the_batch() -> None:
+    seeds = [noise_seed(7, digest, 1) for digest in ("a", "b", "c")]
+    with NoiseStream(seeds, (3, 8, 8), CPU) as together, NoiseStream(seeds[1:2], (3, 8, 8), CPU) as alone:
+        for _ in range(3):
+            assert torch.equal(together()[1:2], alone())
+
+
+def test_seed_input_and_sample_number_each_change_the_noise() -> None:
+    seeds = {noise_seed(0, "a", 1), noise_seed(1, "a", 1), noise_seed(0, "b", 1), noise_seed(0, "a", 2)}
+    assert len(seeds) == 4
