@@ -1,8 +1,8 @@
-"""YAML to frozen dataclasses through one strict builder: an unknown key or a wrong value is an error that says
-where it stands and what was meant.
+"""YAML to frozen dataclasses through one strict builder: an unknown key or a wrong value is an error that
+says where it stands and what was meant.
 
-Settings come in layers, defaults < preset < environment < flags. Each value remembers where it came from, so that
-an error names the file and line, the variable or the flag.
+Settings come in layers, defaults < preset < environment < flags. Each value remembers where it came from, so
+that an error names the file and line, the variable or the flag.
 """
 
 from __future__ import annotations
@@ -36,22 +36,43 @@ class Layer:
         return cls(values, {path: origin for path, _ in _leaves(values)})
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without aliases: a preset needs none, and they can loop or grow without end."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """One node; an error for an alias."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.get_mark()
+            raise yaml.composer.ComposerError(None, None, "aliases are not supported", mark)
+        return super().compose_node(parent, index)
+
+
 def read_yaml(path: Path) -> Layer:
     """A YAML mapping with the line of every key. ConfigError when the file is no readable YAML mapping."""
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        node = yaml.compose(text, _StrictLoader)
+        values = yaml.load(text, _StrictLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise _not_yaml(path, error) from error
     if node is None:
         return Layer({})
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{path} must hold a mapping of keys to values")
     origins: dict[KeyPath, str] = {}
     _note_lines(node, (), path.name, origins)
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
     return Layer(values, origins)
+
+
+def _not_yaml(path: Path, error: Exception) -> ConfigError:
+    """The parser's complaint in one line, with the place where it stopped."""
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or error
+    line = f", line {mark.line + 1}" if mark is not None else ""
+    return ConfigError(f"{path.name}{line}: not valid YAML: {what}")
 
 
 def _note_lines(node: yaml.MappingNode, prefix: KeyPath, name: str, origins: dict[KeyPath, str]) -> None:
@@ -97,20 +118,30 @@ def parse_assignment(text: str) -> Layer:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {text!r} is not of the form key=value", hint="for example --set method.N=8")
+    return parse_value(f"--set {text}", key.strip(), value)
+
+
+def parse_value(origin: str, key: str, text: str) -> Layer:
+    """A layer of the one dotted ``key``, its value read as YAML. ConfigError when it is none."""
     try:
-        nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: the value is not valid YAML") from error
-    for part in reversed(key.strip().split(".")):
-        nested = {part: nested}
-    return Layer.of(f"--set {text}", nested)
+        value = yaml.load(text, _StrictLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{origin}: the value is not valid YAML") from error
+    return nested(origin, key, value)
+
+
+def nested(origin: str, key: str, value: Any) -> Layer:
+    """A layer of the one dotted ``key``: ``method.N`` becomes ``{method: {N: value}}``."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return Layer.of(origin, value)
 
 
 def build(cls: type[T], layer: Layer, prefix: KeyPath = ()) -> T:
     """A frozen dataclass from a layer. ConfigError for an unknown key, a missing one, or a wrong value.
 
-    Field types may be bool, int, float, str, None, Literal, fixed tuples, ``tuple[X, ...]``, unions of these, and
-    nested dataclasses; an int is taken where a float is asked for.
+    Field types may be bool, int, float, str, None, Literal, fixed tuples, ``tuple[X, ...]``, unions of these,
+    and nested dataclasses; an int is taken where a float is asked for.
     """
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
@@ -130,7 +161,8 @@ def build(cls: type[T], layer: Layer, prefix: KeyPath = ()) -> T:
         and f.default_factory is dataclasses.MISSING
     ]
     if missing:
-        raise _error(layer, prefix, f"missing key {'.'.join((*prefix, missing[0]))!r}")
+        first = [f"{origin}: " for origin in layer.origins.values()][:1]
+        raise ConfigError(f"{''.join(first)}missing key {'.'.join((*prefix, missing[0]))!r}")
     return cls(**values)
 
 
@@ -140,16 +172,16 @@ def _known(key: str, fields: tuple[str, ...], prefix: KeyPath) -> str:
 
 
 def _error(layer: Layer, path: KeyPath, message: str, hint: str | None = None) -> ConfigError:
-    origin = next((layer.origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in layer.origins), None)
+    paths = (path[:n] for n in range(len(path), -1, -1))
+    origin = next((layer.origins[p] for p in paths if p in layer.origins), None)
     return ConfigError(f"{origin}: {message}" if origin else message, hint=hint)
 
 
 def _value(kind: Any, value: Any, layer: Layer, path: KeyPath) -> Any:
     found = _fit(kind, value, layer, path)
     if found is _NO_FIT:
-        raise _error(
-            layer, path, f"{'.'.join(path)} must be {_describe(kind)}, not {value!r}", hint=_choice_hint(kind, value)
-        )
+        message = f"{'.'.join(path)} must be {_describe(kind)}, not {value!r}"
+        raise _error(layer, path, message, hint=_choice_hint(kind, value))
     return found
 
 
@@ -173,8 +205,7 @@ def _fit(kind: Any, value: Any, layer: Layer, path: KeyPath) -> Any:
         return build(kind, Layer(value, layer.origins), path) if isinstance(value, Mapping) else _NO_FIT
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    plain = kind is type(None) and value is None or kind is not type(None) and type(value) is kind
-    return value if plain else _NO_FIT
+    return value if type(value) is kind else _NO_FIT
 
 
 def _fit_tuple(kinds: tuple[Any, ...], value: Any, layer: Layer, path: KeyPath) -> Any:
@@ -197,7 +228,9 @@ def _describe(kind: Any) -> str:
     if origin is Literal:
         return " or ".join(str(choice) for choice in get_args(kind))
     if origin is tuple:
-        return f"a list of {_describe(get_args(kind)[0])}"
+        items = get_args(kind)
+        count = "" if items[-1] is Ellipsis else f"{len(items)} times "
+        return f"a list of {count}{_describe(items[0])}"
     return _NAMES.get(kind, "a mapping")
 
 

@@ -32,9 +32,9 @@ CHECK_EVERY = 10
 
 @dataclass(frozen=True)
 class Reference:
-    """An input: ``picture`` (3, H, W) float32 in [-1, 1]; ``digest``, sha256 of the input's bytes, seeds its noise.
+    """An input: ``picture`` (3, H, W) float32 in [-1, 1], and the numbers of the ``samples`` to make of it.
 
-    ``samples``: the numbers of the samples to make of it.
+    ``key`` tells it from other inputs; ``digest``, sha256 of the input's bytes, seeds its noise.
     """
 
     key: str
@@ -45,13 +45,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class Transition:
-    """One step of the loop as it happened: the step k, the new sample x = x_s and the clean estimate x0 at t."""
+    """One step of the loop as it happened: the step k, the new sample x = x_s, the clean estimate x0 at t."""
 
     k: Step
     x: Tensor
     x0: Tensor
 
 
+@torch.no_grad()  # as a decorator: a with block around a yield would reach into the caller
 def sample(
     denoise: Denoise, context: Context, steps: Sequence[Step], method: Method, sampler: Sampler
 ) -> Iterator[Transition]:
@@ -59,22 +60,21 @@ def sample(
 
     Tensors are (B, 3, H, W) float32. Closing the iterator stops. Gradients are not recorded.
     """
-    with torch.no_grad():
-        x, levels = method.begin(context, [k.t for k in steps])
-        carry: Any = None
-        for k in context.schedule.steps(levels):
-            prediction = denoise(x, k)
-            x, carry = sampler.step(x, prediction, k, context.noise, carry)
-            x = method.project(context, x, prediction, k)
-            yield Transition(k, x, prediction.x0)
+    x, levels = method.begin(context, [k.t for k in steps])
+    carry: Any = None
+    for k in context.schedule.steps(levels):
+        prediction = denoise(x, k)
+        x, carry = sampler.step(x, prediction, k, context.noise, carry)
+        x = method.project(context, x, prediction, k)
+        yield Transition(k, x, prediction.x0)
 
 
 @dataclass(frozen=True)
 class Engine:
     """A network in memory with its levels; :meth:`translate` turns references into samples.
 
-    ``variance`` is what ancestral sampling uses unless told otherwise. ``class_count`` is None for an unconditional
-    network.
+    ``variance`` is what ancestral sampling uses unless told otherwise. ``class_count`` is None for an
+    unconditional network.
     """
 
     denoiser: Denoiser
@@ -105,10 +105,6 @@ class Engine:
         from ilvrctl.models.architecture import HiddenFlags
         from ilvrctl.models.loading import load_network
 
-        if model.image_size is None:
-            raise UsageError(
-                f"{weights.name} does not tell its picture size", hint="add --set model.image_size=256"
-            )
         place = choose_device(device)
         dtype = choose_precision(precision, place)
         hidden = HiddenFlags(
@@ -118,9 +114,7 @@ class Engine:
             use_new_attention_order=model.use_new_attention_order,
         )
         network = load_network(weights, hidden, dtype=dtype, device=place)
-        factor = network.architecture.downsample_factor
-        if model.image_size % factor:
-            raise UsageError(f"this network needs sizes divisible by {factor}, not {model.image_size}")
+        size = _picture_size(model.image_size, weights, network.architecture.downsample_factor)
         T = model.diffusion_steps
         return cls(
             denoiser=Denoiser(
@@ -129,10 +123,10 @@ class Engine:
                 time_scale=1000 / T if model.rescale_timesteps else 1.0,
             ),
             schedule=Schedule.named(model.noise_schedule, T),
-            image_size=model.image_size,
+            image_size=size,
             device=place,
             dtype=dtype,
-            batch_size=batch_size or default_batch_size(place, model.image_size),
+            batch_size=batch_size or default_batch_size(place, size),
             variance="learned" if network.architecture.learns_variance else model.variance,
             class_count=network.architecture.num_classes,
         )
@@ -144,12 +138,12 @@ class Engine:
 
     def translate(
         self, references: Iterable[Reference | ItemFailed], settings: Settings
-    ) -> Iterator[EngineEvent]:
+    ) -> Generator[EngineEvent, None, None]:
         """Make the samples of every reference, in batches filled across references.
 
-        References are taken as they are needed; failures among them are passed on. Out of memory halves the batch
-        and begins it again, with the same noise. UsageError when the settings cannot work for this model,
-        DeviceError when even one sample does not fit in memory.
+        References are taken as they are needed; failures among them are passed on. Out of memory halves the
+        batch and begins it again, with the same noise. UsageError when the settings cannot work for this
+        model, DeviceError when even one sample does not fit in memory.
         """
         steps = self.check(settings)
         waiting: deque[tuple[SampleId, Reference]] = deque()
@@ -184,15 +178,7 @@ class Engine:
         steps = settings.check(self.schedule, self.image_size)
         if isinstance(settings.sampler, DDPM) and settings.sampler.variance == "learned" != self.variance:
             raise UsageError("this network has not learned a variance", hint="--variance fixed_small")
-        if self.class_count is not None and settings.class_label is None:
-            raise UsageError(
-                f"this network was trained with {self.class_count} classes and needs one of them",
-                hint="for example --class-label 207 (ImageNet: golden retriever)",
-            )
-        if settings.class_label is not None and not 0 <= settings.class_label < (self.class_count or 0):
-            raise UsageError(
-                f"class label {settings.class_label} is not among the {self.class_count or 0} classes of this network"
-            )
+        _check_class(settings.class_label, self.class_count)
         return steps
 
     def _batch(
@@ -236,6 +222,37 @@ class Engine:
             if self.precision != "fp32"
             else "ilvrctl inspect FILE: are heads and schedule right?",
         )
+
+
+def _check_class(label: int | None, count: int | None) -> None:
+    """UsageError unless a class label is given just where the network has classes, and is one of them."""
+    if count is None:
+        if label is not None:
+            raise UsageError("this network was trained without classes", hint="leave out --class-label")
+    elif label is None:
+        raise UsageError(
+            f"this network was trained with {count} classes and needs one of them",
+            hint="for example --class-label 207 (ImageNet: golden retriever)",
+        )
+    elif not 0 <= label < count:
+        raise UsageError(
+            f"class label {label} is not among the {count} classes of this network",
+            hint=f"--class-label 0 to {count - 1}",
+        )
+
+
+def _picture_size(size: int | None, weights: Path, factor: int) -> int:
+    """The size of the pictures, checked; the network's blocks halve it until ``1 / factor`` is left."""
+    if size is None:
+        raise UsageError(
+            f"{weights.name} does not tell its picture size", hint="add --set model.image_size=256"
+        )
+    if size < 1 or size % factor:
+        raise UsageError(
+            f"this network needs pictures of a size that {factor} divides, not {size}",
+            hint=f"--set model.image_size={max(1, round(size / factor)) * factor}",
+        )
+    return size
 
 
 def _fill(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SampleId:
-    """One result to make: the input's key (its name for people) and the sample number, from 1."""
+    """One result to make: the input's key, which tells it from others, and the sample number, from 1."""
 
     key: str
     sample: int
@@ -52,11 +52,12 @@ class SampleDone:
 
 @dataclass(frozen=True)
 class ItemFailed:
-    """One input, or one sample of it, failed; the others go on."""
+    """One input, or one sample of it, failed; the others go on. ``lost``: how many results will not be made."""
 
     key: str
     error: IlvrctlError
     sample: int | None = None
+    lost: int = 1
 
 
 @dataclass(frozen=True)

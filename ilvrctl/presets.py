@@ -12,28 +12,56 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from ilvrctl import paths
 from ilvrctl.config import Layer, build, read_yaml
-from ilvrctl.errors import UsageError, WeightsError, did_you_mean
+from ilvrctl.errors import ConfigError, UsageError, WeightsError, did_you_mean
 
 Kind = Literal["models", "targets", "methods"]
+Use = Literal["any", "non-commercial", "research", "unstated"]
+Content = Literal[
+    "guided-diffusion",
+    "guided-diffusion-classifier",
+    "pesser-ddim",
+    "diffusers",
+    "vgg",
+    "inception",
+    "statistics",
+    "other",
+]
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
 class ModelPreset:
-    """A checkpoint and what its tensors hide.
+    """A checkpoint: what its tensors hide, and where to get it.
 
-    ``image_size`` in pixels; None means unknown. ``num_heads`` or ``num_head_channels`` of the attention,
-    ``use_new_attention_order`` as in guided-diffusion. ``noise_schedule`` with ``diffusion_steps`` levels;
-    ``rescale_timesteps`` where the network was given levels scaled to 0 .. 1000. ``variance`` is used where the
-    network has not learned one. ``file`` is looked for among the downloaded weights, or in the package when
-    ``bundled``.
+    What the tensors hide. ``image_size`` in pixels; None means unknown. ``num_heads`` or ``num_head_channels`` of
+    the attention, ``use_new_attention_order`` as in guided-diffusion. ``noise_schedule`` with ``diffusion_steps``
+    levels; ``rescale_timesteps`` where the network was given levels scaled to 0 .. 1000. ``variance`` is used
+    where the network has not learned one.
+
+    The file. ``file`` is looked for among the downloaded weights, or in the package when ``bundled``. It is a
+    folder when ``files`` names what it holds (``a|b``: one of the two). ``format`` is what the file must turn out
+    to be; ``unsupported`` says why a file can be fetched but not used.
+
+    Where to get it. ``sources`` in order of trust: an https address, ``gdrive:ID``, or ``gdrive-folder:ID/NAME``;
+    with ``files`` the address of the folder. ``dead``: addresses that worked once. ``size`` in bytes is exact and
+    enforced, ``size_about`` computed from the architecture and only used to plan. ``sha256`` and ``md5`` in
+    hexadecimal, "" when none was published. ``use``: what the licences of code and data allow.
     """
 
     name: str = "custom"
     title: str = ""
+    aliases: tuple[str, ...] = ()
+    domain: str = ""
     file: str = ""
+    files: tuple[str, ...] = ()
     bundled: bool = False
+    format: Content = "guided-diffusion"
+    unsupported: str = ""
     image_size: int | None = None
     num_heads: int | None = None
     num_head_channels: int | None = None
@@ -44,6 +72,13 @@ class ModelPreset:
     rescale_timesteps: bool = False
     predicts: Literal["eps", "x0", "v"] = "eps"
     variance: Literal["fixed_small", "fixed_large"] = "fixed_small"
+    sources: tuple[str, ...] = ()
+    dead: tuple[str, ...] = ()
+    size: int | None = None
+    size_about: int | None = None
+    sha256: str = ""
+    md5: str = ""
+    use: Use = "any"
     licence: str = ""
     notes: str = ""
 
@@ -53,6 +88,8 @@ class ModelPreset:
 
     def installed(self) -> bool:
         """Whether the weights are there."""
+        if self.files:
+            return all(any((self.path() / name).is_file() for name in part.split("|")) for part in self.files)
         return bool(self.file) and self.path().is_file()
 
 
@@ -99,7 +136,7 @@ def load_methods() -> dict[str, MethodPreset]:
 
 def load_models() -> dict[str, ModelPreset]:
     """Every model preset by name."""
-    return {name: find_model(name) for name in preset_files("models")}
+    return {name: _read_model(name, path) for name, path in preset_files("models").items()}
 
 
 def find_target(name: str) -> tuple[TargetPreset, Layer]:
@@ -134,9 +171,35 @@ def find_model(name: str, overrides: Layer | None = None) -> ModelPreset:
     files = preset_files("models")
     if name not in files:
         raise _unknown("model", name, files)
-    facts = read_yaml(files[name])
-    preset = build(ModelPreset, Layer({"name": name, **facts.values}, facts.origins))
+    preset = _read_model(name, files[name])
     return preset if overrides is None else override_model(preset, overrides)
+
+
+def resolve_model(name: str) -> ModelPreset:
+    """The model that ``name`` means: a model's name or alias, or a target's name or alias, in this order.
+
+    Case and ``-`` for ``_`` do not matter. UsageError with the closest name for an unknown one.
+    """
+    files = preset_files("models")
+    if name in files:
+        return _read_model(name, files[name])
+    models = load_models()
+    known: dict[str, str] = {}
+    for model in models.values():
+        for alias in (model.name, *model.aliases):
+            known.setdefault(_folded(alias), model.name)
+    for target in load_targets().values():
+        for alias in (target.name, *target.aliases):
+            known.setdefault(_folded(alias), target.model)
+    found = models.get(known.get(_folded(name), ""))
+    if found is None:
+        close = did_you_mean(_folded(name), known)
+        raise UsageError(f"no model or target is called {name!r}", hint=close or "ilvrctl download --list")
+    return found
+
+
+def _folded(name: str) -> str:
+    return name.casefold().replace("_", "-")
 
 
 def override_model(preset: ModelPreset, overrides: Layer) -> ModelPreset:
@@ -149,9 +212,10 @@ def require_weights(preset: ModelPreset, target: str) -> Path:
     """The path of the weights; WeightsError (exit code 3) with the command that gets them when not there."""
     if preset.installed():
         return preset.path()
+    get = target if preset.sources else f"{preset.name} --file FILE"
     raise WeightsError(
         f"the weights of {target!r} are not here: {preset.file} is not in {paths.weights_dir()}",
-        hint=f"ilvrctl download {target}   (or give a file that you have: --weights FILE)",
+        hint=f"ilvrctl download {get}   (or give a file that you have: --weights FILE)",
     )
 
 
@@ -160,6 +224,33 @@ def _load(cls: type[Any], name: str, path: Path) -> tuple[Any, Layer]:
     preset = build(cls, Layer({"name": name, **layer.values}, layer.origins))
     origins = {key[1:]: origin for key, origin in layer.origins.items() if key[0] == "settings"}
     return preset, Layer(preset.settings, origins)
+
+
+def _read_model(name: str, path: Path) -> ModelPreset:
+    """A model preset; the slow reader, which knows the lines, is asked only when something is wrong."""
+    try:
+        return _build_model(name, Layer(_fast_yaml(path)))
+    except (ConfigError, yaml.YAMLError, OSError, UnicodeDecodeError, TypeError, ValueError):
+        return _build_model(name, read_yaml(path))
+
+
+def _build_model(name: str, facts: Layer) -> ModelPreset:
+    return build(ModelPreset, Layer({"name": name, **facts.values}, facts.origins))
+
+
+def _fast_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. ValueError when it is none, or names a key twice."""
+    loader = _Loader(path.read_text(encoding="utf-8"))
+    try:
+        node = loader.get_single_node()
+        if not isinstance(node, yaml.MappingNode):
+            raise ValueError("not a mapping")
+        values: dict[str, Any] = loader.construct_document(node)
+    finally:
+        loader.dispose()
+    if len(values) != len(node.value):
+        raise ValueError("a key is given twice")
+    return values
 
 
 def _unknown(what: str, name: str, known: Any) -> UsageError:

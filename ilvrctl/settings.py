@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
 
 from ilvrctl.config import Layer, build, merge
-from ilvrctl.diffusion.samplers import DDPM, SAMPLERS, Sampler
+from ilvrctl.diffusion.samplers import DDIM, DDPM, SAMPLERS, Sampler
 from ilvrctl.diffusion.schedule import Schedule, Step, space_timesteps, spread_levels
 from ilvrctl.errors import ConfigError, did_you_mean
 from ilvrctl.methods import ILVR, METHODS, Method
@@ -20,14 +20,20 @@ COMPAT: dict[str, Layer] = {
 }
 """Published code whose behaviour differs from its paper, as the settings that reproduce it."""
 
+_PARTS: dict[str, tuple[Mapping[str, Any], str]] = {
+    "method": (METHODS, ILVR.name),
+    "sampler": (SAMPLERS, DDPM.name),
+}
+"""The settings that are built by a class out of a table: the table, and the name used unless one is given."""
+
 
 @dataclass(frozen=True)
 class Settings:
     """How a reference becomes a sample.
 
-    ``steps`` respaced steps spread over the levels, or exactly the published ``timestep_respacing`` string where
-    it is given. ``clip_denoised`` keeps the clean estimates in [-1, 1]. ``class_label`` for class-conditional
-    networks. ``fit`` and ``background`` make the input square. ``precision`` as asked for.
+    ``steps`` respaced steps spread over the levels, or exactly the published ``timestep_respacing`` string
+    where it is given. ``clip_denoised`` keeps the clean estimates in [-1, 1]. ``class_label`` for
+    class-conditional networks. ``fit`` and ``background`` make the input square. ``precision`` as asked for.
     """
 
     method: Method = field(default_factory=ILVR)
@@ -56,57 +62,104 @@ class Settings:
     def record(self) -> dict[str, Any]:
         """As plain JSON values, from which :func:`build_settings` makes an equal value."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        for part in ("method", "sampler"):
+        for part in _PARTS:
             values[part] = {"name": values[part].name, **dataclasses.asdict(values[part])}
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
 
-    def identity(self, weights_sha256: str) -> str:
-        """sha256 of the settings and the weights: equal for equal pixels of the same input and sample number."""
-        text = json.dumps({"settings": self.record(), "weights": weights_sha256}, sort_keys=True)
+    def identity(self, network: Mapping[str, Any]) -> str:
+        """sha256 of the settings and of what the network is (JSON values).
+
+        Equal for equal pixels of the same input and sample number.
+        """
+        text = json.dumps({"settings": self.record(), "network": network}, sort_keys=True)
         return sha256(text.encode()).hexdigest()
 
 
-def build_settings(*layers: Layer) -> Settings:
-    """Settings from layers, the later winning; ``compat`` lies below flags, above what the preset says.
+def build_settings(*presets: Layer, overrides: Sequence[Layer] = ()) -> Settings:
+    """Settings from layers, the later winning: ``presets``, then ``compat``, then ``overrides``.
 
-    ConfigError names the source of a value that cannot be used.
+    A layer that gives ``steps`` takes the place of an earlier ``timestep_respacing``, and ``method.range``
+    that of an earlier ``method.range_t``. A layer that names another method or sampler keeps of the earlier
+    ones what the new one knows too. ConfigError names the source of a value that cannot be used.
     """
-    layers = tuple(_named_parts(layer) for layer in layers)
-    layer = merge(*layers)
-    compat = layer.values.get("compat")
-    if compat is not None:
-        if compat not in COMPAT:
-            raise ConfigError(
-                f"unknown compat {compat!r}; known: {', '.join(COMPAT)}", hint=did_you_mean(compat, COMPAT)
-            )
-        layer = merge(layers[0], COMPAT[compat], *layers[1:])
-    parts = {
-        "method": _part(METHODS, "method", ILVR.name, layer),
-        "sampler": _part(SAMPLERS, "sampler", DDPM.name, layer),
-    }
-    rest = {key: value for key, value in layer.values.items() if key not in (*parts, "compat")}
-    return dataclasses.replace(build(Settings, Layer(rest, layer.origins)), **parts)
+    below = [_written_out(layer) for layer in presets]
+    above = [_written_out(layer) for layer in overrides]
+    layers = [*below, *_compat(merge(*below, *above)), *above]
+    merged = merge(*layers)
+    rest = {key: value for key, value in merged.values.items() if key not in (*_PARTS, "compat")}
+    settings = build(Settings, Layer(rest, merged.origins))
+    return dataclasses.replace(settings, **{key: _part(key, layers) for key in _PARTS})
 
 
-def _named_parts(layer: Layer) -> Layer:
-    """``method: ilvr`` written out as ``method: {name: ilvr}``, so that layers merge."""
-    written = {
-        key: {"name": value} if key in ("method", "sampler") and isinstance(value, str) else value
+def _written_out(layer: Layer) -> Layer:
+    """``method: ilvr`` as ``method: {name: ilvr}``, and what a value takes the place of as null."""
+    values = {
+        key: {"name": value} if key in _PARTS and isinstance(value, str) else value
         for key, value in layer.values.items()
     }
-    return Layer(written, layer.origins)
+    if "steps" in values:
+        values.setdefault("timestep_respacing", None)
+    method = values.get("method")
+    if isinstance(method, Mapping) and "range" in method:
+        values["method"] = {"range_t": None, **method}
+    return Layer(values, layer.origins)
 
 
-def _part(table: Mapping[str, Any], key: str, default: str, layer: Layer) -> Any:
-    """The method or sampler that the layer names, built by its class in the table."""
-    given = layer.values.get(key, {})
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"{key} must be a name or a mapping with a name, not {given!r}")
-    name = given.get("name", default)
-    if name not in table:
+def _compat(layer: Layer) -> list[Layer]:
+    """The layer of the published code that ``layer`` wants to follow, if any."""
+    name = layer.values.get("compat")
+    if name is None:
+        return []
+    if not isinstance(name, str) or name not in COMPAT:
+        raise _unknown("compat", name, COMPAT, layer.origins.get(("compat",)))
+    return [COMPAT[name]]
+
+
+def _part(key: str, layers: Sequence[Layer]) -> Any:
+    """The method or sampler that the layers name, built by its class in the table."""
+    table, name = _PARTS[key]
+    values: dict[str, Any] = {}
+    for layer in layers:
+        given = layer.values.get(key, {})
+        origin = layer.origins.get((key,))
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"{_at(origin)}{key} must be a name or a mapping with a name, not {given!r}")
+        asked = given.get("name", name)
+        if asked not in list(table):
+            raise _unknown(key, asked, table, layer.origins.get((key, "name"), origin))
+        if asked != name:
+            name, values = asked, {k: v for k, v in values.items() if k in _fields(table[asked])}
+        values.update({k: v for k, v in given.items() if k != "name"})
+    origins = merge(*layers).origins
+    for setting in sorted(values.keys() - _fields(table[name])):
+        _refuse_foreign(key, name, setting, origins.get((key, setting)))
+    part = build(table[name], Layer(values, origins), (key,))
+    if isinstance(part, DDIM) and not 0 <= part.eta <= 1:
+        raise ConfigError(f"{_at(origins.get((key, 'eta')))}sampler.eta goes from 0 to 1, not {part.eta}")
+    return part
+
+
+def _refuse_foreign(key: str, name: str, setting: str, origin: str | None) -> None:
+    """ConfigError when the setting belongs to another row of the table than ``name``."""
+    owners = [other for other, cls in _PARTS[key][0].items() if setting in _fields(cls)]
+    if owners:
         raise ConfigError(
-            f"unknown {key} {name!r}; known: {', '.join(table)}", hint=did_you_mean(str(name), table)
+            f"{_at(origin)}the {key} {name} has no {setting!r}; it belongs to {' and '.join(owners)}",
+            hint=f"--{key} {owners[0]}",
         )
-    facts = {k: value for k, value in given.items() if k != "name"}
-    return build(table[name], Layer(facts, layer.origins), (key,))
+
+
+def _fields(cls: Any) -> set[str]:
+    return {f.name for f in dataclasses.fields(cls)}
+
+
+def _at(origin: str | None) -> str:
+    return f"{origin}: " if origin else ""
+
+
+def _unknown(what: str, name: Any, known: Mapping[str, Any], origin: str | None) -> ConfigError:
+    return ConfigError(
+        f"{_at(origin)}unknown {what} {name!r}; known: {', '.join(known)}",
+        hint=did_you_mean(str(name), known),
+    )

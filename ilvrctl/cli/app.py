@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -43,4 +44,7 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """Entry point of the console script."""
+    # GNU OpenMP's threads spin at every barrier; beside another busy process that made a network call 40 times
+    # slower on two cores. A short spin costs nothing alone. Read when torch is loaded, so it is set before.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     app()

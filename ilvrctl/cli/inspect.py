@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,13 +17,29 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Tell what a checkpoint holds: format, architecture, size, and what its tensors do not tell."""
-    from ilvrctl.models.loading import inspect_file
-
-    facts = inspect_file(file).facts()
+    facts = _facts(file)
     if as_json:
         data_json(facts)
         return
     width = max(len(key) for key in facts)
     for key, value in facts.items():
-        text = ", ".join(str(part) for part in value) if isinstance(value, list) else str(value)
-        data(f"{key.replace('_', ' '):<{width}}  {text}")
+        text = ", ".join(f"{part}" for part in value) if isinstance(value, (list, tuple)) else f"{value}"
+        data(f"{key.replace('_', ' '):<{width}}  {text or '-'}")
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    from ilvrctl.models.loading import inspect_file
+
+    info = inspect_file(file)
+    return {
+        "file": file.name,
+        "format": info.format,
+        "container": info.container,
+        "inside": list(info.wrapping),
+        "parameters": info.parameters,
+        "tensor_bytes": info.tensor_bytes,
+        "precision": list(info.dtypes),
+        "usable": info.readable,
+        **info.facts,
+        "not_in_the_file": list(info.unknown),
+    }

@@ -8,12 +8,14 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
-from ilvrctl.errors import IlvrctlError
+from ilvrctl.errors import IlvrctlError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,44 +24,71 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 INTERRUPTED = 130
+COLORS = ("auto", "always", "never")
+LABELS = {"error": "red", "failed": "red", "warning": "yellow", "hint": "cyan"}
+"""First words of a line that are coloured."""
 
 
-def stderr_console(color: str = "auto") -> Console:
-    """A rich console on stderr. ``color``: ``auto`` (terminal and no ``NO_COLOR``), ``always`` or ``never``."""
+def use_color(when: str) -> bool:
+    """Whether stderr gets colours: as ``always`` or ``never`` says; ``auto`` asks NO_COLOR, FORCE_COLOR, and
+    whether it is a terminal. UsageError for another word.
+    """
+    if when not in COLORS:
+        hint = did_you_mean(when, COLORS)
+        raise UsageError(f"--color {when!r} is not one of {', '.join(COLORS)}", hint=hint)
+    if when != "auto":
+        return when == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or terminal(sys.stderr)
+
+
+def terminal(stream: Any) -> bool:
+    """Whether a stream is a terminal; one that was closed at the start (None) is not."""
+    return stream is not None and bool(stream.isatty())
+
+
+def stderr_console(*, color: bool) -> Console:
+    """A rich console on stderr, which is a terminal."""
     from rich.console import Console
 
-    terminal = sys.stderr.isatty()
-    colored = color == "always" or (color == "auto" and terminal and not os.environ.get("NO_COLOR"))
-    return Console(
-        stderr=True,
-        force_terminal=terminal or color == "always",
-        no_color=not colored,
-        highlight=False,
-        soft_wrap=True,
-    )
+    return Console(stderr=True, force_terminal=True, no_color=not color, highlight=False, soft_wrap=True)
 
 
-def say(message: str) -> None:
-    """A line for people."""
-    typer.echo(message, err=True)
+def say(message: str, *, label: str | None = None, color: bool = False) -> None:
+    """A line for people; ``label`` (error, hint ...) stands before it, with ``color`` in its own colour."""
+    start = "" if label is None else typer.style(f"{label}: ", fg=LABELS[label], bold=True)
+    typer.echo(start + message, err=True, color=color)
 
 
 def data(line: str) -> None:
-    """A line of results; flushed, so that a pipeline goes on at once."""
-    sys.stdout.write(line + "\n")
+    """A line of results; flushed, so that a pipeline goes on at once. File names keep their bytes."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(line + "\n")
+    except UnicodeEncodeError:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(line) + b"\n")
     sys.stdout.flush()
 
 
+def data_bytes(content: bytes) -> None:
+    """A picture on stdout."""
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
 def data_json(value: Any) -> None:
-    """One JSON value a line."""
-    data(json.dumps(value, ensure_ascii=False))
+    """One JSON value a line; bytes of names that are no text become escapes."""
+    data(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode())
 
 
-def report_error(error: IlvrctlError) -> None:
+def report_error(error: IlvrctlError, *, color: bool = False) -> None:
     """What, why, and the next command."""
-    say(f"error: {error.message}")
+    say(error.message, label="error", color=color)
     if error.hint:
-        say(f"hint: {error.hint}")
+        say(error.hint, label="hint", color=color)
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:
@@ -70,13 +99,14 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        signal.signal(signal.SIGTERM, _interrupt)
+        when = str(kwargs.get("color") or "auto")
         try:
-            return function(*args, **kwargs)
+            with _quiet_pillow(), _terminated_as_interrupted():
+                return function(*args, **kwargs)
         except IlvrctlError as error:
             if int(str(kwargs.get("verbose") or 0)) > 1:
                 traceback.print_exc()
-            report_error(error)
+            report_error(error, color=use_color(when if when in COLORS else "auto"))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             say("interrupted")
@@ -89,5 +119,19 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Pillow's remarks about odd files are not for people: what matters is raised."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        yield
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM as Ctrl-C while the command runs, so that it too leaves nothing half-written."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import TYPE_CHECKING
 
-from ilvrctl import __version__
-from ilvrctl.errors import IlvrctlError
+from ilvrctl.errors import InputError
 from ilvrctl.events import (
     BatchStarted,
     Extra,
@@ -23,149 +22,165 @@ from ilvrctl.events import (
     StepDone,
     Written,
 )
-from ilvrctl.images.geometry import fit_picture, parse_color
-from ilvrctl.images.io import encode_picture, open_picture, save_gif, save_picture
-from ilvrctl.images.sheets import SheetRow, contact_sheet
+from ilvrctl.images.io import encode_picture, save_gif, save_picture
 from ilvrctl.images.tensors import to_image, to_tensor
 from ilvrctl.jobs.digest import sha256_hex
-from ilvrctl.jobs.plan import Item, Output, Plan
+from ilvrctl.jobs.outputs import make_folder
+from ilvrctl.jobs.record import result_record, sheet_record
+from ilvrctl.jobs.sheet import SHEET_ROWS, decode, draw_sheet, square
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from PIL.Image import Image
 
     from ilvrctl.engine import Engine, Reference
+    from ilvrctl.jobs.inputs import Item
+    from ilvrctl.jobs.outputs import Output
+    from ilvrctl.jobs.plan import Plan
 
 GIF_FRAMES = 48
-SHEET_ROWS = 96
 
 
 @dataclass(frozen=True)
-class Extras:
-    """What to make beside the results: a contact sheet, and an animation of every sample's denoising."""
+class _Input:
+    """An input that was read: the picture as it is, not yet square, and the samples that are wanted of it."""
 
-    sheet: Path | None = None
-    gif: bool = False
+    item: Item
+    digest: str
+    picture: Image
+    samples: tuple[int, ...]
 
 
 @dataclass
 class _Job:
-    """What is known of a running job: the inputs read so far, rows of the sheet, frames of the animations."""
+    """What is known of a running job: digests of the inputs, pictures for the sheet, frames of animations."""
 
     plan: Plan
-    extras: Extras
-    engine: Engine | None = None
     digests: dict[str, str] = field(default_factory=dict)
-    rows: dict[str, dict[str, Image]] = field(default_factory=dict)
+    made: dict[str, dict[int, Image]] = field(default_factory=dict)
     frames: dict[SampleId, list[Image]] = field(default_factory=dict)
 
 
-def run(plan: Plan, load: Callable[[], Engine], extras: Extras | None = None) -> Iterator[JobEvent]:
-    """Make what the plan still wants. ``load`` is called once, and only if there is something to make.
+def run(plan: Plan, load: Callable[[], Engine]) -> Generator[JobEvent, None, None]:
+    """Make what the plan still wants. ``load`` is called once, and only when an input could be read.
 
     A bad input is an ItemFailed event and the others go on; an output that cannot be written is raised as
     OutputError. Closing the iterator stops; what was written stays, and the same plan made again goes on.
     """
-    job = _Job(plan, extras or Extras())
+    job = _Job(plan)
     for output in plan.outputs:
         if output.status == "done" and output.path is not None:
-            yield Skipped(output.item.key, output.sample, output.path)
-    if plan.todo:
-        start = time.perf_counter()
-        job.engine = load()
-        yield Loaded(
-            plan.weights.name, str(job.engine.device), job.engine.precision, time.perf_counter() - start
-        )
-        yield from _translate(job, job.engine)
-    if job.extras.sheet is not None:
-        yield from _sheet(job, job.extras.sheet)
+            yield Skipped(output.item.name, output.sample, output.path)
+    yield from _make(job, load)
+    if plan.sheet is not None:
+        yield from _write_sheet(job, plan.sheet)
 
 
-def _translate(job: _Job, engine: Engine) -> Iterator[JobEvent]:
-    outputs = {SampleId(o.item.key, o.sample): o for o in job.plan.todo}
-    start, share = time.perf_counter(), 1
-    for event in engine.translate(_references(job, engine.image_size), job.plan.settings):
-        if isinstance(event, SampleDone):
-            seconds = (time.perf_counter() - start) / share
-            yield from _write(job, outputs[event.sample], event, seconds)
+def _make(job: _Job, load: Callable[[], Engine]) -> Iterator[JobEvent]:
+    """Read the inputs up to the first good one, load, and translate it with all that follow."""
+    inputs = _read(job.plan)
+    for first in inputs:
+        if isinstance(first, ItemFailed):
+            yield _named(job, first)
             continue
-        if isinstance(event, BatchStarted):
-            start, share = time.perf_counter(), len(event.samples)
-            job.frames.clear()
-        elif isinstance(event, StepDone) and job.extras.gif:
-            _keep_frames(job, event)
-        yield event
+        start = time.perf_counter()
+        engine = load()
+        seconds = time.perf_counter() - start
+        yield Loaded(job.plan.model.name, str(engine.device), engine.precision, seconds)
+        yield from _translate(job, engine, chain([first], inputs))
 
 
-def _references(job: _Job, size: int) -> Iterator[Reference | ItemFailed]:
-    from ilvrctl.engine import Reference
-
-    samples: dict[str, list[int]] = {}
-    items: dict[str, Item] = {}
-    for output in job.plan.todo:
-        items[output.item.key] = output.item
-        samples.setdefault(output.item.key, []).append(output.sample)
-    for key, item in items.items():
+def _read(plan: Plan) -> Iterator[_Input | ItemFailed]:
+    """The inputs that have results to make, one at a time, in order."""
+    wanted: dict[Item, list[int]] = {}
+    for output in plan.todo:
+        wanted.setdefault(output.item, []).append(output.sample)
+    for item, samples in wanted.items():
         try:
             data = item.read()
-            picture = _square(item, data, job.plan, size)
-        except IlvrctlError as error:
-            yield ItemFailed(key, error)
-            continue
-        job.digests[key] = sha256_hex(data)
-        yield Reference(key, to_tensor(picture), job.digests[key], tuple(samples[key]))
+            picture = decode(item, data, plan)
+        except InputError as error:
+            yield ItemFailed(item.key, error, lost=len(samples))
+        else:
+            yield _Input(item, sha256_hex(data), picture, tuple(samples))
 
 
-def _square(item: Item, data: bytes, plan: Plan, size: int) -> Image:
-    background = parse_color(plan.settings.background)
-    picture = open_picture(data, item.key, background=background)
-    return fit_picture(picture, size, plan.settings.fit, background)
+def _translate(job: _Job, engine: Engine, inputs: Iterable[_Input | ItemFailed]) -> Iterator[JobEvent]:
+    """Everything that the engine tells, with a file in the place of every finished sample."""
+    outputs = {SampleId(o.item.key, o.sample): o for o in job.plan.todo}
+    start, share = time.perf_counter(), 1
+    references = _references(job, inputs, engine.image_size)
+    with closing(engine.translate(references, job.plan.settings)) as events:
+        for event in events:
+            if isinstance(event, SampleDone):
+                seconds = (time.perf_counter() - start) / share
+                yield from _write(job, engine, outputs[event.sample], event, seconds)
+                continue
+            if isinstance(event, BatchStarted):
+                start, share = time.perf_counter(), len(event.samples)
+                job.frames.clear()
+            elif isinstance(event, StepDone):
+                _keep_frames(job, outputs, event)
+            yield _named(job, event) if isinstance(event, ItemFailed) else event
 
 
-def _write(job: _Job, output: Output, event: SampleDone, seconds: float) -> Iterator[JobEvent]:
+def _references(
+    job: _Job, inputs: Iterable[_Input | ItemFailed], size: int
+) -> Iterator[Reference | ItemFailed]:
+    from ilvrctl.engine import Reference
+
+    for found in inputs:
+        if isinstance(found, ItemFailed):
+            yield found
+        else:
+            key = found.item.key
+            job.digests[key] = found.digest
+            picture = square(found.picture, job.plan, size)
+            yield Reference(key, to_tensor(picture), found.digest, found.samples)
+
+
+def _named(job: _Job, failed: ItemFailed) -> ItemFailed:
+    """The failure under the name that people know the input by."""
+    return replace(failed, key=next(o.item.name for o in job.plan.outputs if o.item.key == failed.key))
+
+
+def _write(
+    job: _Job, engine: Engine, output: Output, event: SampleDone, seconds: float
+) -> Iterator[JobEvent]:
+    """The result, then its animation: so a result whose animation is missing is known to be made halfway."""
     image = to_image(event.x)
-    record = json.dumps(_record(job, output), ensure_ascii=False, sort_keys=True)
+    record = result_record(job.plan, output, job.digests[output.item.key], _run_facts(engine))
     if output.path is None:
-        yield Written(output.item.key, output.sample, None, seconds, encode_picture(image, "png", record))
+        data = encode_picture(image, "png", record)
+        yield Written(output.item.name, output.sample, None, seconds, data)
     else:
-        output.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(output.path.parent)
         save_picture(image, output.path, record=record)
-        yield Written(output.item.key, output.sample, output.path, seconds)
-        if frames := job.frames.pop(event.sample, None):
-            animation = output.path.with_suffix(".gif")
-            save_gif([*frames, _side_by_side(image, image)], animation)
-            yield Extra("gif", animation)
-    if job.extras.sheet is not None:
-        _keep_row(job, output, image)
+        yield Written(output.item.name, output.sample, output.path, seconds)
+    if output.gif is not None:
+        frames = job.frames.pop(event.sample, [])
+        save_gif([*frames, _side_by_side(image, image)], output.gif)
+        yield Extra("gif", output.gif)
+    made = job.made
+    if job.plan.sheet is not None and (output.item.key in made or len(made) < SHEET_ROWS):
+        made.setdefault(output.item.key, {})[output.sample] = image
 
 
-def _record(job: _Job, output: Output) -> dict[str, Any]:
-    """What stands in the picture: enough to make it again, and no path or host name."""
+def _run_facts(engine: Engine) -> dict[str, str]:
     import torch
 
-    plan, engine = job.plan, job.engine
-    return {
-        "ilvrctl": __version__,
-        "target": plan.target,
-        "settings": plan.settings.record(),
-        "weights": {"name": plan.weights.name, "sha256": plan.weights.sha256},
-        "identity": plan.identity,
-        "input": {"name": Path(output.item.key).name, "sha256": job.digests[output.item.key]},
-        "sample": output.sample,
-        "run": {
-            "device": engine.device.type if engine else "",
-            "precision": engine.precision if engine else "",
-            "torch": torch.__version__,
-        },
-    }
+    return {"device": engine.device.type, "precision": engine.precision, "torch": torch.__version__}
 
 
-def _keep_frames(job: _Job, event: StepDone) -> None:
+def _keep_frames(job: _Job, outputs: Mapping[SampleId, Output], event: StepDone) -> None:
     every = -(-event.n // GIF_FRAMES)
     if event.i % every and event.i != event.n - 1:
         return
     for b, name in enumerate(event.samples):
-        frame = _side_by_side(to_image(event.x[b]), to_image(event.x0[b]))
-        job.frames.setdefault(name, []).append(frame)
+        if outputs[name].gif is not None:
+            frame = _side_by_side(to_image(event.x[b]), to_image(event.x0[b]))
+            job.frames.setdefault(name, []).append(frame)
 
 
 def _side_by_side(left: Image, right: Image) -> Image:
@@ -176,46 +191,9 @@ def _side_by_side(left: Image, right: Image) -> Image:
     return frame
 
 
-def _keep_row(job: _Job, output: Output, image: Image) -> None:
-    if output.item.key in job.rows or len(job.rows) < SHEET_ROWS:
-        job.rows.setdefault(output.item.key, {})[f"sample {output.sample}"] = image
-
-
-def _sheet(job: _Job, path: Path) -> Iterator[JobEvent]:
-    """Input, what the method takes from it, and the samples: a row an input, done now or before."""
-    plan = job.plan
-    samples = sorted({output.sample for output in plan.outputs})
-    rows = []
-    items = list(dict.fromkeys(output.item for output in plan.outputs))
-    for item in items[:SHEET_ROWS]:
-        made = job.rows.get(item.key, {})
-        for output in plan.outputs:
-            if output.item is item and output.status == "done" and output.path is not None:
-                made[f"sample {output.sample}"] = open_picture(output.path.read_bytes(), output.path.name)
-        if not made:
-            continue
-        size = next(iter(made.values())).width
-        picture = _square(item, item.read(), plan, size)
-        preview = plan.settings.method.preview(to_tensor(picture))
-        low = [] if preview is None else [to_image(preview)]
-        pictures = (picture, *low, *(made.get(f"sample {n}") for n in samples))
-        rows.append(SheetRow(Path(item.stem).name, pictures))
-    if not rows:
-        return
-    columns = ["input", *([] if not low else [plan.settings.method.preview_title()]), *_sample_titles(samples)]
-    save_picture(contact_sheet(rows, columns, _caption(plan, len(rows), len(items))), path)
-    yield Extra("sheet", path)
-
-
-def _sample_titles(samples: list[int]) -> list[str]:
-    return ["translated"] if len(samples) == 1 else [f"sample {n}" for n in samples]
-
-
-def _caption(plan: Plan, shown: int, inputs: int) -> str:
-    settings = plan.settings
-    steps = settings.timestep_respacing or settings.steps
-    some = "" if shown == inputs else f" · {shown} of {inputs} inputs"
-    return (
-        f"ilvrctl {__version__} · to {plan.target or plan.weights.name} · {settings.method.describe()} · "
-        f"{settings.sampler.name}, {steps} steps · seed {settings.seed}{some}"
-    )
+def _write_sheet(job: _Job, path: Path) -> Iterator[JobEvent]:
+    sheet = draw_sheet(job.plan, job.made)
+    if sheet is not None:
+        make_folder(path.parent)
+        save_picture(sheet, path, record=sheet_record(job.plan))
+        yield Extra("sheet", path)

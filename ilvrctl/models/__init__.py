@@ -1,1 +1,1 @@
-"""Networks that estimate the noise: their architecture read from checkpoints, their modules, their loading."""
+"""Networks that estimate the noise: architecture read from checkpoints, modules, loading."""

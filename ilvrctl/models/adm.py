@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from ilvrctl.errors import UsageError
 from ilvrctl.models.architecture import AdmArchitecture
 from ilvrctl.models.layers import build_layer, zeroed
 from ilvrctl.models.memory import release_freed
-from ilvrctl.models.norm import LARGE, normalise
+from ilvrctl.models.norm import LARGE, normalise, wants_grad
 from ilvrctl.models.plan import NORM_GROUPS, Block
 
 MAX_PERIOD = 10_000.0  # longest wavelength of the timestep embedding, in levels
@@ -28,8 +29,10 @@ def timestep_embedding(t: Tensor, width: int) -> Tensor:
     Returns (B, width) float32; an odd width ends with zero. Source: Vaswani et al. 2017, in ADM's order.
     """
     half = width // 2
-    frequencies = torch.exp(-math.log(MAX_PERIOD) / half * torch.arange(half, dtype=torch.float32))
-    angles = t.float()[:, None] * frequencies.to(t.device)
+    frequencies = torch.exp(
+        -math.log(MAX_PERIOD) / half * torch.arange(half, dtype=torch.float32, device=t.device)
+    )
+    angles = t.float()[:, None] * frequencies
     parts = [angles.cos(), angles.sin()]
     if width % 2:
         parts.append(torch.zeros_like(angles[:, :1]))
@@ -82,20 +85,14 @@ class AdmUNet(nn.Module):
         emb = self._embedding(t, y)
         x = x.to(self.dtype, memory_format=torch.channels_last)
         thrifty = self._thrifty(x)
-        held, skips = [x], []
+        held, skips = [x], list[Tensor]()
         for block in self.input_blocks:
             _run(block, held, emb)
             skips.append(held[0])
         if thrifty:
-            skips[0] = x  # the first convolution again, later, costs 1 % of the time; its output, a large tensor
+            skips[0] = x  # its first convolution is cheaper done twice than kept: 1 % of the time
         _run(self.middle_block, held, emb)
-        for i, block in enumerate(self.output_blocks):
-            if thrifty and i >= self._finest_output:
-                release_freed()
-            if not skips[1:] and thrifty:
-                _run(self.input_blocks[0], skips, emb)
-            held[0] = torch.cat((held[0], skips.pop()), dim=1)
-            _run(block, held, emb)
+        self._decode(held, skips, emb, thrifty)
         return self._output(held)
 
     def to_precision(self, dtype: torch.dtype) -> AdmUNet:
@@ -125,18 +122,25 @@ class AdmUNet(nn.Module):
             emb = emb + self.label_emb(y)
         return nn.functional.silu(emb)  # every residual block begins with it
 
+    def _decode(self, held: list[Tensor], skips: list[Tensor], emb: Tensor, thrifty: bool) -> None:
+        """Run ``output_blocks`` on ``held``, each joined with the newest of ``skips``, which is let go."""
+        for i, block in enumerate(self.output_blocks):
+            if thrifty and i >= self._finest_output:
+                release_freed()
+            if thrifty and len(skips) == 1:
+                _run(self.input_blocks[0], skips, emb)
+            held[0] = torch.cat((held[0], skips.pop()), dim=1)
+            _run(block, held, emb)
+
     def _output(self, held: list[Tensor]) -> Tensor:
-        norm = self.out[0]
-        assert isinstance(norm, nn.GroupNorm)
-        h = normalise(held.pop().float(), norm, overwrite=True)
-        result: Tensor = self.out[2](h)
-        return result
+        h = normalise(held.pop().float(), cast(nn.GroupNorm, self.out[0]), overwrite=True)
+        return cast(Tensor, self.out[2](h)).contiguous(memory_format=torch.channels_last)
 
     def _thrifty(self, x: Tensor) -> bool:
         """Whether to trade 3 % of the time for memory: on a CPU, for large pictures, without gradients."""
         finest = x.shape[0] * x.shape[2] * x.shape[3] * self.architecture.widths[0]
-        recorded = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters()))
-        return x.is_cpu and finest >= 2 * LARGE and not recorded and not torch.compiler.is_compiling()
+        eager = not torch.compiler.is_compiling() and not wants_grad(x, *self.parameters())
+        return x.device.type == "cpu" and finest >= 2 * LARGE and eager
 
     def _check(self, x: Tensor, y: Tensor | None) -> None:
         factor = self.architecture.downsample_factor
@@ -166,7 +170,7 @@ class AdmUNet(nn.Module):
             )
 
 
-def _run(block: Iterable[nn.Module], held: list[Tensor], emb: Tensor) -> None:
+def _run(block: nn.Module, held: list[Tensor], emb: Tensor) -> None:
     """Replace the tensor in ``held`` by the output of the block's layers."""
-    for layer in block:
+    for layer in block.children():
         held.append(layer(held, emb))

@@ -35,8 +35,8 @@ Resampling: TypeAlias = Literal["residual", "convolution", "pooling"]
 class AdmArchitecture:
     """Everything that fixes an ADM U-Net.
 
-    ``widths``: channels per level, finest first (``channel_mult`` times ``model_channels``; multipliers may be
-    fractions). ``attention``: whether the residual blocks of each level are followed by attention (the middle
+    ``widths``: channels per level, finest first (``channel_mult`` times ``model_channels``; fractions are
+    allowed there). ``attention``: whether attention follows the residual blocks of each level (the middle
     always has it). ``resampling``: residual blocks (``resblock_updown``), a convolution, or neither
     (``conv_resample=False``). ``out_channels``: twice ``in_channels`` when the variance is learned.
     """
@@ -69,7 +69,7 @@ class AdmArchitecture:
 
     @property
     def attention_factors(self) -> tuple[int, ...]:
-        """The downsampling factors of the levels with attention (picture size / ``attention_resolutions``)."""
+        """Downsampling factors of the levels with attention: picture size / ``attention_resolutions``."""
         return tuple(2**level for level, has in enumerate(self.attention) if has)
 
     @property

@@ -1,166 +1,152 @@
-"""Reading checkpoint files: the only place that calls ``torch.load``, always with ``weights_only=True``."""
+"""Reading checkpoint files without running code from them and without a second copy in memory."""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ilvrctl.errors import WeightsError
-from ilvrctl.models.sniff import Kind, sniff
+from ilvrctl.models.memory import release_freed
+from ilvrctl.models.sniff import AGAIN, Container, sniff
+from ilvrctl.models.unwrap import Unwrapped, unwrap
 
-_CONTAINERS = (
-    "ema",
-    "model_ema",
-    "ema_model",
-    "ema_state_dict",
-    "params_ema",
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "module",
-    "network",
-    "net",
-    "unet",
-    "params",
-)
-"""Where training scripts put the weights inside a file; averaged (EMA) weights are preferred."""
+StateDict: TypeAlias = dict[str, Tensor]
+Convert: TypeAlias = Callable[[str, Tensor], Tensor]
 
-_PREFIXES = ("module.", "ema_model.", "ema.", "model_ema.", "model.", "denoise_fn.", "network.", "net.", "unet.")
-
-_GROUP_BYTES = 32 << 20
+GROUP = 8 << 20  # bytes converted before the file is mapped anew, so that its pages do not stay in memory
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A file's tensors by plain name, mapped from the file and not read yet, and where in it they were.
+class CheckpointInfo:
+    """What a checkpoint file holds, told without reading the tensors' data.
 
-    ``stored`` gives the name in the file for each plain name; ``container`` the path of keys inside.
+    ``format``: a name from ``formats.FORMATS``, or "unknown". ``container``: zip, legacy or safetensors.
+    ``wrapping``: keys and prefixes around the names. ``tensor_bytes``: bytes of the network's tensors.
+    ``facts``: flags of the published format that the tensors tell; ``unknown``: those that they do not.
     """
 
-    path: Path
-    kind: Kind
-    tensors: Mapping[str, Tensor]
-    stored: Mapping[str, str]
-    container: tuple[str, ...] = ()
+    format: str
+    container: Container
+    wrapping: tuple[str, ...]
+    parameters: int
+    dtypes: tuple[str, ...]
+    tensor_bytes: int
+    readable: bool = False
+    facts: Mapping[str, object] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name -> shape."""
-        return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
 
+def read_state_dict(path: Path, *, dtype: torch.dtype | None = None) -> StateDict:
+    """The tensors of the network in ``path``, under bare names, on the CPU.
 
-def open_checkpoint(path: Path) -> Checkpoint:
-    """Map a ``.pt`` or ``.safetensors`` file, told apart by content, and find the weights in it.
-
-    WeightsError that says what the file is, when it is something else: missing, cut off, a web page, a Git LFS
-    pointer, an optimizer's state, a pickle with code in it (which is not run), or no tensors at all.
+    With ``dtype`` None, or that of the file, they stay on disk until used (memory-mapped, private); otherwise
+    floating tensors are cast one by one. At no time is more than the result and a sixteenth (at least 8 MB)
+    of the file in memory; files in PyTorch's format from before 1.6 are read whole.
+    Raises :class:`WeightsError` when ``path`` is anything but a state dict, and says what it is.
     """
-    kind = sniff(path)
-    raw = dict(_safetensors(path)) if kind == "safetensors" else _torch_load(path, mmap=kind == "zip")
-    found, container = _find(raw, path, ())
-    names = _plain_names(found)
-    return Checkpoint(path, kind, {new: found[old] for new, old in names.items()}, names, container)
+    source = _open(path)
+    if dtype is None or all(x.dtype == dtype for x in source.tensors.values() if x.is_floating_point()):
+        return source.tensors
+    del source
+
+    def cast(_: str, x: Tensor) -> Tensor:
+        return x.to(dtype) if x.is_floating_point() else x
+
+    return read_converted(path, cast)
 
 
-def cast_tensors(checkpoint: Checkpoint, dtype_of: Callable[[str], torch.dtype]) -> dict[str, Tensor]:
-    """The tensors, each as ``dtype_of(name)``: mapped from the file where that is what it holds, else cast.
-
-    Casting goes tensor by tensor and lets go of what it has read, so that the peak stays near the larger of file
-    and result.
-    """
-    if all(tensor.dtype == dtype_of(name) for name, tensor in checkpoint.tensors.items()):
-        return dict(checkpoint.tensors)
-    if checkpoint.kind == "safetensors":
-        return _cast_safetensors(checkpoint, dtype_of)
-    raw, _ = _find(_torch_load(checkpoint.path, mmap=False), checkpoint.path, ())
-    found = dict(raw)
-    del raw
-    return {new: found.pop(old).to(dtype_of(new)) for new, old in checkpoint.stored.items()}
-
-
-def _cast_safetensors(checkpoint: Checkpoint, dtype_of: Callable[[str], torch.dtype]) -> dict[str, Tensor]:
-    """In groups, closing the file after each, since pages that were read stay while it is mapped."""
-    cast: dict[str, Tensor] = {}
-    for group in _groups(checkpoint):
-        with safe_open(checkpoint.path, framework="pt", device="cpu") as file:
-            for name in group:
-                cast[name] = file.get_tensor(checkpoint.stored[name]).to(dtype_of(name), copy=True)
-    return cast
+def read_converted(path: Path, convert: Convert) -> StateDict:
+    """As :func:`read_state_dict`, with every tensor replaced by ``convert(name, tensor)``."""
+    source = _open(path)
+    names, result, used = list(source.tensors), {}, 0
+    group = max(GROUP, sum(x.nbytes for x in source.tensors.values()) // 16)
+    for name in names:
+        if used > group and source.container == "legacy":
+            release_freed()
+            used = 0
+        elif used > group:
+            source.tensors.clear()  # the last references to the mapping
+            source, used = _open(path), 0
+        used += source.tensors[name].nbytes
+        result[name] = _converted(name, source.tensors.pop(name), convert)
+    return result
 
 
-def _groups(checkpoint: Checkpoint) -> Iterator[list[str]]:
-    group: list[str] = []
-    size = 0
-    for name, tensor in checkpoint.tensors.items():
-        group.append(name)
-        size += tensor.nbytes
-        if size > _GROUP_BYTES:
-            yield group
-            group, size = [], 0
-    yield group
+def _converted(name: str, x: Tensor, convert: Convert) -> Tensor:
+    """``convert(name, x)`` in memory of its own, not that of ``x``."""
+    y = convert(name, x)
+    shared = y.device == x.device and y.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+    return y.clone() if shared else y
 
 
-def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+def read_header(path: Path) -> tuple[StateDict, CheckpointInfo]:
+    """Names, shapes and dtypes of the tensors (their data unread), and what is known of the file."""
+    source = _open(path, header=True)
+    tensors = source.tensors
+    info = CheckpointInfo(
+        format="unknown",
+        container=source.container,
+        wrapping=source.steps,
+        parameters=sum(x.numel() for x in tensors.values()),
+        dtypes=tuple(sorted({str(x.dtype).removeprefix("torch.") for x in tensors.values()})),
+        tensor_bytes=sum(x.nbytes for x in tensors.values()),
+    )
+    return tensors, info
+
+
+@dataclass(frozen=True)
+class _Source(Unwrapped):
+    container: Container
+
+
+def _open(path: Path, *, header: bool = False) -> _Source:
+    """The tensors of ``path``, mapped where the format allows; ``header``: perhaps without their data."""
+    container = sniff(path)
+    content = _safetensors(path) if container == "safetensors" else _pickled(path, container, header=header)
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                yield name, file.get_tensor(name)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path.name} is a damaged safetensors file: {error}", hint="download it again") from error
+        found = unwrap(content)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error.message}", error.hint) from error
+    return _Source(found.tensors, found.steps, container)
 
 
-def _torch_load(path: Path, *, mmap: bool) -> Any:
+def _safetensors(path: Path) -> StateDict:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path.name} holds Python objects that could run code, not only tensors; it was not run",
-            hint="get the weights as a bare state dict or as safetensors",
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path.name} is damaged or cut off: {reason}", hint="download it again") from error
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, KeyError, RuntimeError, OSError) as error:
+        raise WeightsError(f"{path}: a damaged safetensors file ({error})", AGAIN) from error
 
 
-def _find(value: Any, path: Path, inside: tuple[str, ...]) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
-    """The state dict somewhere in what a training script saved, and the keys on the way to it."""
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        for index in reversed(range(len(value))):  # training lists put the EMA last
-            if isinstance(value[index], Mapping) and not _is_optimizer(value[index]):
-                return _find(value[index], path, (*inside, str(index)))
-    if isinstance(value, Mapping):
-        if _is_optimizer(value):
-            raise WeightsError(
-                f"{path.name} is the state of an optimizer, not of a network",
-                hint="the weights are the file beside it, for example ema_0.9999_050000.pt or model050000.pt",
-            )
-        tensors = {str(key): item for key, item in value.items() if isinstance(item, Tensor)}
-        if tensors:
-            return tensors, inside
-        for key in _CONTAINERS:
-            if isinstance(value.get(key), Mapping):
-                return _find(value[key], path, (*inside, key))
-    raise WeightsError(f"{path.name} holds no named tensors, so it is no checkpoint of a network")
+def _pickled(path: Path, container: Container, *, header: bool) -> object:
+    """What torch.save wrote. The unpickler is restricted to tensors and plain containers."""
+    location = "meta" if header and container == "legacy" else "cpu"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old pickle protocols; what matters becomes an error
+            return torch.load(path, map_location=location, weights_only=True, mmap=container == "zip")
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes can make the unpickler raise anything
+        raise _unreadable(path, error) from error
 
 
-def _is_optimizer(value: Mapping[Any, Any]) -> bool:
-    return {"state", "param_groups"} <= set(value)
-
-
-def _plain_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Plain name -> stored name, without what wrappers put in front; of several copies the EMA's."""
-    names = {name: name for name in tensors}
-    while True:
-        prefix = next((p for p in _PREFIXES if any(name.startswith(p) for name in names)), None)
-        if prefix is None:
-            return names
-        inner = {name[len(prefix) :]: stored for name, stored in names.items() if name.startswith(prefix)}
-        if len(inner) < len(names) and "ema" not in prefix:
-            return names
-        names = inner
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    text = str(error)
+    code = re.search(r"GLOBAL ([\w.]+)", text)
+    if code or "Weights only load failed" in text:
+        what = f"asks to run `{code[1]}`" if code else "holds more than tensors and plain data"
+        return WeightsError(
+            f"{path}: {what}, and was not loaded: a pickle can run any code, so nothing in it was run",
+            "if you trust its source, load it with torch yourself and save its state dict alone",
+        )
+    reason = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    return WeightsError(f"{path}: cut off or damaged ({reason})", AGAIN)

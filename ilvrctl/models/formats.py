@@ -1,4 +1,8 @@
-"""What a set of tensors is, by the names that only one format has. No torch here."""
+"""The checkpoint formats that can be told from the names of their tensors. No torch here.
+
+A format is one row of :data:`FORMATS`; the first row that fits wins. To read another format, set
+``readable`` and add its reader to ``loading.py``.
+"""
 
 from __future__ import annotations
 
@@ -8,41 +12,71 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Format:
-    """A published format: ``marks`` are names (or parts of names) that all occur in it."""
+    """A kind of network and how to know it.
 
-    title: str
-    marks: tuple[str, ...]
+    ``starts``: some tensor name must begin with each of these; ``lacks``: none may begin with one of these.
+    ``what`` completes the sentence "this is ...".
+    """
+
+    name: str
+    what: str
+    starts: tuple[str, ...]
     lacks: tuple[str, ...] = ()
+    readable: bool = False
+
+    def fits(self, names: Iterable[str]) -> bool:
+        """Whether tensors of these ``names`` have this format."""
+        known = tuple(names)
+        return all(any(n.startswith(start) for n in known) for start in self.starts) and not any(
+            n.startswith(lack) for n in known for lack in self.lacks
+        )
 
 
-GUIDED_DIFFUSION = Format(
-    "a guided-diffusion U-Net",
-    ("time_embed.0.weight", "input_blocks.0.0.weight", "output_blocks.", "out.2.weight"),
-    lacks=("transformer_blocks",),
-)
+GUIDED_DIFFUSION = "guided-diffusion"
 
-FORMATS = (
-    GUIDED_DIFFUSION,
-    Format("a latent diffusion network (Stable Diffusion)", ("input_blocks.", "transformer_blocks")),
-    Format("a latent diffusion network (Stable Diffusion)", ("first_stage_model.",)),
-    Format("a guided-diffusion classifier", ("time_embed.0.weight", "input_blocks.0.0.weight"), ("output_blocks.",)),
-    Format("a DDPM U-Net of pesser/ddim (SDEdit)", ("temb.dense.0.weight", "mid.block_1.")),
-    Format("a U-Net of rosinality/denoising-diffusion-pytorch", ("down.0.weight", "time.1.weight")),
-    Format("a diffusers UNet2DModel", ("conv_in.weight", "time_embedding.linear_1.weight")),
-    Format("a VGG network", ("features.0.weight", "classifier.0.weight")),
-    Format("a ResNet", ("layer1.0.conv1.weight", "fc.weight")),
-    Format("an Inception network (FID)", ("Mixed_5b.",)),
+FORMATS: tuple[Format, ...] = (
+    Format(
+        "stable-diffusion",
+        "a Stable Diffusion or other latent-diffusion model, which does not work on pixels",
+        ("model.diffusion_model.",),
+    ),
+    Format("latent-diffusion-unet", "the U-Net of a latent-diffusion model", ("diffusion_model.",)),
+    Format(
+        "text-conditional-unet",
+        "a U-Net with text conditioning, as in Stable Diffusion",
+        ("time_embed.0.", "input_blocks.1.1.transformer_blocks."),
+    ),
+    Format(
+        GUIDED_DIFFUSION,
+        "an ADM U-Net in the guided-diffusion format",
+        ("time_embed.0.", "input_blocks.0.0.", "output_blocks.0."),
+        readable=True,
+    ),
+    Format(
+        "guided-diffusion-classifier",
+        "a classifier (or feature extractor) in the guided-diffusion format, not a denoising network",
+        ("time_embed.0.", "input_blocks.0.0."),
+        lacks=("output_blocks.",),
+    ),
+    Format(
+        "pesser-ddim",
+        "a model of pesser's pytorch_diffusion or of ddim (SDEdit, EGSDE's CelebA-HQ), a format not read yet",
+        ("temb.dense.0.weight", "conv_in.weight"),
+    ),
+    Format(
+        "rosinality",
+        "a model of rosinality's denoising-diffusion-pytorch, a format not read yet",
+        ("down.0.weight", "time.1.weight"),
+    ),
+    Format(
+        "diffusers",
+        "a diffusers UNet2DModel, a format not read yet",
+        ("conv_in.weight", "time_embedding.linear_1.weight"),
+    ),
 )
 
 
 def identify(names: Iterable[str]) -> Format | None:
-    """The format that tensors with these names have, or None when it is none of :data:`FORMATS`."""
-    known = list(names)
-
-    def occurs(mark: str) -> bool:
-        return any(mark in name if mark.endswith((".", "blocks")) else name == mark for name in known)
-
-    for format_ in FORMATS:
-        if all(occurs(mark) for mark in format_.marks) and not any(occurs(mark) for mark in format_.lacks):
-            return format_
-    return None
+    """The format of a state dict with these tensor ``names`` (prefixes removed), or None."""
+    known = tuple(names)
+    return next((row for row in FORMATS if row.fits(known)), None)

@@ -18,7 +18,7 @@ from ilvrctl.models.plan import NORM_GROUPS, Attention, Down, Layer, Res, Stem, 
 
 
 class Feature(nn.Module):
-    """Base of the layers: ``held`` is a list of one (B, C, H, W) tensor, emptied; ``emb`` is (B, E) float32."""
+    """Base of the layers: ``held`` is a list of one (B, C, H, W) tensor, emptied; ``emb``: (B, E) float32."""
 
     def forward(self, held: list[Tensor], emb: Tensor) -> Tensor:
         """The layer's output (B, C', H', W')."""
@@ -68,7 +68,7 @@ class ResBlock(Feature):
 
 
 class AttentionBlock(Feature):
-    """Self-attention over all pixels with a skip connection; ``new_order`` as in ``use_new_attention_order``."""
+    """Self-attention over all pixels with a skip connection; ``new_order``: ``use_new_attention_order``."""
 
     def __init__(self, plan: Attention, *, new_order: bool) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class AttentionBlock(Feature):
         self.proj_out = zeroed(nn.Conv1d(plan.channels, plan.channels, 1))
 
     def forward(self, held: list[Tensor], emb: Tensor) -> Tensor:
-        """softmax(q k^T / sqrt(channels of a head)) v for every head, then ``proj_out``; ``emb`` is unused."""
+        """softmax(q k^T / sqrt(channels of a head)) v for each head, then ``proj_out``; ``emb`` is unused."""
         x = held.pop()
         B, C, H, W = x.shape
         h = normalise(x, self.norm, silu=False)
@@ -109,7 +109,9 @@ class Downsample(Feature):
 
     def __init__(self, plan: Down) -> None:
         super().__init__()
-        self.op = nn.Conv2d(plan.channels, plan.channels, 3, stride=2, padding=1) if plan.convolution else None
+        self.op = (
+            nn.Conv2d(plan.channels, plan.channels, 3, stride=2, padding=1) if plan.convolution else None
+        )
 
     def forward(self, held: list[Tensor], emb: Tensor) -> Tensor:
         """``emb`` is unused."""
@@ -175,7 +177,6 @@ def _add_twice(h: Tensor, x: Tensor) -> Tensor:
     """``h`` plus ``x`` at twice its size; without gradients the larger ``x`` is never made."""
     if wants_grad(h, x) or torch.compiler.is_compiling():
         return h + _twice(x)
-    pixels = h.permute(0, 2, 3, 1)
-    blocks = pixels.unflatten(1, (x.shape[2], 2)).unflatten(3, (x.shape[3], 2))
-    blocks.add_(x.permute(0, 2, 3, 1)[:, :, None, :, None])
+    B, C, H, W = x.shape
+    h.permute(0, 2, 3, 1).view(B, H, 2, W, 2, C).add_(x.permute(0, 2, 3, 1)[:, :, None, :, None])
     return h

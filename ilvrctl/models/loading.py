@@ -1,121 +1,127 @@
-"""From a checkpoint file to a network that is ready to run, and what can be told about a file."""
+"""From a checkpoint file to a network ready for sampling."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from ilvrctl.errors import WeightsError
-from ilvrctl.models.adm import AdmUNet
+from ilvrctl.models.adm import AdmUNet, as_weight
 from ilvrctl.models.architecture import AdmArchitecture, HiddenFlags, infer_architecture
-from ilvrctl.models.checkpoint import Checkpoint, cast_tensors, open_checkpoint
-from ilvrctl.models.formats import GUIDED_DIFFUSION, identify
+from ilvrctl.models.checkpoint import CheckpointInfo, read_converted, read_header
+from ilvrctl.models.formats import GUIDED_DIFFUSION, Format, identify
 
-UNKNOWN = (
-    "heads of the attention (num_heads or num_head_channels)",
-    "order of the attention (use_new_attention_order)",
-    "picture size (image_size)",
-    "noise schedule (noise_schedule, diffusion_steps)",
-    "what it predicts (predicts)",
+# what no tensor of the guided-diffusion format tells
+UNKNOWN_FLAGS = (
+    "num_heads or num_head_channels",
+    "use_new_attention_order",
+    "image_size",
+    "noise_schedule",
+    "predict_xstart",
+    "sigma_small",
 )
-"""What no tensor of a guided-diffusion network tells."""
-
-
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """What a file tells about itself. ``parameters`` is a count, ``tensor_bytes`` the bytes of all tensors."""
-
-    path: Path
-    format: str
-    container: tuple[str, ...]
-    parameters: int
-    tensor_bytes: int
-    dtypes: tuple[str, ...]
-    architecture: AdmArchitecture
-    unknown: tuple[str, ...]
-
-    def facts(self) -> dict[str, Any]:
-        """As plain values for people and programs."""
-        net = self.architecture
-        return {
-            "file": self.path.name,
-            "format": self.format + (f" (in {'.'.join(self.container)})" if self.container else ""),
-            "parameters": self.parameters,
-            "tensor_bytes": self.tensor_bytes,
-            "precision": list(self.dtypes),
-            "num_channels": net.model_channels,
-            "channel_mult": [f"{mult:g}" for mult in net.channel_mult],
-            "num_res_blocks": net.num_res_blocks,
-            "attention_at": [f"size/{factor}" for factor in net.attention_factors],
-            "resampling": net.resampling,
-            "use_scale_shift_norm": net.use_scale_shift_norm,
-            "classes": net.num_classes or 0,
-            "learn_sigma": net.learns_variance,
-            "size_multiple_of": net.downsample_factor,
-            "not_in_the_file": list(self.unknown),
-        }
-
-
-def inspect_file(path: Path) -> CheckpointInfo:
-    """What a checkpoint is, from the names and shapes of its tensors; no weights are read.
-
-    WeightsError when it is no guided-diffusion network, saying what it is.
-    """
-    checkpoint = open_checkpoint(path)
-    _require_guided_diffusion(checkpoint)
-    # Any number of heads fits the shapes; the file does not tell it.
-    architecture = infer_architecture(checkpoint.shapes(), HiddenFlags(num_heads=1))
-    tensors = checkpoint.tensors.values()
-    dtypes = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in tensors)
-    unknown = UNKNOWN if architecture.learns_variance else (*UNKNOWN, "which fixed variance (variance)")
-    return CheckpointInfo(
-        path=path,
-        format=GUIDED_DIFFUSION.title,
-        container=checkpoint.container,
-        parameters=sum(tensor.numel() for tensor in tensors),
-        tensor_bytes=sum(tensor.nbytes for tensor in tensors),
-        dtypes=tuple(name for name, _ in dtypes.most_common()),
-        architecture=architecture,
-        unknown=unknown,
-    )
 
 
 def load_network(
-    path: Path, hidden: HiddenFlags, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    path: Path, hidden: HiddenFlags, *, dtype: torch.dtype = torch.float32, device: torch.device
 ) -> AdmUNet:
-    """The network in a guided-diffusion checkpoint, for inference: no gradients, convolutions in ``dtype``.
+    """The denoising network in ``path``, in evaluation mode, without gradients, on ``device``.
 
-    It is built on the meta device and given the file's tensors, which stay mapped where nothing must be cast, so
-    that loading peaks near the size of the weights. WeightsError when the file is something else, is damaged, or
-    does not fit the format; also when ``hidden`` lacks the number of heads.
+    ``hidden``: the flags that the file does not tell. ``dtype``: float32, bfloat16 or float16, the precision
+    of the convolutions (see :meth:`AdmUNet.to_precision`); the file's own precision does not matter.
+    Raises :class:`WeightsError` (exit code 3) when the file is not a whole network of a readable format.
     """
-    checkpoint = open_checkpoint(path)
-    _require_guided_diffusion(checkpoint)
-    architecture = infer_architecture(checkpoint.shapes(), hidden)
+    tensors, _ = read_header(path)
+    _readable(path, tensors)
+    architecture = _infer(path, tensors, hidden)
+    _check_pictures(path, architecture, tensors)
     with torch.device("meta"):
         network = AdmUNet(architecture)
-    convolutions = network.convolution_parameters()
-    weights = cast_tensors(checkpoint, lambda name: dtype if name in convolutions else torch.float32)
-    del checkpoint
-    network.load_state_dict(weights, strict=True, assign=True)
-    network.requires_grad_(False).eval()
-    network.to_precision(dtype)
-    if torch.device(device).type == "cpu":
-        return network  # contiguous weights: mapped ones stay mapped, and the CPU kernels repack either way
-    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    del tensors
+    half = set(network.convolution_parameters())
+
+    def convert(name: str, x: Tensor) -> Tensor:
+        return as_weight(x, dtype if name in half else torch.float32, device)
+
+    network.load_state_dict(read_converted(path, convert), strict=True, assign=True)
+    network.dtype = dtype
+    return network.requires_grad_(False).eval()
 
 
-def _require_guided_diffusion(checkpoint: Checkpoint) -> None:
-    found = identify(checkpoint.tensors)
-    if found is GUIDED_DIFFUSION:
-        return
-    first = ", ".join(list(checkpoint.tensors)[:3])
-    what = found.title if found is not None else f"no diffusion network that ilvrctl knows (tensors: {first}, ...)"
-    raise WeightsError(
-        f"{checkpoint.path.name} is {what}; ilvrctl runs guided-diffusion U-Nets",
-        hint="ilvrctl presets lists the models that work",
+def inspect_file(path: Path) -> CheckpointInfo:
+    """What ``path`` holds, from names and shapes alone: format, size, the flags that these tell.
+
+    Networks of known formats that cannot be read yet are named too (``readable`` is False).
+    Raises :class:`WeightsError` when the file is no state dict, or of no known format.
+    """
+    tensors, info = read_header(path)
+    row = identify(tensors)
+    if row is None:
+        raise _unknown(path, tensors)
+    info = replace(info, format=row.name, readable=row.readable)
+    if row.name != GUIDED_DIFFUSION:
+        return info
+    architecture = _infer(path, tensors, HiddenFlags(num_heads=1))  # fits any width
+    return replace(info, facts=_facts(architecture), unknown=UNKNOWN_FLAGS)
+
+
+def _facts(architecture: AdmArchitecture) -> dict[str, object]:
+    """The flags of the published format that the tensors tell, under the names of that format."""
+    return {
+        "num_channels": architecture.model_channels,
+        "channel_mult": architecture.channel_mult,
+        "num_res_blocks": architecture.num_res_blocks,
+        "attention_factors": architecture.attention_factors,
+        "resblock_updown": architecture.resampling == "residual",
+        "conv_resample": architecture.resampling != "pooling",
+        "use_scale_shift_norm": architecture.use_scale_shift_norm,
+        "learn_sigma": architecture.learns_variance,
+        "class_cond": architecture.num_classes is not None,
+        "num_classes": architecture.num_classes,
+        "in_channels": architecture.in_channels,
+        "out_channels": architecture.out_channels,
+        "downsample_factor": architecture.downsample_factor,
+    }
+
+
+def _readable(path: Path, tensors: Mapping[str, Tensor]) -> Format:
+    row = identify(tensors)
+    if row is None:
+        raise _unknown(path, tensors)
+    if not row.readable:
+        raise WeightsError(
+            f"{path}: this is {row.what}", "networks of the guided-diffusion format can be read"
+        )
+    return row
+
+
+def _unknown(path: Path, tensors: Mapping[str, Tensor]) -> WeightsError:
+    first = ", ".join(list(tensors)[:4])
+    return WeightsError(
+        f"{path}: the weights of something else than a known denoising network (its tensors: {first}, ...)",
+        "networks of the guided-diffusion format can be read",
     )
+
+
+def _infer(path: Path, tensors: Mapping[str, Tensor], hidden: HiddenFlags) -> AdmArchitecture:
+    try:
+        return infer_architecture({name: tuple(x.shape) for name, x in tensors.items()}, hidden)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error.message}", error.hint) from error
+
+
+def _check_pictures(path: Path, architecture: AdmArchitecture, tensors: Mapping[str, Tensor]) -> None:
+    """Raise unless pictures of three channels go in, and noise of three (perhaps variance too) comes out."""
+    into, out = architecture.in_channels, architecture.out_channels
+    if into != 3 or out not in (3, 6):
+        kind = "a super-resolution network" if into == 6 else "a network"
+        raise WeightsError(
+            f"{path}: {kind} of {into} input and {out} output channels; translation needs 3 and 3 or 6"
+        )
+    for name, x in tensors.items():
+        if not x.is_floating_point():
+            raise WeightsError(f"{path}: tensor {name} holds {x.dtype}, not numbers of a usable precision")

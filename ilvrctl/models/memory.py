@@ -22,7 +22,12 @@ def release_freed() -> None:
 def _malloc_trim() -> Callable[[int], int] | None:
     try:
         function = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # musl and macOS have no such function, Windows no CDLL(None)
+    except (
+        AttributeError,
+        OSError,
+        TypeError,
+    ):  # musl and macOS have no such function, Windows no CDLL(None)
         return None
     function.argtypes, function.restype = [ctypes.c_size_t], ctypes.c_int
-    return function  # type: ignore[no-any-return]
+    trim: Callable[[int], int] = function
+    return trim

@@ -29,10 +29,11 @@ def normalise(
 ) -> Tensor:
     """``SiLU(GroupNorm(x) * (1 + scale) + shift)`` (ADM, equation of AdaGN in section 3.1).
 
-    ``x``: (B, C, H, W) channels_last, any floating dtype, returned in the same layout and dtype; the arithmetic
-    is float32. ``scale_shift``: two (B, C) float32 tensors or None. ``silu=False`` leaves SiLU out.
+    ``x``: (B, C, H, W), any floating dtype; the result has its dtype and is channels_last; the arithmetic is
+    float32. ``scale_shift``: two (B, C) float32 tensors or None. ``silu=False`` leaves SiLU out.
     ``overwrite`` allows the result to take the memory of ``x`` when no gradient is needed.
     """
+    x = x.contiguous(memory_format=torch.channels_last)  # already so, but after PyTorch's plain convolution
     gamma, beta = norm.weight[None], norm.bias[None]
     if scale_shift is not None:
         scale, shift = scale_shift
@@ -61,28 +62,27 @@ def _small(x: Tensor, gamma: Tensor, beta: Tensor, norm: nn.GroupNorm, silu: boo
 def _decomposed(x: Tensor, gamma: Tensor, beta: Tensor, norm: nn.GroupNorm, silu: bool) -> Tensor:
     """In elementary steps: the CUDA kernel of GroupNorm would go back to NCHW; a compiler fuses these."""
     h = x.float()
-    var, mean = torch.var_mean(h.unflatten(1, (norm.num_groups, -1)), (2, 3, 4), correction=0)
+    var, mean = torch.var_mean(h.view(len(h), norm.num_groups, -1, *h.shape[2:]), (2, 3, 4), correction=0)
     a, b = _affine(mean, (var + norm.eps).rsqrt(), gamma, beta)
     h = torch.addcmul(b[:, :, None, None], h, a[:, :, None, None])
     return (F.silu(h) if silu else h).to(x.dtype)
 
 
 def _affine(mean: Tensor, rstd: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-    """``a``, ``b`` (B, C) such that ``gamma (x - mean) rstd + beta = a x + b``, from (B, groups) statistics."""
-    a = (gamma.unflatten(1, (mean.shape[1], -1)) * rstd[:, :, None]).flatten(1)
-    b = beta - (a.unflatten(1, (mean.shape[1], -1)) * mean[:, :, None]).flatten(1)
+    """``a``, ``b`` (B, C): ``gamma (x - mean) rstd + beta = a x + b``, from (B, groups) statistics."""
+    shape = (*mean.shape, -1)
+    a = (gamma.expand(len(mean), -1).reshape(shape) * rstd[:, :, None]).flatten(1)
+    b = beta - (a.view(shape) * mean[:, :, None]).flatten(1)
     return a, b
 
 
-def _in_pieces(
-    x: Tensor, gamma: Tensor, beta: Tensor, norm: nn.GroupNorm, silu: bool, out: Tensor
-) -> Tensor:
+def _in_pieces(x: Tensor, gamma: Tensor, beta: Tensor, norm: nn.GroupNorm, silu: bool, out: Tensor) -> Tensor:
     """Statistics, then the affine map and SiLU, over runs of pixels that fit the cache, into ``out``."""
     channels = x.shape[1]
     gamma, beta = gamma.expand(len(x), -1), beta.expand(len(x), -1)
     for i in range(len(x)):
-        source = _pixels(x[i]).split(max(1, PIECE // channels))
-        target = source if out is x else _pixels(out[i]).split(max(1, PIECE // channels))
+        source = _pieces(x[i])
+        target = source if out is x else _pieces(out[i])
         sums = torch.zeros(2, channels, dtype=torch.float64)
         for piece in source:
             values = piece.float()
@@ -102,6 +102,8 @@ def _in_pieces(
     return out
 
 
-def _pixels(x: Tensor) -> Tensor:
-    """A picture (C, H, W) in channels_last memory as a matrix (H W, C), without a copy."""
-    return x.permute(1, 2, 0).view(-1, x.shape[0])
+def _pieces(x: Tensor) -> list[Tensor]:
+    """Runs of pixels (n, C) of a picture (C, H, W) in channels_last memory, without a copy."""
+    pixels = x.permute(1, 2, 0).view(-1, x.shape[0])
+    n = max(1, PIECE // x.shape[0])
+    return [pixels[i : i + n] for i in range(0, len(pixels), n)]

@@ -63,7 +63,7 @@ Block: TypeAlias = tuple[Layer, ...]
 def layer_shapes(layer: Layer, embedding: int, scale_shift: bool) -> dict[str, Shape]:
     """Names (below the layer's own) and shapes of the tensors of ``layer``, in the format's order.
 
-    ``embedding`` is the width of the time embedding; ``scale_shift`` doubles what it gives each residual block.
+    ``embedding`` is the width of the time embedding; ``scale_shift`` doubles what it gives each block.
     """
     match layer:
         case Stem():

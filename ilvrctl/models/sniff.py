@@ -1,104 +1,120 @@
-"""What a file is by its first bytes, so that an error can say what came in the place of weights. No torch here."""
+"""What kind of file a path names, by its first bytes: a readable container, or a mistake with a name.
+
+No torch here, and nothing is unpickled.
+"""
 
 from __future__ import annotations
 
-import json
+import struct
 import zipfile
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, TypeAlias
 
 from ilvrctl.errors import WeightsError
 
-Kind = Literal["zip", "pickle", "safetensors"]
+Container: TypeAlias = Literal["zip", "legacy", "safetensors"]
 
-_AGAIN = "download it again, or give another file with --weights FILE"
-_MAGIC = {
-    b"\x89PNG": "a PNG picture",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"GIF8": "a GIF picture",
-    b"RIFF": "a WebP picture or another RIFF file",
-    b"%PDF": "a PDF document",
-    b"\x1f\x8b": "a gzip archive: unpack it first",
-    b"\x89HDF": "an HDF5 file",
-    b"GGUF": "a GGUF file",
-    b"7z\xbc\xaf": "a 7z archive: unpack it first",
-    b"BZh": "a bzip2 archive: unpack it first",
-}
-
-
-def sniff(path: Path) -> Kind:
-    """The container of a checkpoint file. WeightsError for anything that is no checkpoint, saying what it is."""
-    head, size = _head(path)
-    if not size:
-        _refuse(path, "is empty")
-    if head.startswith(b"PK\x03\x04"):
-        return _zip(path)
-    if head.startswith(b"\x80"):
-        return "pickle"
-    if head[8:9] == b"{":
-        return _safetensors(path, head, size)
-    text = head.lstrip().lower()
-    if text.startswith((b"<!doctype html", b"<html", b"<head")):
-        _refuse(path, "is a web page, not weights: the server sent a quota, login or consent page")
-    if text.startswith(b"version https://git-lfs"):
-        _refuse(path, "is a Git LFS pointer, not the weights it points to", "git lfs pull, or download the file itself")
-    for magic, what in _MAGIC.items():
-        if head.startswith(magic):
-            _refuse(path, f"is {what}, not weights")
-    if _is_text(head):
-        _refuse(path, "is a text file, not weights")
-    _refuse(path, "is no checkpoint: neither a torch file nor safetensors")
+AGAIN = "fetch it again with `ilvrctl download NAME`, or give another file with --weights"
+_MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"GIF8", "a GIF picture"),
+    (b"RIFF", "a RIFF file (WebP picture, sound or film)"),
+    (b"BM", "a BMP picture"),
+    (b"\x1f\x8b", "a gzip archive; unpack it first"),
+    (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
+    (b"Rar!", "a RAR archive; unpack it first"),
+    (b"\x89HDF", "an HDF5 file (Keras or TensorFlow weights)"),
+    (b"\x93NUMPY", "a numpy array"),
+    (b"%PDF", "a PDF document"),
+)
 
 
-def _head(path: Path) -> tuple[bytes, int]:
+def sniff(path: Path) -> Container:
+    """The container of the checkpoint at ``path``, by content and not by name.
+
+    Raises :class:`WeightsError` that says what the file is when it is not a checkpoint.
+    """
     try:
         if path.is_dir():
-            raise WeightsError(f"{path} is a folder, not a checkpoint file", hint="give the file inside it")
+            _refuse(path, "a folder, not a file of weights", "give the .pt or .safetensors file inside it")
         with path.open("rb") as file:
-            return file.read(4096), path.stat().st_size
+            head = file.read(4096)
+        size = path.stat().st_size
     except FileNotFoundError:
-        raise WeightsError(f"there is no file {path}", hint="check the path given with --weights") from None
+        raise WeightsError(
+            f"{path}: no such file",
+            "`ilvrctl download --list` names the models that can be fetched; --weights gives your own file",
+        ) from None
     except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
+    _refuse_text(path, head)
+    if head.startswith(b"PK"):
+        return _sniff_zip(path, size)
+    if _is_safetensors(path, head, size):
+        return "safetensors"
+    for magic, what in _MAGIC:
+        if head.startswith(magic):
+            _refuse(path, f"{what}, not a file of weights")
+    if head[:1] == b"\x80" and head[1:2] <= b"\x05":
+        return "legacy"
+    return _refuse(path, f"no checkpoint that is known here (begins with {head[:8].hex(' ')})")
 
 
-def _zip(path: Path) -> Kind:
-    if not zipfile.is_zipfile(path):
-        _refuse(path, "is cut off: the end of the archive is missing, so the download did not finish")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        _refuse(path, f"is damaged: {error}")
-    if not any(name.endswith("data.pkl") for name in names):
-        _refuse(path, "is a zip archive, but no torch checkpoint", "unpack it, and give the checkpoint inside")
-    return "zip"
-
-
-def _safetensors(path: Path, head: bytes, size: int) -> Kind:
-    """The header's length, its JSON, and that the file is as long as the header says."""
-    length = int.from_bytes(head[:8], "little")
-    if 8 + length > size:
-        _refuse(path, "is cut off inside its safetensors header, so the download did not finish")
-    with path.open("rb") as file:
-        file.seek(8)
-        try:
-            entries = json.loads(file.read(length))
-            end = max((e["data_offsets"][1] for name, e in entries.items() if name != "__metadata__"), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError, IndexError):
-            _refuse(path, "has a damaged safetensors header")
-    if 8 + length + end > size:
-        _refuse(path, f"is cut off: {size} bytes instead of {8 + length + end}, so the download did not finish")
-    return "safetensors"
+def _refuse_text(path: Path, head: bytes) -> None:
+    """Raise for an empty file, a web page, a Git LFS pointer and other text."""
+    if not head:
+        _refuse(path, "an empty file")
+    start = head[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html")) or b"<html" in start:
+        _refuse(path, "a web page, not weights: what a server sends for a quota, a consent form or a login")
+    if start.startswith(b"version https://git-lfs"):
+        hint = "run `git lfs pull` in the repository it came from, or fetch the file itself"
+        _refuse(path, "a Git LFS pointer, a few lines that stand for the real file", hint)
+    if len(head) > 8 and _is_text(head):
+        kind = "a JSON file" if start[:1] in (b"{", b"[") else "a text file"
+        _refuse(path, f"{kind}, not a file of weights")
 
 
 def _is_text(head: bytes) -> bool:
     try:
-        text = head.decode("utf-8")
-    except UnicodeDecodeError:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:  # not merely cut in the middle of the last character
+            return False
+        text = head[: error.start].decode()
+    return all(character.isprintable() or character in "\t\r\n\f" for character in text)
+
+
+def _sniff_zip(path: Path, size: int) -> Container:
+    if not zipfile.is_zipfile(path):
+        _refuse(path, f"cut off: the end of its {size:,} bytes is missing, as after a broken download")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise WeightsError(f"{path}: a damaged archive ({error})", AGAIN) from error
+    parts = {name.partition("/")[2] for name in names}
+    if "data.pkl" not in parts:
+        _refuse(path, "a zip archive that holds no PyTorch checkpoint", "unpack it, and give a file inside")
+    if any(part.startswith("code/") for part in parts):
+        _refuse(path, "a TorchScript program, not a file of weights; its code was not run")
+    return "zip"
+
+
+def _is_safetensors(path: Path, head: bytes, size: int) -> bool:
+    """Eight bytes of length, then JSON. Raises if only a part of the header is right."""
+    named = path.suffix == ".safetensors"
+    length = struct.unpack("<Q", head[:8])[0] if len(head) >= 8 else 0
+    if head[8:9] != b"{" or length > _MAX_HEADER:
+        if named and head[:1] != b"\x80":
+            _refuse(path, "damaged: the header of the safetensors format is not there")
         return False
-    return all(character.isprintable() or character.isspace() for character in text)
+    if length + 8 > size:
+        _refuse(path, f"cut off: a safetensors header of {length:,} bytes in a file of {size:,}")
+    return True
 
 
-def _refuse(path: Path, what: str, hint: str = _AGAIN) -> NoReturn:
-    raise WeightsError(f"{path.name} {what}", hint=hint)
+def _refuse(path: Path, what: str, hint: str = AGAIN) -> NoReturn:
+    raise WeightsError(f"{path}: {what}", hint)

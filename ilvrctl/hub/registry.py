@@ -1,0 +1,122 @@
+"""From a name to files and the places that have them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+from urllib.parse import urlsplit
+
+from ilvrctl import paths
+from ilvrctl.errors import ConfigError
+from ilvrctl.presets import ModelPreset
+
+_HEX = {"sha256": 64, "md5": 32}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place that has a file: a web address, a file on Google Drive, or a file in a Drive folder.
+
+    ``where``: the address, or Drive's id of the file or the folder. ``name``: the file's name in that folder.
+    """
+
+    kind: Literal["web", "drive", "drive-folder"]
+    where: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        if self.kind == "web":
+            return self.where
+        return f"gdrive:{self.where}" if self.kind == "drive" else f"gdrive-folder:{self.where}/{self.name}"
+
+    def short(self) -> str:
+        """For people: the host, or what Drive calls it."""
+        return urlsplit(self.where).netloc if self.kind == "web" else str(self)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file to have: its name in the weights folder, its sources, and what is known of its content."""
+
+    model: ModelPreset
+    key: str
+    sources: tuple[Source, ...]
+    size: int | None = None
+    size_about: int | None = None
+    sha256: str = ""
+    md5: str = ""
+
+    @property
+    def name(self) -> str:
+        """For people: the model, and the file where a model has several."""
+        return f"{self.model.name}/{PurePosixPath(self.key).name}" if self.model.files else self.model.name
+
+    @property
+    def path(self) -> Path:
+        """Where the file is, or will be."""
+        return paths.weights_dir() / self.key
+
+    @property
+    def part(self) -> Path:
+        """Where it grows until it is whole and checked."""
+        return self.path.with_name(self.path.name + ".part")
+
+
+def parse_source(text: str, file: str) -> Source:
+    """A source as written in a preset. ConfigError for one of another form."""
+    kind, colon, rest = text.partition(":")
+    if kind == "gdrive" and re.fullmatch(r"[-\w]{10,}", rest):
+        return Source("drive", rest)
+    if kind == "gdrive-folder":
+        folder, _, name = rest.partition("/")
+        if re.fullmatch(r"[-\w]{10,}", folder):
+            return Source("drive-folder", folder, name or file)
+    if colon and kind in ("https", "http") and urlsplit(text).hostname:
+        return _drive_link(text) or Source("web", text)
+    raise ConfigError(
+        f"{text!r} is no source", hint="https://..., gdrive:ID, or gdrive-folder:ID/NAME (as in the address of the file)"
+    )
+
+
+def _drive_link(address: str) -> Source | None:
+    """A link to a file on Drive, as copied from a browser, is a file on Drive."""
+    if urlsplit(address).hostname not in ("drive.google.com", "docs.google.com"):
+        return None
+    found = re.search(r"/file/(?:u/\d+/)?d/([-\w]{10,})|[?&]id=([-\w]{10,})", address)
+    return Source("drive", found[1] or found[2]) if found else None
+
+
+def items_of(model: ModelPreset) -> tuple[tuple[Item, ...], ...]:
+    """What to fetch for a model: for each of its files the alternatives, first choice first.
+
+    ConfigError for a hash or a source that is none.
+    """
+    for kind, digits in _HEX.items():
+        value = getattr(model, kind)
+        if value and not re.fullmatch(rf"[0-9a-fA-F]{{{digits}}}", value):
+            raise ConfigError(f"{model.name}: {kind} must be {digits} hexadecimal digits, not {value!r}")
+    if not model.file or ".." in PurePosixPath(model.file).parts or PurePosixPath(model.file).is_absolute():
+        raise ConfigError(f"{model.name}: file must be a name inside the weights folder, not {model.file!r}")
+    if model.files:
+        return tuple(tuple(_of_folder(model, name) for name in part.split("|")) for part in model.files)
+    sources = tuple(parse_source(text, model.file) for text in model.sources)
+    return (
+        (
+            Item(
+                model,
+                model.file,
+                sources,
+                size=model.size,
+                size_about=model.size_about,
+                sha256=model.sha256.lower(),
+                md5=model.md5.lower(),
+            ),
+        ),
+    )
+
+
+def _of_folder(model: ModelPreset, name: str) -> Item:
+    sources = tuple(parse_source(f"{base.rstrip('/')}/{name}", name) for base in model.sources)
+    return Item(model, f"{model.file}/{name}", sources)

@@ -1,0 +1,41 @@
+"""Questions about paths that get an answer for every path: loops of links and names too long do not raise."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+
+def real(path: Path) -> Path:
+    """The path with all links followed, as far as they lead somewhere."""
+    return Path(os.path.realpath(path))
+
+
+def place(path: Path) -> Path:
+    """Where the file or link itself is: the folders above it are resolved."""
+    return real(path.parent) / path.name if path.name not in ("", "..") else real(path)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something, links followed."""
+    return _mode(path) is not None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder, or a link to one."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISDIR(mode)
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a regular file, or a link to one."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISREG(mode)
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return None
