@@ -23,13 +23,18 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"unknown device {name!r}", hint="--device auto, cpu, cuda, cuda:1 or mps") from error
+        raise UsageError(
+            f"unknown device {name!r}", hint="--device auto, cpu, cuda, cuda:1 or mps"
+        ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(f"device {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices",
-                          hint="ilvrctl doctor")
+        raise DeviceError(
+            f"device {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices",
+            hint="ilvrctl doctor",
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("device 'mps' is not there: this is no Mac with a GPU that torch can use",
-                          hint="--device cpu")
+        raise DeviceError(
+            "device 'mps' is not there: this is no Mac with a GPU that torch can use", hint="--device cpu"
+        )
     if device.type not in ("cpu", "cuda", "mps"):
         raise UsageError(f"device {name!r} is not supported", hint="--device auto, cpu, cuda, cuda:1 or mps")
     return device

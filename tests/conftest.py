@@ -7,8 +7,8 @@ from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: tests may run side by side
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import pytest
+import torch
 
 TESTS = Path(__file__).parent
 GOLDEN = TESTS / "golden"

@@ -7,6 +7,7 @@ import torch
 from conftest import golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ilvrctl.diffusion.lowpass import KERNELS, LowPass, check_factor
 from ilvrctl.errors import UsageError
 
@@ -43,7 +44,9 @@ def test_the_box_kernel_takes_block_means_and_is_a_projection(N: int) -> None:
     phi, x = LowPass(N, "box"), picture(30)
     means = torch.nn.functional.avg_pool2d(x, N)
     torch.testing.assert_close(phi.down(x), means, atol=1e-5, rtol=0)
-    torch.testing.assert_close(phi(x), means.repeat_interleave(N, -1).repeat_interleave(N, -2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        phi(x), means.repeat_interleave(N, -1).repeat_interleave(N, -2), atol=1e-5, rtol=0
+    )
     torch.testing.assert_close(phi(phi(x)), phi(x), atol=1e-5, rtol=0)
 
 

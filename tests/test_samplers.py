@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import recorded
+
 from ilvrctl.diffusion.denoiser import Denoiser, Prediction
 from ilvrctl.diffusion.noise import NoiseStream, noise_seed
 from ilvrctl.diffusion.samplers import DDIM, DDPM, Sampler
@@ -37,8 +38,11 @@ def run(method: Method, sampler: Sampler, steps: int, seed: int = 0) -> torch.Te
 @pytest.mark.parametrize(
     "sampler", [DDPM(), DDPM("fixed_large"), DDIM(), DDIM(0.5), DDIM(1.0)], ids=lambda s: f"{s}"
 )
-@pytest.mark.parametrize("method", [Method(), ILVR(N=4), ILVR(N=4, range_t=-1), ILVR(N=2, reference_level="t")],
-                         ids=["plain", "ilvr", "ilvr-to-the-end", "ilvr-compat"])
+@pytest.mark.parametrize(
+    "method",
+    [Method(), ILVR(N=4), ILVR(N=4, range_t=-1), ILVR(N=2, reference_level="t")],
+    ids=["plain", "ilvr", "ilvr-to-the-end", "ilvr-compat"],
+)
 def test_a_perfect_denoiser_returns_the_reference(method: Method, sampler: Sampler, steps: int) -> None:
     torch.testing.assert_close(run(method, sampler, steps), X0, atol=2e-4, rtol=0)
 

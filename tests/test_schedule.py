@@ -7,6 +7,7 @@ import pytest
 from conftest import GOLDEN
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ilvrctl.diffusion.schedule import (
     Schedule,
     cosine_betas,
@@ -52,7 +53,9 @@ def test_respaced_chain_equals_the_published_one_within_1e_12(key: str) -> None:
 
 
 @given(T=st.sampled_from([1, 2, 7, 100, 1000]), data=st.data())
-def test_spread_levels_give_exactly_the_steps_asked_for_and_start_from_noise(T: int, data: st.DataObject) -> None:
+def test_spread_levels_give_exactly_the_steps_asked_for_and_start_from_noise(
+    T: int, data: st.DataObject
+) -> None:
     steps = data.draw(st.integers(1, T))
     levels = spread_levels(T, steps)
     assert len(levels) == steps

@@ -80,7 +80,9 @@ class ILVR(Method):
 
     def describe(self) -> str:
         """For instance ``ILVR N=4, levels 1.0 to 0.2``."""
-        until = f"range_t {self.range_t}" if self.range_t is not None else "levels {} to {}".format(*self.range)
+        until = (
+            f"range_t {self.range_t}" if self.range_t is not None else "levels {} to {}".format(*self.range)
+        )
         kernel = "" if self.kernel == "cubic" else f", {self.kernel}"
         published = ", reference at t" if self.reference_level == "t" else ""
         return f"ILVR N={self.N}{kernel}, {until}{published}"

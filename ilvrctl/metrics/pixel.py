@@ -39,7 +39,9 @@ def ssim(a: Tensor, b: Tensor, sigma: float = 1.5, window: int = 11) -> Tensor:
     def blur(x: Tensor) -> Tensor:
         flat = x.reshape(-1, 1, *x.shape[-2:])
         rows = F.conv2d(flat, kernel.view(1, 1, -1, 1))
-        return F.conv2d(rows, kernel.view(1, 1, 1, -1)).view(*x.shape[:2], *(n - window + 1 for n in x.shape[-2:]))
+        return F.conv2d(rows, kernel.view(1, 1, 1, -1)).view(
+            *x.shape[:2], *(n - window + 1 for n in x.shape[-2:])
+        )
 
     mean_a, mean_b = blur(a), blur(b)
     var_a = blur(a * a) - mean_a.square()

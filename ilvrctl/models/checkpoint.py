@@ -120,7 +120,7 @@ def _open(path: Path, *, header: bool = False) -> _Source:
 
 def _safetensors(path: Path) -> StateDict:
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, KeyError, RuntimeError, OSError) as error:
         raise WeightsError(f"{path}: a damaged safetensors file ({error})", AGAIN) from error
@@ -132,7 +132,7 @@ def _pickled(path: Path, container: Container, *, header: bool) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old pickle protocols; what matters becomes an error
-            return torch.load(path, map_location=location, weights_only=True, mmap=container == "zip")
+            return torch.load(str(path), map_location=location, weights_only=True, mmap=container == "zip")
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes can make the unpickler raise anything

@@ -19,6 +19,8 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
 from ilvrctl.config import Layer
 from ilvrctl.engine import Engine, Reference
 from ilvrctl.events import SampleDone
@@ -28,7 +30,6 @@ from ilvrctl.methods import ILVR
 from ilvrctl.metrics.pixel import l2, psnr, ssim
 from ilvrctl.presets import find_model
 from ilvrctl.settings import Settings, build_settings
-from torch import Tensor
 
 EMOJI = Path(__file__).parents[1] / "emoji"
 
@@ -94,7 +95,9 @@ def row(name: str, runs: list[Figures]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--N", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--steps", type=int, nargs="+", default=[100, 20])
     parser.add_argument("--range", type=float, nargs=2, default=[1.0, 0.2])
@@ -106,7 +109,9 @@ def main() -> None:
     args = parser.parse_args()
     model = find_model("emoji3d-64")
     engine = Engine.load(model, model.path(), precision=args.precision, batch_size=args.batch_size)
-    print(f"torch {torch.__version__}, {engine.device}, {engine.precision}, {torch.get_num_threads()} threads")
+    print(
+        f"torch {torch.__version__}, {engine.device}, {engine.precision}, {torch.get_num_threads()} threads"
+    )
     print("| setting | PSNR | SSIM | L2 | phi | PSNR to the input | seconds |")
     print("|---|---|---|---|---|---|---|")
     flat, truth = (unit(list(load(name).values())) for name in ("flat", "3d"))
