@@ -47,10 +47,11 @@ class ModelPreset:
     folder when ``files`` names what it holds (``a|b``: one of the two). ``format`` is what the file must turn out
     to be; ``unsupported`` says why a file can be fetched but not used.
 
-    Where to get it. ``sources`` in order of trust: an https address, ``gdrive:ID``, or ``gdrive-folder:ID/NAME``;
-    with ``files`` the address of the folder. ``dead``: addresses that worked once. ``size`` in bytes is exact and
-    enforced, ``size_about`` computed from the architecture and only used to plan. ``sha256`` and ``md5`` in
-    hexadecimal, "" when none was published. ``use``: what the licences of code and data allow.
+    Where to get it. ``sources`` in order of trust: an https address, ``gdrive:ID`` (``/NAME``: only if Drive calls
+    it so), or ``gdrive-folder:ID/NAME``; with ``files`` the address of the folder. ``dead``: addresses that worked
+    once. ``size`` in bytes is exact and enforced, ``size_about`` computed from the architecture and only used to
+    plan. ``sha256`` and ``md5`` in hexadecimal, "" when none was published. ``use``: what the licences of code and
+    data allow.
     """
 
     name: str = "custom"

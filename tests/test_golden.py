@@ -35,7 +35,7 @@ def translated(case: dict[str, Any], variance: str, noise: list[torch.Tensor], *
         "sampler": {"name": "ddpm", "variance": variance},
         "timestep_respacing": case["timestep_respacing"],
     }
-    settings = build_settings(Layer(published), Layer({"method": method}))
+    settings = build_settings(Layer(published), overrides=[Layer({"method": method})])
     schedule = Schedule.named(flags["noise_schedule"], flags["diffusion_steps"])
     context = Context(case["reference"], schedule, recorded(noise))
     *_, last = sample(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ilvrctl import __version__
-from ilvrctl.cli import doctor, inspect, presets, translate
+from ilvrctl.cli import doctor, download, inspect, presets, translate
 
 app = typer.Typer(
     name="ilvrctl",
@@ -37,6 +37,7 @@ def _app(
 
 
 app.command("translate", epilog=translate.EPILOG)(translate.translate)
+app.command("download", epilog=download.EPILOG)(download.download)
 app.add_typer(presets.app, name="presets")
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)
@@ -44,7 +45,7 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """Entry point of the console script."""
-    # GNU OpenMP's threads spin at every barrier; beside another busy process that made a network call 40 times
-    # slower on two cores. A short spin costs nothing alone. Read when torch is loaded, so it is set before.
+    # GNU OpenMP's threads spin at every barrier; beside another busy process that made a network call 40
+    # times slower on two cores. A short spin costs nothing alone. It is read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     app()

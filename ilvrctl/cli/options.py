@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -15,8 +15,14 @@ _MACHINE = "Machine"
 _OUTPUT = "Output"
 
 To = Annotated[
-    Optional[str],
-    typer.Option("--to", "-t", metavar="NAME", help="Target domain: see [bold]ilvrctl presets[/].", rich_help_panel=_MAIN),
+    str | None,
+    typer.Option(
+        "--to",
+        "-t",
+        metavar="NAME",
+        help="Target domain: see [bold]ilvrctl presets[/].",
+        rich_help_panel=_MAIN,
+    ),
 ]
 Out = Annotated[
     str,
@@ -25,7 +31,7 @@ Out = Annotated[
     ),
 ]
 Factor = Annotated[
-    Optional[int],
+    int | None,
     typer.Option(
         "--N",
         "-N",
@@ -35,30 +41,46 @@ Factor = Annotated[
     ),
 ]
 Samples = Annotated[
-    int, typer.Option("--samples", "-n", min=1, help="Samples of every input.", rich_help_panel=_MAIN)
+    int | None,
+    typer.Option(
+        "--samples", "-n", min=1, help="Samples of every input.", show_default="1", rich_help_panel=_MAIN
+    ),
 ]
 Steps = Annotated[
-    Optional[int],
-    typer.Option("--steps", min=1, help="Sampling steps, spread evenly over the levels.", rich_help_panel=_MAIN),
+    int | None,
+    typer.Option(
+        "--steps", min=1, help="Sampling steps, spread evenly over the levels.", rich_help_panel=_MAIN
+    ),
 ]
 Seed = Annotated[
-    Optional[int],
-    typer.Option("--seed", help="Noise for this seed; 0 unless given.", envvar="ILVRCTL_SEED", rich_help_panel=_MAIN),
+    int | None,
+    typer.Option(
+        "--seed",
+        help="Noise for this seed; also ILVRCTL_SEED in the environment.",
+        show_default="0",
+        rich_help_panel=_MAIN,
+    ),
 ]
 Examples = Annotated[
     bool,
-    typer.Option("--examples", help="Also take the twelve example pictures that ship with ilvrctl.", rich_help_panel=_MAIN),
+    typer.Option(
+        "--examples",
+        help="Also take the twelve example pictures that ship with ilvrctl.",
+        rich_help_panel=_MAIN,
+    ),
 ]
 Sheet = Annotated[
-    Optional[Path],
-    typer.Option("--sheet", metavar="FILE", help="Contact sheet: input, low-pass, samples.", rich_help_panel=_MAIN),
+    Path | None,
+    typer.Option(
+        "--sheet", metavar="FILE", help="Contact sheet: input, low-pass, samples.", rich_help_panel=_MAIN
+    ),
 ]
 
 MethodName = Annotated[
-    Optional[str], typer.Option("--method", metavar="NAME", help="Method: ilvr.", rich_help_panel=_METHOD)
+    str | None, typer.Option("--method", metavar="NAME", help="Method: ilvr.", rich_help_panel=_METHOD)
 ]
 RangeT = Annotated[
-    Optional[int],
+    int | None,
     typer.Option(
         "--range-t",
         min=-1,
@@ -67,7 +89,7 @@ RangeT = Annotated[
     ),
 ]
 Range = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(
         "--range",
         metavar="HIGH:LOW",
@@ -76,35 +98,44 @@ Range = Annotated[
     ),
 ]
 Kernel = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(
-        "--kernel", metavar="NAME", help="Low-pass kernel: cubic, linear, box, lanczos3.", rich_help_panel=_METHOD
+        "--kernel",
+        metavar="NAME",
+        help="Low-pass kernel: cubic, linear, box, lanczos3.",
+        rich_help_panel=_METHOD,
     ),
 ]
 Compat = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(
-        "--compat", metavar="NAME", help="Follow published code where it differs from the paper: ilvr_adm.",
+        "--compat",
+        metavar="NAME",
+        help="Follow published code where it differs from the paper: ilvr_adm.",
         rich_help_panel=_METHOD,
     ),
 ]
 Preset = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(
-        "--preset", metavar="NAME|FILE", help="Settings by name (paint, scribble, ilvr_adm) or from a YAML file.",
+        "--preset",
+        metavar="NAME|FILE",
+        help="Settings by name (paint, scribble, ilvr_adm) or from a YAML file.",
         rich_help_panel=_METHOD,
     ),
 ]
 Set = Annotated[
-    Optional[list[str]],
+    list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Any setting, for instance method.N=8 or model.num_heads=4.",
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any setting, for instance method.N=8 or model.num_heads=4.",
         rich_help_panel=_METHOD,
     ),
 ]
 
 Respacing = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(
         "--timestep-respacing",
         metavar="TEXT",
@@ -113,14 +144,17 @@ Respacing = Annotated[
     ),
 ]
 SamplerName = Annotated[
-    Optional[str], typer.Option("--sampler", metavar="NAME", help="Sampler: ddpm or ddim.", rich_help_panel=_SAMPLING)
+    str | None,
+    typer.Option("--sampler", metavar="NAME", help="Sampler: ddpm or ddim.", rich_help_panel=_SAMPLING),
 ]
 Eta = Annotated[
-    Optional[float],
-    typer.Option("--eta", min=0.0, max=1.0, help="Noise of the ddim sampler, 0 to 1.", rich_help_panel=_SAMPLING),
+    float | None,
+    typer.Option(
+        "--eta", min=0.0, max=1.0, help="Noise of the ddim sampler, 0 to 1.", rich_help_panel=_SAMPLING
+    ),
 ]
 VarianceName = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(
         "--variance",
         metavar="NAME",
@@ -129,63 +163,84 @@ VarianceName = Annotated[
     ),
 ]
 Clip = Annotated[
-    Optional[bool],
+    bool | None,
     typer.Option(
-        "--clip/--no-clip", help="Keep clean estimates in the range of pictures.", show_default="clip",
+        "--clip/--no-clip",
+        help="Keep clean estimates in the range of pictures.",
+        show_default="clip",
         rich_help_panel=_SAMPLING,
     ),
 ]
 ClassLabel = Annotated[
-    Optional[int],
-    typer.Option("--class-label", min=0, help="Class, for class-conditional models.", rich_help_panel=_SAMPLING),
+    int | None,
+    typer.Option(
+        "--class-label", min=0, help="Class, for class-conditional models.", rich_help_panel=_SAMPLING
+    ),
 ]
 
 Fit = Annotated[
-    Optional[str],
-    typer.Option("--fit", metavar="NAME", help="Make inputs square: crop, pad or stretch.", rich_help_panel=_PICTURE),
+    str | None,
+    typer.Option(
+        "--fit", metavar="NAME", help="Make inputs square: crop, pad or stretch.", rich_help_panel=_PICTURE
+    ),
 ]
 Background = Annotated[
-    Optional[str],
-    typer.Option("--background", metavar="COLOR", help="Behind transparency and padding.", rich_help_panel=_PICTURE),
+    str | None,
+    typer.Option(
+        "--background", metavar="COLOR", help="Behind transparency and padding.", rich_help_panel=_PICTURE
+    ),
 ]
 Recursive = Annotated[
     bool, typer.Option("--recursive", "-r", help="Pictures of subfolders too.", rich_help_panel=_PICTURE)
 ]
 FromFile = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(
-        "--from-file", metavar="FILE", help="Read input names from a file, - for standard input.",
+        "--from-file",
+        metavar="FILE",
+        help="Read input names from a file, - for standard input.",
         rich_help_panel=_PICTURE,
     ),
 ]
 Null = Annotated[
-    bool, typer.Option("-0", "--null", help="Names in --from-file end with a zero byte.", rich_help_panel=_PICTURE)
+    bool,
+    typer.Option("-0", "--null", help="Names in --from-file end with a zero byte.", rich_help_panel=_PICTURE),
 ]
 
 Device = Annotated[
     str,
-    typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.", envvar="ILVRCTL_DEVICE", rich_help_panel=_MACHINE),
+    typer.Option(
+        "--device", help="auto, cpu, cuda, cuda:1, mps.", envvar="ILVRCTL_DEVICE", rich_help_panel=_MACHINE
+    ),
 ]
 Precision = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(
-        "--precision", metavar="NAME", help="auto, fp32, bf16, fp16.", envvar="ILVRCTL_PRECISION",
+        "--precision",
+        metavar="NAME",
+        help="auto, fp32, bf16, fp16; also ILVRCTL_PRECISION in the environment.",
+        show_default="auto",
         rich_help_panel=_MACHINE,
     ),
 ]
 BatchSize = Annotated[
-    Optional[int],
+    int | None,
     typer.Option(
-        "--batch-size", min=1, help="Samples at a time; pixels do not depend on it.", envvar="ILVRCTL_BATCH_SIZE",
+        "--batch-size",
+        min=1,
+        help="Samples at a time; pixels do not depend on it.",
+        envvar="ILVRCTL_BATCH_SIZE",
         rich_help_panel=_MACHINE,
     ),
 ]
 Compile = Annotated[
     bool,
-    typer.Option("--compile/--no-compile", help="torch.compile: pays for long jobs.", rich_help_panel=_MACHINE),
+    typer.Option(
+        "--compile/--no-compile", help="torch.compile: pays for long jobs.", rich_help_panel=_MACHINE
+    ),
 ]
 WeightsFile = Annotated[
-    Optional[Path],
+    Path | None,
     typer.Option("--weights", metavar="FILE", help="A checkpoint that you have.", rich_help_panel=_MACHINE),
 ]
 
@@ -194,17 +249,22 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace outputs made otherwise.", rich_help_panel=_OUTPUT)
 ]
 FromImage = Annotated[
-    Optional[Path],
+    Path | None,
     typer.Option(
-        "--from-image", metavar="FILE", help="Take target, settings and sample from a result of ilvrctl.",
+        "--from-image",
+        metavar="FILE",
+        help="Take target, settings and sample from a result of ilvrctl.",
         rich_help_panel=_OUTPUT,
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would be done.", rich_help_panel=_OUTPUT)]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout.", rich_help_panel=_OUTPUT)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only failures and warnings.", rich_help_panel=_OUTPUT)]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Only failures and warnings.", rich_help_panel=_OUTPUT)
+]
 Verbose = Annotated[
-    int, typer.Option("--verbose", "-v", count=True, help="More; -vv with tracebacks.", rich_help_panel=_OUTPUT)
+    int,
+    typer.Option("--verbose", "-v", count=True, help="More; -vv with tracebacks.", rich_help_panel=_OUTPUT),
 ]
 Color = Annotated[
     str, typer.Option("--color", metavar="WHEN", help="auto, always or never.", rich_help_panel=_OUTPUT)

@@ -80,8 +80,13 @@ def data_bytes(content: bytes) -> None:
 
 
 def data_json(value: Any) -> None:
-    """One JSON value a line; bytes of names that are no text become escapes."""
-    data(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode())
+    """One JSON value a line."""
+    data(json_line(value))
+
+
+def json_line(value: Any) -> str:
+    """JSON without line breaks; bytes of file names that are no text become escapes."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def report_error(error: IlvrctlError, *, color: bool = False) -> None:

@@ -8,15 +8,16 @@ import typer
 
 from ilvrctl.cli.options import Json
 from ilvrctl.cli.output import command, data, data_json, say
+from ilvrctl.errors import UsageError, did_you_mean
 from ilvrctl.presets import find_model, find_target, load_methods, load_targets, preset_files
 
 app = typer.Typer(help="List and show presets: targets (--to), methods (--preset) and models.")
 
 
 @app.callback(invoke_without_command=True)
-def _list(context: typer.Context) -> None:
+def _list(context: typer.Context, as_json: Json = False) -> None:
     if context.invoked_subcommand is None:
-        list_()
+        list_(as_json=as_json)
 
 
 @app.command("list")
@@ -65,5 +66,12 @@ def show(name: Annotated[str, typer.Argument(help="A target, preset or model.")]
             say(f"# {kind[:-1]} {name}")
             data(files[name].read_text(encoding="utf-8").rstrip())
             return
-    target, _ = find_target(name)
-    show(target.name)
+    for target in load_targets().values():
+        if name in target.aliases:
+            show(target.name)
+            return
+    known = sorted({*preset_files("targets"), *preset_files("methods"), *preset_files("models")})
+    raise UsageError(
+        f"no target, preset or model is called {name!r}",
+        hint=did_you_mean(name, known) or f"known: {', '.join(known)}",
+    )

@@ -1,13 +1,14 @@
-"""Renderers of job events: rich bars on a terminal, a plain line an item elsewhere, JSON lines for programs."""
+"""Renderers of job events: bars on a terminal, a plain line an item elsewhere, JSON lines for programs."""
 
 from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, field
+import traceback
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ilvrctl.cli.output import data, data_json, say, stderr_console
+from ilvrctl.cli.display import Display, Tally, duration
+from ilvrctl.cli.output import LABELS, data, data_bytes, json_line, say, stderr_console, terminal
 from ilvrctl.events import (
     BatchShrunk,
     BatchStarted,
@@ -26,44 +27,6 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-    from ilvrctl.jobs.plan import Plan
-
-
-@dataclass
-class Tally:
-    """What has happened so far."""
-
-    done: int = 0
-    skipped: int = 0
-    failures: list[ItemFailed] = field(default_factory=list)
-    start: float = field(default_factory=time.perf_counter)
-
-    def add(self, event: JobEvent) -> None:
-        """Count one event."""
-        self.done += isinstance(event, Written)
-        self.skipped += isinstance(event, Skipped)
-        if isinstance(event, ItemFailed):
-            self.failures.append(event)
-
-    def summary(self) -> str:
-        """One line for people."""
-        parts = [f"{self.done} translated"]
-        if self.skipped:
-            parts.append(f"{self.skipped} already done")
-        if self.failures:
-            parts.append(f"{len(self.failures)} failed")
-        return f"{', '.join(parts)} in {time.perf_counter() - self.start:.1f} s"
-
-    def record(self) -> dict[str, Any]:
-        """The same for programs."""
-        return {
-            "event": "summary",
-            "done": self.done,
-            "skipped": self.skipped,
-            "failed": len(self.failures),
-            "seconds": round(time.perf_counter() - self.start, 3),
-        }
-
 
 class Renderer(Protocol):
     """Shows events to somebody; a context manager."""
@@ -78,28 +41,26 @@ class Renderer(Protocol):
     ) -> None: ...
 
 
-def message(event: JobEvent) -> str | None:
-    """The line that people read about an event; None for events that only move a bar."""
+def message(event: JobEvent) -> tuple[str | None, str] | None:
+    """Label and line that people read about an event; None for events that only move a bar."""
     if isinstance(event, ItemFailed):
-        hint = f" (hint: {event.error.hint})" if event.error.hint else ""
-        return f"failed: {event.error.message}{hint}"
+        hint = f"; {event.error.hint}" if event.error.hint else ""
+        return "failed", f"{event.error.message}{hint}"
     if isinstance(event, BatchShrunk):
-        return f"out of memory: going on with {event.now} at a time instead of {event.before}"
+        return "warning", f"out of memory: going on with {event.now} at a time instead of {event.before}"
     if isinstance(event, Extra):
-        return f"{event.kind}: {event.path}"
+        return None, f"{event.kind}: {event.path}"
     if isinstance(event, Warned):
-        return f"warning: {event.message}"
+        return "warning", event.message
     return None
 
 
 class Plain:
     """One line an item on stderr; with ``quiet`` only failures and warnings."""
 
-    def __init__(self, plan: Plan, *, quiet: bool, verbose: int) -> None:
-        self._total = len(plan.outputs)
-        self._seen = 0
-        self._quiet = quiet
-        self._verbose = verbose
+    def __init__(self, tally: Tally, display: Display) -> None:
+        self._tally = tally
+        self._display = display
 
     def __enter__(self) -> Plain:
         return self
@@ -109,35 +70,38 @@ class Plain:
 
     def show(self, event: JobEvent) -> None:
         """Print the event's line."""
-        if isinstance(event, (Written, Skipped, ItemFailed)):
-            self._seen += 1
-        line = message(event) or self._progress(event)
-        if line and not (self._quiet and not isinstance(event, (ItemFailed, Warned, BatchShrunk))):
-            say(line)
+        if (line := message(event)) is None and (progress := self._progress(event)) is not None:
+            line = None, progress
+        if line is not None and (line[0] is not None or not self._display.quiet):
+            say(line[1], label=line[0], color=self._display.color)
+        if isinstance(event, ItemFailed) and self._display.verbose > 1:
+            say("".join(traceback.format_exception(event.error)).rstrip())
 
     def _progress(self, event: JobEvent) -> str | None:
-        count = f"[{self._seen}/{self._total}]"
+        count = f"[{self._tally.finished}/{self._tally.total}]"
         if isinstance(event, Written):
-            return f"{count} {event.key} -> {event.path or 'standard output'} ({event.seconds:.1f} s)"
-        if isinstance(event, Skipped):
+            return f"{count} {event.key} -> {event.path or 'standard output'} ({duration(event.seconds)})"
+        if isinstance(event, Skipped) and not self._display.bars:
             return f"{count} {event.path} is there already"
-        if isinstance(event, Loaded) and self._verbose:
-            return f"{event.model} on {event.device} in {event.precision}, loaded in {event.seconds:.1f} s"
-        if isinstance(event, StepDone) and self._verbose > 1:
+        if isinstance(event, Loaded) and self._display.verbose:
+            return (
+                f"{event.model} on {event.device} in {event.precision}, loaded in {duration(event.seconds)}"
+            )
+        if isinstance(event, StepDone) and self._display.verbose > 1:
             return f"step {event.i + 1}/{event.n}, level {event.t}"
         return None
 
 
 class Bars:
-    """Rich bars on stderr: pictures (with speed and time left) and the steps of the batch."""
+    """Rich bars on stderr: results (with speed and time left) and the steps of the batch."""
 
-    def __init__(self, plan: Plan, color: str) -> None:
-        self._progress = _bars(color)
-        self._pictures: TaskID = self._progress.add_task("pictures", total=len(plan.outputs), speed="")
+    def __init__(self, tally: Tally, display: Display) -> None:
+        self._tally = tally
+        self._display = display
+        self._progress = _bars(color=display.color)
+        self._results: TaskID = self._progress.add_task("results", total=tally.total, speed="")
         self._steps: TaskID = self._progress.add_task("loading", total=None, speed="")
-        self._finished = 0.0
         self._start: float | None = None
-        self._made = 0
 
     def __enter__(self) -> Bars:
         self._progress.start()
@@ -149,31 +113,37 @@ class Bars:
 
     def show(self, event: JobEvent) -> None:
         """Move the bars, and print what people must read above them."""
-        from rich.text import Text
-
         if (line := message(event)) is not None:
-            self._progress.console.print(Text(line))
+            self._print(*line)
         if isinstance(event, (Written, Skipped, ItemFailed)):
-            self._finished += 1
-            self._made += isinstance(event, Written)
-            self._progress.update(self._pictures, completed=self._finished, speed=self._speed())
+            self._move(0.0)
         elif isinstance(event, BatchStarted):
             self._start = self._start or time.perf_counter()
-            name = f"batch of {len(event.samples)}"
+            name = "steps" if len(event.samples) == 1 else f"steps of {len(event.samples)}"
             self._progress.reset(self._steps, total=event.steps, description=name)
         elif isinstance(event, StepDone):
-            share = len(event.samples) * (event.i + 1) / event.n
             self._progress.update(self._steps, completed=event.i + 1)
-            self._progress.update(self._pictures, completed=self._finished + share, speed=self._speed(share))
+            self._move(len(event.samples) * (event.i + 1) / event.n)
 
-    def _speed(self, share: float = 0.0) -> str:
+    def _print(self, label: str | None, line: str) -> None:
+        from rich.text import Text
+
+        start = [(f"{label}: ", f"bold {LABELS[label]}")] if label else []
+        self._progress.console.print(Text.assemble(*start, line))
+
+    def _move(self, share: float) -> None:
+        """``share``: how much of the results now in work is done."""
+        done = self._tally.finished + share
+        self._progress.update(self._results, completed=done, speed=self._speed(self._tally.done + share))
+
+    def _speed(self, made: float) -> str:
         if self._start is None:
             return ""
-        rate = (self._made + share) / max(time.perf_counter() - self._start, 1e-9)
-        return f"{rate:.2f} images/s" if rate >= 0.1 else f"{1 / max(rate, 1e-9):.0f} s an image"
+        rate = made / max(time.perf_counter() - self._start, 1e-9)
+        return f"{rate:.2f} images/s" if rate >= 0.1 else f"{duration(1 / max(rate, 1e-9))} an image"
 
 
-def _bars(color: str) -> Progress:
+def _bars(*, color: bool) -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
@@ -182,7 +152,7 @@ def _bars(color: str) -> Progress:
         MofNCompleteColumn(),
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(compact=True),
-        console=stderr_console(color),
+        console=stderr_console(color=color),
         redirect_stdout=False,
         redirect_stderr=False,
     )
@@ -194,33 +164,30 @@ class Results:
     While bars are drawn on the same terminal, lines wait until the bars are gone.
     """
 
-    def __init__(self, *, as_json: bool, hold: bool) -> None:
-        self._json = as_json
-        self._hold = hold
-        self._held: list[JobEvent] = []
+    def __init__(self, display: Display) -> None:
+        self._json = display.as_json
+        self._hold = display.bars and terminal(sys.stdout)
+        self._held: list[str] = []
 
     def add(self, event: JobEvent) -> None:
-        """Write the event's line now, or keep it."""
-        if self._hold:
-            self._held.append(event)
-        else:
-            self._write(event)
+        """Write the event's line or bytes now, or keep the line."""
+        if isinstance(event, Written) and event.data is not None:
+            data_bytes(event.data)
+        elif (line := self._line(event)) is not None:
+            self._held.append(line)
+            if not self._hold:
+                self.flush()
 
     def flush(self) -> None:
         """Write what was kept."""
-        for event in self._held:
-            self._write(event)
-        self._held.clear()
+        while self._held:
+            data(self._held.pop(0))
 
-    def _write(self, event: JobEvent) -> None:
-        if isinstance(event, Written) and event.data is not None:
-            sys.stdout.buffer.write(event.data)
-            sys.stdout.buffer.flush()
-        elif self._json:
-            if (value := event_record(event)) is not None:
-                data_json(value)
-        elif isinstance(event, (Written, Skipped)):
-            data(str(event.path))
+    def _line(self, event: JobEvent) -> str | None:
+        if self._json:
+            value = event_record(event)
+            return None if value is None else json_line(value)
+        return str(event.path) if isinstance(event, (Written, Skipped)) else None
 
 
 def event_record(event: JobEvent) -> dict[str, Any] | None:

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Mapping
-from contextlib import closing
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ilvrctl import paths
 from ilvrctl.cli import options as opt
-from ilvrctl.cli.output import command, data, data_json, say
-from ilvrctl.cli.progress import Bars, Plain, Renderer, Results, Tally
-from ilvrctl.config import Layer, build, merge, parse_assignment
-from ilvrctl.diffusion.schedule import Schedule
-from ilvrctl.errors import InputError, UsageError, WeightsError
-from ilvrctl.presets import (
-    ModelPreset,
-    find_method,
-    find_model,
-    find_target,
-    load_models,
-    override_model,
-    require_weights,
+from ilvrctl.cli.carry_out import carry_out, show_plan
+from ilvrctl.cli.display import Display
+from ilvrctl.cli.output import command, say, terminal, use_color
+from ilvrctl.cli.request import (
+    environment_layer,
+    flag_layer,
+    names_of,
+    only_one,
+    parse_range,
+    picture_on_stdin,
+    preset_layer,
 )
+from ilvrctl.cli.source import Source, find_source
+from ilvrctl.config import Layer, merge, parse_assignment
+from ilvrctl.errors import UsageError
 from ilvrctl.settings import Settings, build_settings
 
 if TYPE_CHECKING:
     from ilvrctl.engine import Engine
-    from ilvrctl.jobs.plan import Destination, Plan
+    from ilvrctl.jobs.outputs import Destination
 
 EPILOG = """Examples:
 
@@ -48,27 +44,16 @@ EPILOG = """Examples:
 """
 
 
-@dataclass(frozen=True)
-class Source:
-    """What the network and the starting settings come from: a target, a weights file, or an earlier result."""
-
-    target: str | None
-    model: ModelPreset
-    settings: Layer
-    samples: tuple[int, ...] | None = None
-    weights_sha256: str | None = None
-
-
 @command
 def translate(
     inputs: Annotated[
-        Optional[list[str]],
-        typer.Argument(metavar="[PICTURE|FOLDER|-]...", help="Pictures, folders, - for standard input."),
+        list[str] | None,
+        typer.Argument(metavar="PICTURE|FOLDER|-", help="Pictures, folders, - for standard input."),
     ] = None,
     to: opt.To = None,
     out: opt.Out = "out",
     N: opt.Factor = None,
-    samples: opt.Samples = 1,
+    samples: opt.Samples = None,
     steps: opt.Steps = None,
     seed: opt.Seed = None,
     examples: opt.Examples = False,
@@ -106,12 +91,19 @@ def translate(
     color: opt.Color = "auto",
 ) -> None:
     """Turn pictures into pictures of the target domain, keeping their low frequencies (ILVR)."""
-    from ilvrctl.jobs.plan import Destination, collect, make_plan, outputs_of
-    from ilvrctl.jobs.run import Extras
+    from ilvrctl.jobs.digest import weights_sha256
+    from ilvrctl.jobs.inputs import collect
+    from ilvrctl.jobs.outputs import Destination, outputs_of
+    from ilvrctl.jobs.plan import Plan, make_plan
 
-    flags = _flag_layers(
+    display = Display(as_json, quiet, verbose, use_color(color))
+    only_one("--steps", steps, "--timestep-respacing", timestep_respacing, "how many steps there are")
+    only_one("--range", range_, "--range-t", range_t, "what is conditioned")
+    only_one("--samples", samples, "--from-image", from_image, "which samples are made")
+    flags = flag_layer(
         {
             "--N": ("method.N", N),
+            "--range": ("method.range", parse_range(range_)),
             "--range-t": ("method.range_t", range_t),
             "--kernel": ("method.kernel", kernel),
             "--method": ("method.name", method),
@@ -129,219 +121,72 @@ def translate(
             "--precision": ("precision", precision),
         }
     )
-    flags = merge(flags, *_exclusive(steps, timestep_respacing, range_t, range_))
     assigned = merge(*(parse_assignment(text) for text in set_ or ()))
-    source = _source(to, weights, from_image, examples, assigned)
-    settings = build_settings(
-        source.settings,
-        find_method(preset) if preset else Layer({}),
-        _without(assigned, "model"),
-        flags,
-    )
-    file = weights or require_weights(source.model, source.target or source.model.name)
     destination = Destination.parse(out)
     _check_stdout(destination, as_json)
-    names = [*(inputs or ()), *_names(from_file, null)]
+    to = "emoji3d" if examples and not (to or weights or from_image) else to
+    source = find_source(to, weights, from_image, Layer(assigned.values.get("model", {}), assigned.origins))
+    settings = _settings(source, preset, assigned, flags)
+    arguments = [*(inputs or ()), *([str(paths.EXAMPLES)] if examples else ())]
     items = collect(
-        [*names, str(paths.EXAMPLES)] if examples else names,
+        names_of(arguments, from_file, null),
         recursive=recursive,
-        stdin=sys.stdin.buffer.read() if "-" in names else None,
-        outside=destination.folder,
+        stdin=picture_on_stdin(arguments),
+        output=destination.folder or destination.file,
     )
-    outputs = outputs_of(items, source.samples or tuple(range(1, samples + 1)), destination)
-    plan = make_plan(outputs, settings, _weights(file, source), source.target, overwrite=overwrite)
-    _check_model(source.model, settings)
+    numbers = source.samples or tuple(range(1, (samples or 1) + 1))
+    outputs = outputs_of(items, numbers, destination, gif=gif)
+    digest = weights_sha256(source.weights)
+    _tell(source, digest, display)
+    plan = Plan(tuple(outputs), settings, source.model, digest, source.target, sheet)
+    plan = make_plan(plan, overwrite=overwrite)
     if dry_run:
-        _show_plan(plan, source, as_json=as_json)
+        show_plan(plan, display)
         return
-    if plan.todo:
-        destination.prepare()
 
     def load() -> Engine:
         from ilvrctl.engine import Engine
 
         return Engine.load(
             source.model,
-            file,
+            source.weights,
             device=device,
             precision=settings.precision,
             batch_size=batch_size,
             compiled=compile_,
         )
 
-    tally = _carry_out(plan, load, Extras(sheet, gif), as_json=as_json, quiet=quiet, verbose=verbose, color=color)
-    if tally.failures:
-        raise typer.Exit(1)
+    carry_out(plan, load, display)
 
 
-def _flag_layers(flags: Mapping[str, tuple[str, Any]]) -> Layer:
-    layers = []
-    for flag, (key, value) in flags.items():
-        if value is not None:
-            nested: Any = value
-            for part in reversed(key.split(".")):
-                nested = {part: nested}
-            layers.append(Layer.of(flag, nested))
-    return merge(*layers)
-
-
-def _exclusive(
-    steps: int | None, respacing: str | None, range_t: int | None, range_: str | None
-) -> list[Layer]:
-    """Pairs of flags of which one takes the place of the other, and of what a preset said about it."""
-    if steps is not None and respacing is not None:
-        raise UsageError("--steps and --timestep-respacing both say how many steps there are; give one of them")
-    if range_t is not None and range_ is not None:
-        raise UsageError("--range-t and --range both say what is conditioned; give one of them")
-    layers = []
-    if steps is not None:
-        layers.append(Layer.of("--steps", {"timestep_respacing": None}))
-    if range_ is not None:
-        layers.append(Layer.of("--range", {"method": {"range": _parse_range(range_), "range_t": None}}))
-    return layers
-
-
-def _parse_range(text: str) -> list[int | float]:
-    try:
-        high, low = text.split(":")
-        return [float(bound) if "." in bound else int(bound) for bound in (high, low)]
-    except ValueError:
-        raise UsageError(
-            f"--range {text!r} is not of the form HIGH:LOW", hint="for example --range 1000:200 or --range 1.0:0.2"
-        ) from None
-
-
-def _without(layer: Layer, key: str) -> Layer:
-    return Layer({k: value for k, value in layer.values.items() if k != key}, layer.origins)
-
-
-def _source(
-    to: str | None, weights: Path | None, from_image: Path | None, examples: bool, assigned: Layer
-) -> Source:
-    overrides = Layer(assigned.values.get("model") or {}, assigned.origins)
-    if from_image is not None:
-        source = _replay(from_image, to)
-    elif to is not None or (examples and weights is None):
-        target, settings = find_target(to or "emoji3d")
-        source = Source(target.name, find_model(target.model), settings)
-    elif weights is not None:
-        known = [model for model in load_models().values() if model.file == weights.name]
-        if known:
-            say(f"{weights.name} is known as {known[0].name}: using its facts")
-        source = Source(None, known[0] if known else ModelPreset(name=weights.stem), Layer({}))
-    else:
-        raise UsageError("no target: --to says what the pictures become", hint="--to emoji3d, or see: ilvrctl presets")
-    return replace(source, model=override_model(source.model, overrides)) if overrides.values else source
-
-
-def _replay(result: Path, to: str | None) -> Source:
-    """What made an earlier result, from the record in its file; its precision is the one that was used."""
-    from ilvrctl.images.io import read_bytes
-    from ilvrctl.images.metadata import read_record
-
-    if to is not None:
-        raise UsageError("--from-image brings its own target; leave out --to")
-    try:
-        record = json.loads(read_record(read_bytes(result), str(result)))
-        settings = {**record["settings"], "precision": record["run"]["precision"]}
-        name, sha256 = record["weights"]["name"], record["weights"]["sha256"]
-        target, sample = record["target"], int(record["sample"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the record in {result} cannot be read: it was not made by this ilvrctl") from error
-    model = load_models().get(name) or ModelPreset(name=name)
-    return Source(target, model, Layer.of(f"{result.name}", settings), (sample,), sha256)
-
-
-def _names(from_file: str | None, null: bool) -> list[str]:
-    """Input names, one a line or ended by zero bytes, from a file or standard input."""
-    if from_file is None:
-        if null:
-            raise UsageError("-0 belongs to --from-file")
-        return []
-    try:
-        raw = sys.stdin.buffer.read() if from_file == "-" else Path(from_file).read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read the list {from_file}: {error.strerror}") from error
-    names = raw.split(b"\0" if null else b"\n")
-    return [name.removesuffix(b"\r").decode("utf-8", "surrogateescape") for name in names if name.strip()]
+def _settings(source: Source, preset: str | None, assigned: Layer, flags: Layer) -> Settings:
+    """Target < preset < compat < environment < flags. A replay asks the environment nothing."""
+    presets = [source.settings, *([preset_layer(preset)] if preset else [])]
+    settings = Layer({k: v for k, v in assigned.values.items() if k != "model"}, assigned.origins)
+    environment = [] if source.samples else [environment_layer()]
+    return build_settings(*presets, overrides=[*environment, settings, flags])
 
 
 def _check_stdout(destination: Destination, as_json: bool) -> None:
-    if destination.parent is not None:
+    if not destination.stdout:
         return
     if as_json:
-        raise UsageError("-o - and --json both want standard output; give -o a folder or a file")
-    if sys.stdout.isatty():
+        raise UsageError("-o - and --json both want standard output", hint="-o FOLDER or -o FILE.png")
+    if terminal(sys.stdout):
         raise UsageError(
-            "will not write the bytes of a picture to a terminal", hint="-o FILE, or pipe them: ... -o - > out.png"
+            "will not write the bytes of a picture to a terminal",
+            hint="-o FILE, or pipe them: ... -o - > out.png",
         )
 
 
-def _weights(file: Path, source: Source) -> Any:
-    from ilvrctl.jobs.digest import weights_sha256
-    from ilvrctl.jobs.plan import Weights
-
-    found = Weights(source.model.name, weights_sha256(file))
-    if source.weights_sha256 not in (None, found.sha256):
-        say(f"warning: {file.name} is not the file that the picture was made with; the result will differ")
-    return found
-
-
-def _check_model(model: ModelPreset, settings: Settings) -> None:
-    """What can be said before the network is loaded."""
-    if model.image_size is not None:
-        settings.check(Schedule.named(model.noise_schedule, model.diffusion_steps), model.image_size)
-
-
-def _show_plan(plan: Plan, source: Source, *, as_json: bool) -> None:
-    todo = plan.todo
-    chain = plan.settings.chain(Schedule.named(source.model.noise_schedule, source.model.diffusion_steps))
-    if as_json:
-        for output in plan.outputs:
-            data_json(
-                {
-                    "event": "planned",
-                    "input": output.item.key,
-                    "sample": output.sample,
-                    "output": str(output.path) if output.path else None,
-                    "status": output.status,
-                }
-            )
-    else:
-        for output in todo:
-            data(str(output.path or "-"))
-    say(
-        f"{len(plan.outputs)} results: {len(todo)} to do, {len(plan.outputs) - len(todo)} done already; "
-        f"to {source.target or source.model.name} ({source.model.name}), {plan.settings.method.describe()}, "
-        f"{len(chain)} steps, {len(todo) * len(chain)} network calls"
-    )
-
-
-def _carry_out(
-    plan: Plan, load: Any, extras: Any, *, as_json: bool, quiet: bool, verbose: int, color: str
-) -> Tally:
-    from ilvrctl.jobs.run import run
-
-    bars = sys.stderr.isatty() and not quiet and verbose == 0
-    renderer: Renderer = Bars(plan, color) if bars else Plain(plan, quiet=quiet, verbose=verbose)
-    results = Results(as_json=as_json, hold=bars and sys.stdout.isatty())
-    tally = Tally()
-    try:
-        with renderer, closing(run(plan, load, extras)) as events:  # type: ignore[type-var]
-            for event in events:
-                tally.add(event)
-                renderer.show(event)
-                results.add(event)
-    except KeyboardInterrupt:
+def _tell(source: Source, digest: str, display: Display) -> None:
+    """What people should know about the weights."""
+    if source.note and not display.quiet:
+        say(source.note)
+    if source.made_with not in (None, digest):
+        name = source.weights.name
         say(
-            f"interrupted: {tally.done + tally.skipped} of {len(plan.outputs)} results are saved; "
-            "the same command goes on from there"
+            f"{name} is not the file that the picture was made with; the result will differ",
+            label="warning",
+            color=display.color,
         )
-        raise typer.Exit(130) from None
-    finally:
-        results.flush()
-    if as_json:
-        data_json(tally.record())
-    if not quiet:
-        say(tally.summary())
-    return tally

@@ -13,7 +13,7 @@ class SourceError(DownloadError):
     """This source cannot deliver (gone, forbidden, over its quota): the next one is asked."""
 
 
-class Interruption(SourceError):
+class BrokenOffError(SourceError):
     """The transfer broke off and is worth another try from where it stopped.
 
     ``wait``: seconds that the server asked for. ``connected``: False when not even a connection was made.

@@ -1,4 +1,7 @@
-"""The sha256 of every file that was ever fetched: first seen, then checked. ``sha256.lock.json`` in the weights folder."""
+"""The sha256 of every file that was ever fetched: noted when first seen, compared from then on.
+
+The notes are in ``sha256.lock.json`` in the weights folder.
+"""
 
 from __future__ import annotations
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from ilvrctl import paths
-from ilvrctl.errors import ConfigError
+from ilvrctl.errors import ConfigError, OutputError, UsageError
 from ilvrctl.presets import ModelPreset
 
 _HEX = {"sha256": 64, "md5": 32}
+_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
 
 @dataclass(frozen=True)
 class Source:
     """A place that has a file: a web address, a file on Google Drive, or a file in a Drive folder.
 
-    ``where``: the address, or Drive's id of the file or the folder. ``name``: the file's name in that folder.
+    ``where``: the address, or Drive's id of the file or the folder. ``name``: the file's name in that folder, or
+    what Drive must call the file ("" for any name).
     """
 
     kind: Literal["web", "drive", "drive-folder"]
@@ -29,7 +31,8 @@ class Source:
     def __str__(self) -> str:
         if self.kind == "web":
             return self.where
-        return f"gdrive:{self.where}" if self.kind == "drive" else f"gdrive-folder:{self.where}/{self.name}"
+        scheme = "gdrive" if self.kind == "drive" else "gdrive-folder"
+        return f"{scheme}:{self.where}" + (f"/{self.name}" if self.name else "")
 
     def short(self) -> str:
         """For people: the host, or what Drive calls it."""
@@ -67,16 +70,16 @@ class Item:
 def parse_source(text: str, file: str) -> Source:
     """A source as written in a preset. ConfigError for one of another form."""
     kind, colon, rest = text.partition(":")
-    if kind == "gdrive" and re.fullmatch(r"[-\w]{10,}", rest):
-        return Source("drive", rest)
-    if kind == "gdrive-folder":
-        folder, _, name = rest.partition("/")
-        if re.fullmatch(r"[-\w]{10,}", folder):
-            return Source("drive-folder", folder, name or file)
+    drive_id, _, name = rest.partition("/")
+    if kind in ("gdrive", "gdrive-folder") and re.fullmatch(r"[-\w]{10,}", drive_id):
+        if kind == "gdrive":
+            return Source("drive", drive_id, name)
+        return Source("drive-folder", drive_id, name or file)
     if colon and kind in ("https", "http") and urlsplit(text).hostname:
         return _drive_link(text) or Source("web", text)
     raise ConfigError(
-        f"{text!r} is no source", hint="https://..., gdrive:ID, or gdrive-folder:ID/NAME (as in the address of the file)"
+        f"{text!r} is no source",
+        hint="a source is https://..., gdrive:ID, gdrive:ID/NAME or gdrive-folder:ID/NAME",
     )
 
 
@@ -120,3 +123,45 @@ def items_of(model: ModelPreset) -> tuple[tuple[Item, ...], ...]:
 def _of_folder(model: ModelPreset, name: str) -> Item:
     sources = tuple(parse_source(f"{base.rstrip('/')}/{name}", name) for base in model.sources)
     return Item(model, f"{model.file}/{name}", sources)
+
+
+def own_model(name: str, *, url: str | None = None, file: Path | None = None) -> ModelPreset:
+    """The preset of a model that a person brings under a new name. UsageError for a name that no file can have."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise UsageError(f"{name!r} cannot be the name of a model: letters, digits, - _ and . only")
+    origin = PurePosixPath(urlsplit(url).path if url else file or "")
+    suffix = origin.suffix if origin.suffix in _SUFFIXES else ".pt"
+    where = url or (f"a file called {file.name}" if file else "")
+    return ModelPreset(
+        name=name,
+        title=f"your own, from {where}",
+        file=name + suffix,
+        format="other",
+        sources=(url,) if url else (),
+        use="unstated",
+    )
+
+
+def save_own(model: ModelPreset) -> Path:
+    """Write the preset of an own model to the configuration folder, where every command finds it."""
+    import yaml
+
+    path = paths.config_dir() / "models" / f"{model.name}.yaml"
+    facts: dict[str, Any] = {"title": model.title, "file": model.file, "format": model.format}
+    facts |= {"sources": list(model.sources)} if model.sources else {}
+    facts |= {"sha256": model.sha256} if model.sha256 else {}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    return path
+
+
+def with_facts(model: ModelPreset, *, url: str | None = None, sha256: str | None = None) -> ModelPreset:
+    """The model with another source, and with the hash that a person vouches for in place of all others."""
+    if (url or sha256) and model.files:
+        raise UsageError(f"{model.name} has several files, for which one --url or --sha256 cannot speak")
+    if url:
+        model = replace(model, sources=(url,), size=None if not model.sha256 else model.size)
+    return replace(model, sha256=sha256, md5="", size=None) if sha256 else model

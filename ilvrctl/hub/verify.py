@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from ilvrctl.errors import IlvrctlError, WeightsError
+from ilvrctl import paths
+from ilvrctl.errors import WeightsError
 from ilvrctl.events import Warned
-from ilvrctl.hub.errors import ContentError
-from ilvrctl.hub.events import Checking, HubEvent, Received, Trust, Verified
+from ilvrctl.hub.errors import ContentError, DownloadError
+from ilvrctl.hub.events import Checking, Failed, HubEvent, Present, Received, Trust, Verified
 from ilvrctl.hub.pins import Pin, load_pins, pin_file, save_pin
-from ilvrctl.hub.registry import Item
+from ilvrctl.hub.registry import Item, items_of
+from ilvrctl.presets import ModelPreset
 
 Check: TypeAlias = Callable[[Item, Path], None]
 """Opens a file as what it is announced to be; raises WeightsError that says what it is instead."""
 
 _CHUNK = 4 << 20
 _TOLERANCE = (0.95, 1.25)  # of the computed size, which leaves out names and optimiser states
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a file is, and what vouches for it."""
+
+    size: int
+    sha256: str
+    trust: Trust
 
 
 def hashes(path: Path, *, md5: bool = False) -> tuple[str, str]:
@@ -32,10 +44,10 @@ def hashes(path: Path, *, md5: bool = False) -> tuple[str, str]:
     return sha256.hexdigest(), second.hexdigest() if second is not None else ""
 
 
-def prove(item: Item, path: Path, check: Check, source: str) -> Iterator[HubEvent]:
+def prove(item: Item, path: Path, check: Check, source: str) -> Generator[HubEvent, None, Proof]:
     """Compare the file at ``path`` with all that is known of ``item``.
 
-    The generator's value is ``(size, sha256, trust)``. Raises :class:`ContentError` for anything but the file.
+    The generator's value is the proof. Raises :class:`ContentError` for anything but the file.
     """
     size = path.stat().st_size
     if item.size is not None and size != item.size:
@@ -49,8 +61,7 @@ def prove(item: Item, path: Path, check: Check, source: str) -> Iterator[HubEven
     if (odd := _odd_size(item, size)) is not None:
         yield Warned(odd)
     sha256, md5 = hashes(path, md5=bool(item.md5))
-    trust = compare(item, sha256, md5, source)
-    return size, sha256, trust
+    return Proof(size, sha256, compare(item, sha256, md5, source))
 
 
 def compare(item: Item, sha256: str, md5: str, source: str) -> Trust:
@@ -101,17 +112,32 @@ def verify(item: Item, check: Check) -> Iterator[HubEvent]:
     size = path.stat().st_size
     yield Received(item.name, 0, size)
     try:
-        _, sha256, trust = yield from prove(item, path, check, "this folder")
+        proof = yield from prove(item, path, check, "this folder")
     except ContentError as error:
         again = f"ilvrctl download {item.model.name} --overwrite"
         what = error.message.replace("what came from this folder", str(path))
         hint = error.hint if error.hint and "--sha256" in error.hint else None
         raise ContentError(what, f"fetch it again: {again}" + (f"; or {hint}" if hint else "")) from error
-    if trust == "first seen":
-        save_pin(item.key, sha256, size, "this folder")
-    yield Verified(item.name, path, size, sha256, trust)
+    if proof.trust == "first seen":
+        save_pin(item.key, proof.sha256, size, "this folder")
+    yield Verified(item.name, path, size, proof.sha256, proof.trust)
 
 
-def readable(error: OSError | IlvrctlError) -> str:
-    """The reason in an error of the operating system."""
-    return error.message if isinstance(error, IlvrctlError) else error.strerror or str(error)
+def verify_all(models: Iterable[ModelPreset], check: Check) -> Iterator[HubEvent]:
+    """Read the files of all ``models`` again; a bad or missing one is told in a :class:`Failed`."""
+    for model in models:
+        if model.bundled:
+            yield Present(model.name, model.path())
+            continue
+        for alternatives in items_of(model):
+            here = [item for item in alternatives if item.path.is_file()]
+            try:
+                if not here:
+                    hint = f"ilvrctl download {model.name}"
+                    raise DownloadError(f"{alternatives[0].name} is not in {paths.weights_dir()}", hint)
+                yield from verify(here[0], check)
+            except (ContentError, DownloadError) as error:
+                yield Failed(alternatives[0].name, error)
+            except OSError as error:
+                what = f"{here[0].path} cannot be read: {error.strerror or error}"
+                yield Failed(here[0].name, ContentError(what))

@@ -69,10 +69,18 @@ def read_bytes(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist", "check the path; relative ones start here") from error
     except (OSError, ValueError) as error:
-        if isinstance(error, IsADirectoryError) or path.is_dir():
+        if isinstance(error, IsADirectoryError) or _is_folder(path):
             raise InputError(f"{path} is a folder, not a picture", "give the pictures inside it") from error
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path} cannot be read: {reason}", "check the path and its permissions") from error
+
+
+def _is_folder(path: Path) -> bool:
+    """Also where opening a folder is told as a missing permission; False for names that nothing can have."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def open_picture(

@@ -21,7 +21,7 @@ _LINE = 16
 _FONT_SIZE = 12
 _LABEL_WIDTH = 116
 _LABEL_LINES = 3
-_ROWS_IN_ONE_GROUP = 24
+_ROWS_IN_ONE_GROUP = 8
 _SAME_IN_ASCII = str.maketrans({"×": "x", "−": "-", "–": "-", "—": "-", "→": "->"})
 _DRAWN_BEYOND_ASCII = "·±°"
 
@@ -78,7 +78,7 @@ def contact_sheet(
     """RGB sheet: the titles ``columns``, a line of pictures for each of ``rows``, ``caption`` at the bottom.
 
     Pictures are scaled into squares of ``cell`` pixels, keeping their shape; None, or a picture too few, is
-    an empty square. More than 24 rows stand in several groups side by side. Letters that the font lacks
+    an empty square. More than 8 rows stand in several groups side by side. Letters that the font lacks
     lose their accent or become "?".
     Raises ValueError when there are no columns or a row has more pictures than columns.
     """
@@ -104,7 +104,7 @@ def contact_sheet(
 
 
 def _laid_out(rows: Sequence[SheetRow], titles: list[list[str]], cell: int, font: _Font) -> _Layout:
-    """One group up to 24 rows, then as few groups as make the sheet no more than a third taller than wide."""
+    """One group up to 8 rows, then as few groups as make the sheet no more than a third taller than wide."""
     longest = max((font.getlength(_plain(row.label)) for row in rows), default=0.0)
     label_width = min(_LABEL_WIDTH, int(longest) + 13) if longest else 0
     header = max(len(lines) for lines in titles) * _LINE + 4

@@ -136,7 +136,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _check_writable(folder: Path) -> None:
-    there = next((place for place in (folder, *folder.absolute().parents) if exists(place)), folder)
+    there = next((place for place in (folder, *folder.parents) if exists(place)), folder)
     reason = None if is_folder(there) else f"{there} is not a folder"
     if reason is None and not os.access(there, os.W_OK | os.X_OK):
         reason = "permission denied, or the disk is read-only"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,8 +18,19 @@ from ilvrctl.jobs.record import Recipe, is_sheet_of
 from ilvrctl.presets import ModelPreset
 from ilvrctl.settings import Settings
 
-_NOT_FACTS = frozenset({"name", "title", "file", "bundled", "licence", "notes"})
-"""Fields of a model preset that do not change what the network computes."""
+_NETWORK_FACTS = (
+    "image_size",
+    "num_heads",
+    "num_head_channels",
+    "num_heads_upsample",
+    "use_new_attention_order",
+    "noise_schedule",
+    "diffusion_steps",
+    "rescale_timesteps",
+    "predicts",
+    "variance",
+)
+"""Fields of a model preset that change what the network computes or how it is used."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class Plan:
 
     def network_facts(self) -> dict[str, Any]:
         """What the preset adds to the tensors, as JSON values."""
-        return {k: v for k, v in dataclasses.asdict(self.model).items() if k not in _NOT_FACTS}
+        return {name: getattr(self.model, name) for name in _NETWORK_FACTS}
 
     def schedule(self) -> Schedule:
         """The levels that the network was trained on."""

@@ -63,7 +63,7 @@ class ILVR(Method):
             what = f"range_t = {self.range_t}" if self.range_t is not None else f"range {self.range}"
             raise UsageError(
                 f"{what} leaves none of the {len(steps)} steps conditioned, so the input would not be used",
-                hint="--range 1.0:0.2 conditions the first 80 % whatever the number of steps",
+                hint="--range-t -1 conditions every step; with more --steps, --range 1.0:0.2 the first 80 %",
             )
 
     def project(self, context: Context, x: Tensor, prediction: Prediction, k: Step) -> Tensor:

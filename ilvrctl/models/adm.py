@@ -85,7 +85,8 @@ class AdmUNet(nn.Module):
         emb = self._embedding(t, y)
         x = x.to(self.dtype, memory_format=torch.channels_last)
         thrifty = self._thrifty(x)
-        held, skips = [x], list[Tensor]()
+        held = [x]
+        skips: list[Tensor] = []
         for block in self.input_blocks:
             _run(block, held, emb)
             skips.append(held[0])
@@ -139,8 +140,9 @@ class AdmUNet(nn.Module):
     def _thrifty(self, x: Tensor) -> bool:
         """Whether to trade 3 % of the time for memory: on a CPU, for large pictures, without gradients."""
         finest = x.shape[0] * x.shape[2] * x.shape[3] * self.architecture.widths[0]
-        eager = not torch.compiler.is_compiling() and not wants_grad(x, *self.parameters())
-        return x.device.type == "cpu" and finest >= 2 * LARGE and eager
+        if x.device.type != "cpu" or finest < 2 * LARGE or torch.compiler.is_compiling():
+            return False
+        return not wants_grad(x, *self.parameters())
 
     def _check(self, x: Tensor, y: Tensor | None) -> None:
         factor = self.architecture.downsample_factor

@@ -100,7 +100,7 @@ def main() -> None:
     )
     parser.add_argument("--N", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--steps", type=int, nargs="+", default=[100, 20])
-    parser.add_argument("--range", type=float, nargs=2, default=[1.0, 0.2])
+    parser.add_argument("--range", type=float, nargs=2, default=[1.0, 0.05])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--compat", choices=["ilvr_adm"])

@@ -1,0 +1,5 @@
+"""``python -m ilvrctl``."""
+
+from ilvrctl.cli.app import main
+
+main()

@@ -1,0 +1,77 @@
+"""Show a plan, or carry it out: events to the screen and to stdout, the exit code from what was counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import typer
+
+from ilvrctl.cli.display import Display, Tally
+from ilvrctl.cli.output import INTERRUPTED, data, data_json, say
+from ilvrctl.cli.progress import Bars, Plain, Renderer, Results
+
+if TYPE_CHECKING:
+    from ilvrctl.engine import Engine
+    from ilvrctl.jobs.plan import Plan
+
+
+def carry_out(plan: Plan, load: Callable[[], Engine], display: Display) -> None:
+    """Make the plan's results. Exit code 1 when some failed, 130 when interrupted."""
+    from ilvrctl.jobs.run import run
+
+    tally = Tally(len(plan.outputs))
+    renderer: Renderer = Bars(tally, display) if display.bars and plan.todo else Plain(tally, display)
+    results = Results(display)
+    stopped = False
+    try:
+        with renderer, closing(run(plan, load)) as events:
+            for event in events:
+                tally.add(event)
+                renderer.show(event)
+                results.add(event)
+    except KeyboardInterrupt:
+        stopped = True
+    finally:
+        results.flush()
+    if display.as_json:
+        data_json({**tally.record(), "interrupted": stopped})
+    if stopped:
+        say(tally.interrupted())
+        raise typer.Exit(INTERRUPTED)
+    if not display.quiet:
+        say(tally.summary())
+    if tally.failed:
+        raise typer.Exit(1)
+
+
+def show_plan(plan: Plan, display: Display) -> None:
+    """What would be done: the files to make on stdout, the rest on stderr. Nothing is loaded or written."""
+    from ilvrctl.jobs.places import exists
+
+    todo, chain = plan.todo, plan.settings.chain(plan.schedule())
+    for item in dict.fromkeys(output.item for output in todo):
+        if item.path is not None and not exists(item.path):
+            say(f"{item.name} does not exist", label="warning", color=display.color)
+    if display.as_json:
+        for output in plan.outputs:
+            data_json(
+                {
+                    "event": "planned",
+                    "input": output.item.name,
+                    "sample": output.sample,
+                    "output": str(output.path) if output.path else None,
+                    "status": output.status,
+                }
+            )
+    else:
+        for output in todo:
+            data(str(output.path or "-"))
+    count = "1 result" if len(plan.outputs) == 1 else f"{len(plan.outputs)} results"
+    if not display.quiet:
+        say(
+            f"{count}: {len(todo)} to do, {len(plan.outputs) - len(todo)} there already; "
+            f"to {plan.target or plan.model.name} ({plan.model.name}), {plan.settings.method.describe()}, "
+            f"{len(chain)} steps, {len(todo) * len(chain)} network calls"
+        )

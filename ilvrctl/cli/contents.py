@@ -1,0 +1,51 @@
+"""What a downloaded file must turn out to be, before it gets its name."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from ilvrctl.errors import WeightsError
+
+if TYPE_CHECKING:
+    from ilvrctl.hub.registry import Item
+
+_NETWORKS = ("guided-diffusion", "guided-diffusion-classifier", "pesser-ddim", "diffusers")
+
+
+def check(item: Item, path: Path) -> None:
+    """Open the file at ``path`` as what ``item`` is announced to be. WeightsError that says what it is instead."""
+    from ilvrctl.models.sniff import sniff
+
+    if PurePosixPath(item.key).suffix == ".json":
+        _check_json(path)
+    elif item.model.format == "statistics":
+        if not zipfile.is_zipfile(path):
+            raise WeightsError(f"{path}: no archive of arrays (.npz), or a part of one")
+    else:
+        sniff(path)
+        _check_network(item, path)
+
+
+def _check_json(path: Path) -> None:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{path}: not a JSON file ({error})") from error
+
+
+def _check_network(item: Item, path: Path) -> None:
+    """Names and shapes must be readable, and be those of the announced kind of network."""
+    from ilvrctl.models.checkpoint import read_header
+    from ilvrctl.models.formats import identify
+
+    names = read_header(path)[0]
+    expected = item.model.format
+    if expected not in _NETWORKS:
+        return
+    found = identify(names)
+    if found is None or found.name != expected:
+        what = found.what if found is not None else "a file of tensors, but of no network that is known here"
+        raise WeightsError(f"{path}: {what}; it should be of the kind {expected}")

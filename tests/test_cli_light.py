@@ -1,0 +1,87 @@
+"""What needs no network does not wait for torch: help, version, presets, plans, and mistakes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import pytest
+from commands import FOX, QUICK, command, environment
+
+from ilvrctl import __version__
+
+WITHOUT_TORCH = """
+import sys
+from ilvrctl.cli.app import main
+try:
+    main()
+finally:
+    heavy = sorted({"torch", "numpy", "safetensors"} & set(sys.modules))
+    print("heavy:", heavy, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["translate", "-h"], 0),
+        (["presets"], 0),
+        (["presets", "--json"], 0),
+        (["presets", "show", "dog"], 0),
+        (["translate", "--examples", "--dry-run"], 0),
+        (["translate", "--examples", "--dry-run", "--json", "--sheet", "sheet.png", "--gif"], 0),
+        (["translate", str(FOX), "--nonsense"], 2),
+        (["nonsense"], 2),
+        (["translate", str(FOX), "--to", "nonsense"], 2),
+        (["translate", str(FOX), *QUICK, "--N", "7"], 2),
+        (["translate", str(FOX), *QUICK, "--set", "nonsense=1"], 2),
+        (["translate", str(FOX), "--to", "dog"], 3),
+        (["translate", str(FOX), "--weights", __file__], 3),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else None,
+)
+def test_torch_is_not_imported(args: list[str], code: int, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *args],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stderr
+    assert "heavy: []" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_is_quick() -> None:
+    """Processor time, as the machine may be busy with something else; the least of several is still free of it."""
+    times = []
+    for _ in range(5):
+        before = os.times()
+        subprocess.run(command("--help"), env=environment(), capture_output=True, check=True)
+        after = os.times()
+        times.append(
+            after.children_user - before.children_user + after.children_system - before.children_system
+        )
+    assert min(median(times), min(times) * 1.5) < 0.3
+
+
+def test_version_and_help_go_to_stdout() -> None:
+    done = subprocess.run(command("--version"), env=environment(), capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"ilvrctl {__version__}\n", "")
+    for flag in ("-h", "--help"):
+        done = subprocess.run(command("translate", flag), env=environment(), capture_output=True, text=True)
+        assert done.returncode == 0
+        assert done.stderr == ""
+        for text in [
+            "Common options",
+            "Examples:",
+            "ilvrctl translate cats/ --to dog --N 32",
+            "--from-file - -0",
+        ]:
+            assert text in done.stdout
