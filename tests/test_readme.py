@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import EMOJI
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 from ilvrctl.paths import DATA
 
@@ -54,7 +54,8 @@ def test_the_commands_of_the_readme_do_what_they_say(tmp_path: Path) -> None:
             assert b"hint: ilvrctl download" in done.stderr
     first = Image.open(place / "results" / "a_2.png").convert("RGB")
     again = Image.open(place / "again" / "a_2.png").convert("RGB")
-    assert first.tobytes() == again.tobytes()
+    # made alone now, in a batch before: half precision may round differently
+    assert max(ImageStat.Stat(ImageChops.difference(first, again)).mean) <= 0.5
     assert Image.open(place / "b.png").size == (64, 64)
     assert (place / "sheet.png").is_file()
     assert (place / "results" / "a_1.gif").is_file()
