@@ -77,10 +77,12 @@ def _not_yaml(path: Path, error: Exception) -> ConfigError:
 
 def _note_lines(node: yaml.MappingNode, prefix: KeyPath, name: str, origins: dict[KeyPath, str]) -> None:
     for key, value in node.value:
-        path = (*prefix, str(key.value))
+        path, where = (*prefix, str(key.value)), f"{name}, line {key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode) or not key.tag.endswith(":str"):
+            raise ConfigError(f"{where}: a key that is no text: {key.value!r}", hint="put it in quotes")
         if path in origins:
-            raise ConfigError(f"{name}, line {key.start_mark.line + 1}: {'.'.join(path)!r} is given twice")
-        origins[path] = f"{name}, line {key.start_mark.line + 1}"
+            raise ConfigError(f"{where}: {'.'.join(path)!r} is given twice")
+        origins[path] = where
         if isinstance(value, yaml.MappingNode):
             _note_lines(value, path, name, origins)
 

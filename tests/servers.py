@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import requests
 import torch
 import yaml
+from commands import Ran, ilvrctl
 
 from ilvrctl import paths
 
@@ -109,7 +110,9 @@ class Server:
 
     def drive_folder(self, folder_id: str, files: Mapping[str, str]) -> None:
         """A folder on Drive: names and ids."""
-        rows = "".join(f'<a href="https://drive.google.com/file/d/{i}/view">{n}</a>' for n, i in files.items())
+        rows = "".join(
+            f'<a href="https://drive.google.com/file/d/{i}/view">{n}</a>' for n, i in files.items()
+        )
         self.pages["/drive.google.com/embeddedfolderview"] = _html(f"<title>weights</title>{rows}")
         assert folder_id
 
@@ -138,11 +141,17 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             pass
 
         def do_GET(self) -> None:
-            address = urlsplit(self.path)
+            address = urlsplit(unquote(self.path))
             path = f"/{address.netloc}{address.path}" if address.netloc else address.path  # asked as a proxy
             server.log.append(path)
             found = server.pages.get(path)
-            page = found if isinstance(found, Page) else found(parse_qs(address.query)) if found else _html(_GONE, 404)
+            page = (
+                found
+                if isinstance(found, Page)
+                else found(parse_qs(address.query))
+                if found
+                else _html(_GONE, 404)
+            )
             page.asked.append({key.lower(): value for key, value in self.headers.items()})
             try:
                 self._send(page)
@@ -231,6 +240,28 @@ def remains() -> list[str]:
     folder = paths.weights_dir()
     found = (path for path in folder.rglob("*") if path.is_file() and ".locks" not in path.parts)
     return sorted(path.relative_to(folder).as_posix() for path in found if path.name != "sha256.lock.json")
+
+
+def get(*args: str | Path, **env: str) -> Ran:
+    """Download the toy."""
+    return ilvrctl("download", "toy", "--timeout", "2", "--retries", "2", *args, **env)
+
+
+def arrived(ran: Ran, toys: Toys, path: Path) -> None:
+    """Done, the right bytes under the right name and on stdout, and nothing left behind."""
+    assert ran.code == 0, ran.err
+    assert path.read_bytes() == toys.body
+    assert ran.lines == [str(path)]
+    assert remains() == [path.name]
+
+
+def refused(ran: Ran, code: int, *words: str) -> None:
+    """The exit code, the message, no traceback, and no file under its final name."""
+    assert ran.code == code, ran.err
+    assert "Traceback" not in ran.err
+    for word in words:
+        assert word in ran.err, ran.err
+    assert "toy.pt" not in remains()
 
 
 def reroute(base: str, replace: Callable[[type, str, Any], None] = setattr) -> None:

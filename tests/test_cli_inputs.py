@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from commands import FOX, QUICK, Ran, copies, ilvrctl, tree
+from commands import FOX, QUICK, Ran, copies, ilvrctl, json_lines, tree
 
 PLAN = (*QUICK, "--dry-run")
 
@@ -136,6 +136,10 @@ def test_a_dry_run_warns_of_what_is_not_there_and_makes_nothing(tmp_path: Path) 
     assert "warning: nope.png does not exist" in ran.err
     assert "2 results: 2 to do, 0 there already; to emoji3d (emoji3d-64), ILVR N=" in ran.err
     assert "3 steps, 6 network calls" in ran.err
+    lines = json_lines(ilvrctl("translate", FOX, "nope.png", *PLAN, "--json", "-q"))
+    assert [line["event"] for line in lines] == ["planned", "planned", "summary"]
+    assert lines[0]["output"] == "out/fox.png"
+    assert lines[-1] == {"event": "summary", "todo": 2, "done": 0, "network_calls": 6}
     assert tree(tmp_path) == []
 
 

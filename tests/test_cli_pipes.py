@@ -21,6 +21,7 @@ from commands import (
     on_terminal,
     pixels,
     process,
+    terminal,
     tree,
 )
 from PIL import Image
@@ -221,6 +222,17 @@ def test_stdout_closed_from_the_start(tmp_path: Path) -> None:
     done = subprocess.run(["sh", "-c", f"{words} >&-"], cwd=tmp_path, env=environment(), capture_output=True)
     assert done.returncode == 0, done.stderr
     assert tree(tmp_path / "out") == ["fox.png"]
+
+
+def test_a_picture_is_not_awaited_from_a_keyboard(tmp_path: Path) -> None:
+    with terminal() as (slave, _):
+        words = command("translate", "-", *QUICK)
+        done = subprocess.run(
+            words, stdin=slave, cwd=tmp_path, env=environment(), capture_output=True, timeout=60
+        )
+    assert done.returncode == 2
+    assert b"standard input, which is a terminal" in done.stderr
+    assert tree(tmp_path) == []
 
 
 def test_picture_bytes_are_not_written_to_a_terminal(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from commands import FOX, QUICK, ilvrctl, pixels
 
 from ilvrctl.images.metadata import read_record
-from ilvrctl.presets import load_targets
+from ilvrctl.presets import find_model, load_targets
 
 
 @pytest.fixture(autouse=True)
@@ -207,6 +207,16 @@ def test_each_setting_changes_the_pixels(tmp_path: Path) -> None:
         assert ilvrctl("translate", FOX, *QUICK, *args, "-o", out).code == 0
         seen[name] = pixels(out)
     assert len(set(seen.values())) == len(seen)
+
+
+def test_a_file_with_a_published_name_has_its_facts() -> None:
+    file = str(find_model("emoji3d-64").path())
+    args = ["translate", FOX, "--weights", file, "--steps", "3", "--N", "4", "--precision", "fp32"]
+    ran = ilvrctl(*args)
+    assert ran.code == 0, ran.err
+    assert "emoji3d-64.safetensors is known as emoji3d-64: using its facts" in ran.err
+    assert "known as" not in ilvrctl(*args, "-q").err
+    assert settings(*QUICK, "--weights", file, "--N", "4")["method"]["N"] == 4
 
 
 def test_what_this_network_cannot_do() -> None:

@@ -5,54 +5,17 @@ In every case: the right file under its name, or the right message and exit code
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import Ran, ilvrctl
-from servers import Server, Toys, remains, toy_checkpoint
+from servers import Server, Toys, arrived, get, refused, remains, toy_checkpoint
 
 from ilvrctl import paths
-from ilvrctl.hub import limits
 
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def toys() -> Toys:
-    return Toys()
-
-
-@pytest.fixture(autouse=True)
-def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "BACKOFF", 0.01)
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def get(*args: str | Path, **env: str) -> Ran:
-    return ilvrctl("download", "toy", "--timeout", "2", "--retries", "2", *args, **env)
-
-
-def arrived(ran: Ran, toys: Toys, path: Path) -> None:
-    assert ran.code == 0, ran.err
-    assert path.read_bytes() == toys.body
-    assert ran.lines == [str(path)]
-    assert remains() == [path.name]
-
-
-def refused(ran: Ran, code: int, *words: str) -> None:
-    """The exit code, the message, no traceback, and no file under its final name."""
-    assert ran.code == code, ran.err
-    assert "Traceback" not in ran.err
-    for word in words:
-        assert word in ran.err, ran.err
-    assert "toy.pt" not in remains()
+pytest_plugins = ("downloads",)
+pytestmark = pytest.mark.usefixtures("in_a_hurry")
 
 
 def test_a_file_comes_is_checked_and_is_there_the_next_time(server: Server, toys: Toys) -> None:
@@ -89,7 +52,9 @@ def test_a_server_without_ranges_is_read_from_the_beginning(server: Server, toys
 
 
 @pytest.mark.parametrize("etag", [True, False])
-def test_a_file_that_changed_in_between_is_not_pieced_together(server: Server, toys: Toys, etag: bool) -> None:
+def test_a_file_that_changed_in_between_is_not_pieced_together(
+    server: Server, toys: Toys, etag: bool
+) -> None:
     path = toys.preset(server.url("toy.pt"))
     server.put("toy.pt", toy_checkpoint(1) + b"longer", cuts=[0.6], etags=etag)
     refused(get("--retries", "0"), 1)
@@ -112,8 +77,6 @@ def test_no_source_has_it(server: Server, toys: Toys) -> None:
 
 @pytest.mark.parametrize("fact", ["sha256", "md5"])
 def test_a_wrong_hash_is_refused_and_the_next_source_asked(server: Server, toys: Toys, fact: str) -> None:
-    import hashlib
-
     right = hashlib.new(fact, toys.body).hexdigest()
     path = toys.preset(server.url("bad.pt"), **{fact: right})
     server.put("bad.pt", toy_checkpoint(1))
@@ -155,7 +118,11 @@ def test_a_file_that_is_too_small_and_whose_size_was_not_announced(server: Serve
     [
         (b"<html><title>Sign in</title></html>", "text/html; charset=utf-8", "a web page"),
         (b"<!DOCTYPE html><html>quota</html>", "application/octet-stream", "a web page"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 374400000\n", "text/plain", "Git LFS"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 374400000\n",
+            "text/plain",
+            "Git LFS",
+        ),
         (b"", "application/octet-stream", "an empty file"),
         (b'{"error": "rate limited"}', "application/json", "a JSON file"),
     ],
@@ -275,7 +242,9 @@ def test_offline_asks_nobody(server: Server, toys: Toys) -> None:
 
 
 def test_a_model_of_several_files_takes_the_first_choice_that_is_there(server: Server, toys: Toys) -> None:
-    toys.preset(server.url("repo"), file="folder", files=["config.json", "a.safetensors|a.bin"], format="other")
+    toys.preset(
+        server.url("repo"), file="folder", files=["config.json", "a.safetensors|a.bin"], format="other"
+    )
     server.put("repo/config.json", b'{"sample_size": 64}')
     server.put("repo/a.bin", toys.body)
     ran = get()

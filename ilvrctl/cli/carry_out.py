@@ -65,6 +65,9 @@ def show_plan(plan: Plan, display: Display) -> None:
                     "status": output.status,
                 }
             )
+        calls = len(todo) * len(chain)
+        done = len(plan.outputs) - len(todo)
+        data_json({"event": "summary", "todo": len(todo), "done": done, "network_calls": calls})
     else:
         for output in todo:
             data(str(output.path or "-"))

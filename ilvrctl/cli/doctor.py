@@ -45,7 +45,7 @@ def _facts() -> dict[str, Any]:
         "weights_folder": str(paths.weights_dir()),
         "cache": str(paths.cache_dir()),
         "weights_here": [name for name, model in models.items() if model.installed()],
-        "weights_missing": [name for name, model in models.items() if not model.installed()],
+        "weights_to_get": f"{sum(not model.installed() for model in models.values())}: ilvrctl download --list",
     }
 
 

@@ -42,13 +42,13 @@ class RefusedError(SourceError):
 def attempt(item: Item, source: Source, limits: Limits) -> Iterator[HubEvent]:
     """Bring ``item.part`` to its full length. BrokenOffError when it broke off, SourceError when it never will."""
     whole = _whole(item)
+    if not _begun(item, source):
+        discard(item)
     if (rest := _rest(item)) is not None and _all_there(item, source, rest):
         rest.replace(whole)
     if not whole.exists():
         with _cookies(limits) as cookies:
-            file_id = (
-                _in_folder(item, source, limits, cookies) if source.kind == "drive-folder" else source.where
-            )
+            file_id = _find(item, source, limits, cookies)
             try:
                 yield from _Run(item, source, limits, file_id, cookies).events()
             except _ChangedError:
@@ -57,12 +57,19 @@ def attempt(item: Item, source: Source, limits: Limits) -> Iterator[HubEvent]:
     size = whole.stat().st_size
     whole.replace(item.part)
     write_note(item, Note(str(source), size))
+    discard(item)
 
 
-def kept(item: Item) -> int:
-    """Bytes of an unfinished file from Drive that are here."""
-    rest = _rest(item)
+def kept(item: Item, source: Source | None = None) -> int:
+    """Bytes of an unfinished file from Drive (from this source of it) that are here."""
+    rest = _rest(item) if source is None or _begun(item, source) else None
     return rest.stat().st_size if rest is not None else 0
+
+
+def _begun(item: Item, source: Source) -> bool:
+    """Whether what is here came from this source."""
+    note = read_note(item, _KIND)
+    return note is not None and note.source == str(source)
 
 
 def discard(item: Item) -> None:
@@ -95,8 +102,8 @@ def _rest(item: Item) -> Path | None:
 
 def _all_there(item: Item, source: Source, rest: Path) -> bool:
     """Whether a transfer was stopped after its last byte, where Drive has no further range to give."""
-    note = read_note(item, _KIND)
-    total = note.total if note is not None and note.source == str(source) else item.size
+    note = read_note(item, _KIND) if _begun(item, source) else None
+    total = note.total if note is not None else None
     return total is not None and rest.stat().st_size == total > 0
 
 
@@ -172,7 +179,7 @@ class _Run:
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="gdown", daemon=True)
-        self._noted: int | None = None
+        self._noted = False
 
     def events(self) -> Iterator[HubEvent]:
         """Progress until the file is there; errors in our terms."""
@@ -220,14 +227,14 @@ class _Run:
 
     def _note(self, done: int, total: int | None) -> None:
         """At the first report: is there room, and is it still the file that was begun?"""
-        if self._noted is not None or total is None:
+        if self._noted:
             return
-        self._noted = total
+        self._noted = True
         note = read_note(self._item, _KIND)
         begun = note is not None and note.source == str(self._source) and note.total
         need_room(self._item, total, done)
         write_note(self._item, Note(str(self._source), total), _KIND)
-        if begun and begun != total and done:
+        if begun and total and begun != total:
             raise _ChangedError(f"the file on Drive has changed: {total:,} bytes and no longer {begun:,}")
 
     def _forget_a_bad_beginning(self, error: BaseException) -> None:
@@ -250,7 +257,9 @@ def _translated(error: BaseException, item: Item, source: Source) -> SourceError
     if isinstance(error, FileURLRetrievalError):
         if any(word in text.lower() for word in _QUOTA):
             return RefusedError(f"{source}: the file is over Google Drive's quota for today", hint)
-        return RefusedError(f"{source}: Google Drive does not give it: gone, private or over its quota", hint)
+        # gdown does not tell an error of the server from a file that is gone, so this is asked twice.
+        what = "gone, private or over its quota"
+        return BrokenOffError(f"{source}: Google Drive does not give it: {what}", hint, hopeful=False)
     if isinstance(error, requests.HTTPError) and error.response is not None:
         code = error.response.status_code
         if code == requests.codes.too_many_requests or code >= 500:
@@ -262,7 +271,7 @@ def _translated(error: BaseException, item: Item, source: Source) -> SourceError
         from ilvrctl.hub.web import reason, unreachable
 
         return BrokenOffError(
-            f"the connection to Google Drive broke: {reason(error)}", connected=not unreachable(error)
+            f"the connection to Google Drive broke: {reason(error)}", hopeful=not unreachable(error)
         )
     if isinstance(error, DownloadError):
         if "incomplete" in text or "range" in text:

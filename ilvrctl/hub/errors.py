@@ -16,13 +16,16 @@ class SourceError(DownloadError):
 class BrokenOffError(SourceError):
     """The transfer broke off and is worth another try from where it stopped.
 
-    ``wait``: seconds that the server asked for. ``connected``: False when not even a connection was made.
+    ``wait``: seconds that the server asked for. ``hopeful``: False when one more try is enough, as where not even
+    a connection was made.
     """
 
-    def __init__(self, message: str, *, wait: float = 0.0, connected: bool = True) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, hint: str | None = None, *, wait: float = 0.0, hopeful: bool = True
+    ) -> None:
+        super().__init__(message, hint)
         self.wait = wait
-        self.connected = connected
+        self.hopeful = hopeful
 
 
 class ContentError(WeightsError):

@@ -167,7 +167,7 @@ def _begun_first(item: Item) -> tuple[Source, ...]:
 
 def _kept(item: Item, source: Source) -> int:
     if source.kind != "web":
-        return drive.kept(item)
+        return drive.kept(item, source)
     note = partial.read_note(item)
     return partial.kept(item) if note is not None and note.source == str(source) else 0
 
@@ -183,7 +183,7 @@ def _persist(item: Item, source: Source, limits: Limits) -> Iterator[HubEvent]:
         except BrokenOffError as error:
             kept = _kept(item, source)
             failures = 1 if kept > before else failures + 1
-            if failures > (limits.retries if error.connected else min(limits.retries, 1)):
+            if failures > (limits.retries if error.hopeful else min(limits.retries, 1)):
                 raise _gave_up(error, kept) from error
             if error.wait > LONGEST_WAIT:
                 raise SourceError(f"{error.message}, for another {error.wait:.0f} s") from error
@@ -194,7 +194,7 @@ def _persist(item: Item, source: Source, limits: Limits) -> Iterator[HubEvent]:
 
 
 def _gave_up(error: BrokenOffError, kept: int) -> SourceError:
-    more = f"{kept:,} bytes are kept, and the same command goes on from there" if kept else None
+    more = f"{kept:,} bytes are kept, and the same command goes on from there" if kept else error.hint
     return SourceError(error.message, hint=more)
 
 

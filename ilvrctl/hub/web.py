@@ -85,10 +85,8 @@ def _ask(session: requests.Session, item: Item, source: Source, limits: Limits) 
     except requests.exceptions.SSLError as error:
         raise SourceError(f"no trustworthy connection to {source.short()}: {reason(error)}") from error
     except _BROKEN as error:
-        connected = not unreachable(error)
-        raise BrokenOffError(
-            f"cannot reach {source.short()}: {reason(error)}", connected=connected
-        ) from error
+        hopeful = not unreachable(error)
+        raise BrokenOffError(f"cannot reach {source.short()}: {reason(error)}", hopeful=hopeful) from error
     except (requests.RequestException, ValueError) as error:
         raise SourceError(f"{source.short()}: {reason(error)}") from error
 

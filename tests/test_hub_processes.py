@@ -1,0 +1,87 @@
+"""Real processes: two at once, one that is killed, one that is interrupted."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import servers
+from commands import environment
+from servers import Page, Server, Toys, arrived, get, remains
+
+from ilvrctl import paths
+
+pytest_plugins = ("downloads",)
+pytestmark = pytest.mark.usefixtures("in_a_hurry")
+
+ID = "1AbCdEfGhIjKlMnOpQrStUvWxYz012345"
+
+
+def start(server: Server, *args: str) -> subprocess.Popen[str]:
+    """``ilvrctl download toy`` as a process, with every request sent to the server."""
+    words = [sys.executable, servers.__file__, server.base, "download", "toy", "--timeout", "5", *args]
+    env = environment(PYTHONPATH=f"{Path(servers.__file__).parent}:{environment()['PYTHONPATH']}")
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+
+def wait_for(size: int, process: subprocess.Popen[str]) -> None:
+    """Until so many bytes are in an unfinished file."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end and process.poll() is None:
+        if any(path.stat().st_size >= size for path in paths.weights_dir().glob("toy.pt*.part")):
+            return
+        time.sleep(0.02)
+    raise AssertionError(process.communicate())
+
+
+def source_of(kind: str, server: Server, toys: Toys, rate: float | None) -> tuple[Page, Path]:
+    if kind == "drive":
+        return server.drive(ID, toys.body, rate=rate), toys.preset(f"gdrive:{ID}")
+    return server.put("toy.pt", toys.body, rate=rate), toys.preset(server.url("toy.pt"))
+
+
+def test_two_at_once_make_one_transfer(server: Server, toys: Toys) -> None:
+    page, path = source_of("web", server, toys, rate=700_000)
+    both = [start(server), start(server)]
+    ends = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert [out for out, _ in ends] == [f"{path}\n"] * 2
+    assert len(page.asked) == 1
+    assert sum("another process fetched it" in err for _, err in ends) == 1
+    assert path.read_bytes() == toys.body
+    assert remains() == ["toy.pt"]
+
+
+@pytest.mark.parametrize("kind", ["web", "drive"])
+def test_killed_in_the_middle_and_again(drive: Server, toys: Toys, kind: str) -> None:
+    page, path = source_of(kind, drive, toys, rate=1_500_000)
+    process = start(drive)
+    wait_for(512 * 1024, process)
+    process.kill()
+    process.communicate()
+    assert not path.exists()
+    page.rate = None
+    arrived(get(), toys, path)
+    assert int(page.asked[-1]["range"][6:-1]) >= 512 * 1024
+
+
+@pytest.mark.parametrize(
+    ("kind", "end"), [("web", signal.SIGINT), ("drive", signal.SIGINT), ("web", signal.SIGTERM)]
+)
+def test_interrupted_and_again(drive: Server, toys: Toys, kind: str, end: signal.Signals) -> None:
+    page, path = source_of(kind, drive, toys, rate=1_500_000)
+    process = start(drive)
+    wait_for(512 * 1024, process)
+    process.send_signal(end)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 130, err
+    assert "of toy is kept; the same command goes on from there" in err
+    assert "Traceback" not in err and out == ""
+    assert not path.exists()
+    page.rate = None
+    arrived(get(), toys, path)
+    assert "range" in page.asked[-1]

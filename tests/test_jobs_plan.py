@@ -1,0 +1,220 @@
+"""Plans: which inputs become which files, and which of these are there already. No network, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from commands import CUP, FOX, copies
+
+from ilvrctl import paths
+from ilvrctl.config import Layer
+from ilvrctl.errors import InputError, OutputError, UsageError
+from ilvrctl.images.io import open_picture, save_picture
+from ilvrctl.jobs import digest
+from ilvrctl.jobs.digest import sha256_hex, weights_sha256
+from ilvrctl.jobs.inputs import Item, collect
+from ilvrctl.jobs.outputs import Destination, Output, outputs_of
+from ilvrctl.jobs.places import exists, is_file, is_folder, place, real
+from ilvrctl.jobs.plan import Plan, make_plan
+from ilvrctl.jobs.record import Recipe, result_record
+from ilvrctl.presets import find_model
+from ilvrctl.settings import build_settings
+
+RUN = {"device": "cpu", "precision": "fp32", "torch": "2"}
+
+
+def items_of(*names: str | Path, recursive: bool = False, output: Path | None = None) -> list[Item]:
+    return collect([str(name) for name in names], recursive=recursive, stdin=None, output=output)
+
+
+def plan_of(*inputs: Path, out: Path, samples: int = 1, gif: bool = False, **settings: object) -> Plan:
+    outputs = outputs_of(items_of(*inputs), range(1, samples + 1), Destination(folder=out), gif=gif)
+    return Plan(
+        tuple(outputs),
+        build_settings(Layer({"method": {"N": 4}, **settings})),
+        find_model("emoji3d-64"),
+        "00",
+    )
+
+
+def make(plan: Plan, output: Output) -> None:
+    """Put a result of the plan where it belongs, without a network."""
+    assert output.path is not None
+    output.path.parent.mkdir(parents=True, exist_ok=True)
+    data = output.item.read()
+    save_picture(
+        open_picture(data, "a"), output.path, record=result_record(plan, output, sha256_hex(data), RUN)
+    )
+
+
+def test_names_and_keys_of_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    copies(tmp_path, ["in/a.png"])
+    [item] = items_of("./in/a.png", "in/../in/a.png")
+    assert (item.name, item.stem, item.key) == ("./in/a.png", "a", str(real(tmp_path) / "in/a.png"))
+    [example] = items_of(FOX)
+    assert (example.name, example.key) == ("examples/fox.png", str(real(FOX)))
+    assert [item.name for item in items_of(paths.EXAMPLES)][:2] == [
+        "examples/astronaut.png",
+        "examples/boxing-glove.png",
+    ]
+    [stdin] = collect(["-"], recursive=False, stdin=b"data", output=None)
+    assert (stdin.name, stdin.stem, stdin.key, stdin.read()) == ("standard input", "stdin", "-", b"data")
+
+
+def test_two_pictures_with_one_short_name_stay_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    copies(tmp_path, ["examples/fox.png"])
+    first, second = collect([str(FOX), "examples/cup.png"], recursive=False, stdin=None, output=None)
+    assert first.name == "examples/fox.png"
+    assert second.name == "examples/cup.png"
+    with pytest.raises(UsageError, match=r"examples/fox\.png and examples/fox\.png would both be written"):
+        items_of(FOX, "examples/fox.png")
+
+
+def test_nothing_to_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no inputs"):
+        items_of()
+    [item] = items_of(tmp_path / "nope.png")
+    with pytest.raises(InputError, match="does not exist"):
+        item.read()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("-", Destination()),
+        ("out", Destination(folder=Path("out"))),
+        ("out/", Destination(folder=Path("out"))),
+        ("my.png", Destination(file=Path("my.png"))),
+        ("a/my.JPG", Destination(file=Path("a/my.JPG"))),
+        ("my.png/", Destination(folder=Path("my.png"))),
+        ("results.v2", Destination(folder=Path("results.v2"))),
+    ],
+)
+def test_destinations(text: str, expected: Destination) -> None:
+    assert Destination.parse(text) == expected
+
+
+def test_done_is_the_same_input_settings_weights_and_number(tmp_path: Path) -> None:
+    a, b = copies(tmp_path, ["a.png", "b.png"])
+    plan = plan_of(a, b, out=tmp_path / "out", samples=2)
+    make(plan, plan.outputs[0])
+    marked = make_plan(plan, overwrite=False)
+    assert [output.status for output in marked.outputs] == ["done", "to do", "to do", "to do"]
+    assert marked.todo == marked.outputs[1:]
+
+
+def test_anything_else_is_in_the_way(tmp_path: Path) -> None:
+    [a] = copies(tmp_path, ["a.png"])
+    plan = plan_of(a, out=tmp_path / "out")
+    make(plan, plan.outputs[0])
+    model = replace(plan.model, noise_schedule="cosine")
+    for other in (
+        plan_of(a, out=tmp_path / "out", seed=1),
+        replace(plan, weights_sha256="11"),
+        replace(plan, model=model),
+    ):
+        with pytest.raises(UsageError, match=r"a\.png is there already"):
+            make_plan(other, overwrite=False)
+        assert [output.status for output in make_plan(other, overwrite=True).outputs] == ["to do"]
+    a.write_bytes(CUP.read_bytes())
+    with pytest.raises(UsageError, match="is there already"):
+        make_plan(plan, overwrite=False)
+    a.unlink()
+    assert make_plan(plan, overwrite=False).outputs[0].status == "to do"
+
+
+def test_what_a_model_is_called_or_where_it_comes_from_is_not_its_identity(tmp_path: Path) -> None:
+    [a] = copies(tmp_path, ["a.png"])
+    plan = plan_of(a, out=tmp_path / "out")
+    renamed = replace(plan, model=replace(plan.model, name="x", title="y", file="z", notes="n"))
+    assert renamed.identity == plan.identity
+
+
+def test_many_files_in_the_way_are_counted(tmp_path: Path) -> None:
+    inputs = copies(tmp_path, [f"{n}.png" for n in range(5)])
+    copies(tmp_path / "out", [f"{n}.png" for n in range(5)])
+    with pytest.raises(UsageError, match=r"2\.png and 2 more are there already"):
+        make_plan(plan_of(*inputs, out=tmp_path / "out"), overwrite=False)
+
+
+def test_a_result_without_its_animation_is_made_again(tmp_path: Path) -> None:
+    [a] = copies(tmp_path, ["a.png"])
+    plan = plan_of(a, out=tmp_path / "out", gif=True)
+    make(plan, plan.outputs[0])
+    assert make_plan(plan, overwrite=False).outputs[0].status == "to do"
+    (tmp_path / "out/a.gif").write_bytes(b"GIF89a")
+    assert make_plan(plan, overwrite=False).outputs[0].status == "done"
+
+
+def test_places_are_looked_at_and_not_touched(tmp_path: Path) -> None:
+    [a] = copies(tmp_path, ["a.png"])
+    make_plan(plan_of(a, out=tmp_path / "new/deep"), overwrite=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    with pytest.raises(OutputError, match=r"a\.png is not a folder"):
+        make_plan(plan_of(a, out=a / "out"), overwrite=False)
+    (tmp_path / "out/a.png").mkdir(parents=True)
+    with pytest.raises(UsageError, match="is a folder"):
+        make_plan(plan_of(a, out=tmp_path / "out"), overwrite=True)
+
+
+def test_a_recipe_is_what_was_recorded(tmp_path: Path) -> None:
+    [a] = copies(tmp_path, ["a.png"])
+    plan = plan_of(a, out=tmp_path / "out", seed=3)
+    make(plan, plan.outputs[0])
+    recipe = Recipe.read((tmp_path / "out/a.png").read_bytes(), "a.png")
+    assert recipe.identity == plan.identity
+    assert build_settings(Layer(recipe.settings)) == plan.settings
+    assert recipe.facts == plan.network_facts()
+    assert (recipe.model, recipe.weights_sha256, recipe.sample, recipe.precision) == (
+        "emoji3d-64",
+        "00",
+        1,
+        "fp32",
+    )
+    assert recipe.input_sha256 == sha256_hex(a.read_bytes())
+    for record in ("[]", "{", '{"identity": 1}'):
+        save_picture(open_picture(a.read_bytes(), "a"), tmp_path / "bad.png", record=record)
+        with pytest.raises(InputError, match=r"bad\.png is no result"):
+            Recipe.read((tmp_path / "bad.png").read_bytes(), "bad.png")
+
+
+def test_questions_about_odd_paths_have_an_answer(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path in (loop, tmp_path / ("x" * 300), tmp_path / "nope"):
+        assert not exists(path)
+        assert not is_file(path)
+        assert not is_folder(path)
+        real(path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert place(tmp_path / "link/link") == real(tmp_path) / "link"
+
+
+def test_digests_of_large_weights_are_remembered_until_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digest, "_REMEMBER_ABOVE", 10)
+    weights = tmp_path / "big.pt"
+    weights.write_bytes(b"a" * 100)
+    first = weights_sha256(weights)
+    assert first == sha256_hex(b"a" * 100)
+    with monkeypatch.context() as patch:
+        patch.setattr(digest, "sha256", lambda: pytest.fail("the file was read again"))
+        assert weights_sha256(weights) == first
+    weights.write_bytes(b"b" * 101)
+    assert weights_sha256(weights) == sha256_hex(b"b" * 101)
+    (paths.cache_dir() / "sha256.json").write_text("[broken")
+    assert weights_sha256(weights) == sha256_hex(b"b" * 101)
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digest, "_REMEMBER_ABOVE", 10)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ILVRCTL_CACHE", str(tmp_path / "file/cache"))
+    weights = tmp_path / "big.pt"
+    weights.write_bytes(b"a" * 100)
+    assert weights_sha256(weights) == sha256_hex(b"a" * 100)

@@ -1,0 +1,181 @@
+"""Jobs on a network made up for the test: what is loaded when, what is told, what stays on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from commands import CUP, FOX, copies, leftovers, tree
+
+from ilvrctl.config import Layer
+from ilvrctl.diffusion.denoiser import Denoiser
+from ilvrctl.diffusion.schedule import Schedule
+from ilvrctl.engine import Engine
+from ilvrctl.errors import OutputError, WeightsError
+from ilvrctl.events import Extra, ItemFailed, JobEvent, Loaded, Skipped, Written
+from ilvrctl.jobs.inputs import collect
+from ilvrctl.jobs.outputs import Destination, outputs_of
+from ilvrctl.jobs.plan import Plan, make_plan
+from ilvrctl.jobs.run import run
+from ilvrctl.presets import find_model
+from ilvrctl.settings import build_settings
+
+
+def load() -> Engine:
+    """A network that finds no noise in anything."""
+    return Engine(
+        denoiser=Denoiser(lambda x, t, y: 0 * x),
+        schedule=Schedule.named("linear", 1000),
+        image_size=64,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        batch_size=2,
+    )
+
+
+def plan_of(*inputs: Path, out: Path, samples: int = 1, gif: bool = False, sheet: Path | None = None) -> Plan:
+    items = collect([str(path) for path in inputs], recursive=False, stdin=None, output=None)
+    outputs = outputs_of(items, range(1, samples + 1), Destination(folder=out), gif=gif)
+    settings = build_settings(Layer({"steps": 3, "method": {"N": 4}}))
+    plan = Plan(tuple(outputs), settings, find_model("emoji3d-64"), "00", sheet=sheet)
+    return make_plan(plan, overwrite=False)
+
+
+def named(events: list[JobEvent]) -> list[str]:
+    """The events without those that only tell how far a batch is."""
+    names = [type(event).__name__ for event in events]
+    return [name for name in names if name not in ("BatchStarted", "StepDone")]
+
+
+def counted(function: Callable[[], Engine]) -> tuple[Callable[[], Engine], list[int]]:
+    calls: list[int] = []
+
+    def wrapped() -> Engine:
+        calls.append(1)
+        return function()
+
+    return wrapped, calls
+
+
+def test_the_network_is_loaded_once_and_only_for_something_to_do(tmp_path: Path) -> None:
+    loader, calls = counted(load)
+    events = list(run(plan_of(FOX, CUP, out=tmp_path / "out"), loader))
+    assert named(events) == ["Loaded", "Written", "Written"]
+    events = list(run(plan_of(FOX, CUP, out=tmp_path / "out"), loader))
+    assert named(events) == ["Skipped", "Skipped"]
+    events = list(run(plan_of(tmp_path / "nope.png", out=tmp_path / "out"), loader))
+    assert named(events) == ["ItemFailed"]
+    assert calls == [1]
+
+
+def test_failures_carry_the_name_for_people_and_what_they_cost(tmp_path: Path) -> None:
+    missing = tmp_path / "nope.png"
+    events = list(
+        run(plan_of(missing, FOX, missing.with_name("no.jpg"), out=tmp_path / "out", samples=3), load)
+    )
+    failed = [event for event in events if isinstance(event, ItemFailed)]
+    assert [(event.key, event.lost, event.sample) for event in failed] == [
+        (str(missing), 3, None),
+        (str(missing.with_name("no.jpg")), 3, None),
+    ]
+    assert [event.key for event in events if isinstance(event, Written)] == ["examples/fox.png"] * 3
+
+
+def test_a_network_that_does_not_load_leaves_nothing(tmp_path: Path) -> None:
+    def broken() -> Engine:
+        raise WeightsError("broken")
+
+    with pytest.raises(WeightsError):
+        list(run(plan_of(FOX, out=tmp_path / "out", sheet=tmp_path / "sheet.png"), broken))
+    assert tree(tmp_path) == []
+
+
+def test_closing_keeps_what_is_written_and_the_same_plan_goes_on(tmp_path: Path) -> None:
+    inputs = copies(tmp_path, [f"in/{n}.png" for n in range(5)])
+    events = run(plan_of(*inputs, out=tmp_path / "out"), load)
+    for event in events:
+        if isinstance(event, Written):
+            break
+    events.close()
+    assert tree(tmp_path / "out") == ["0.png"]
+    rest = list(run(plan_of(*inputs, out=tmp_path / "out"), load))
+    assert [event.path.name for event in rest if isinstance(event, Skipped)] == ["0.png"]
+    assert len([event for event in rest if isinstance(event, Written)]) == 4
+
+
+@pytest.mark.parametrize("moment", ["write_bytes", "replace"])
+def test_an_interrupt_while_a_file_is_written_leaves_no_part(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = getattr(Path, moment)
+
+    def interrupted(self: Path, *args: object) -> None:
+        if self.name.startswith("cup"):
+            self.touch()
+            raise KeyboardInterrupt
+        real(self, *args)
+
+    plan = plan_of(FOX, CUP, out=tmp_path / "out")
+    monkeypatch.setattr(Path, moment, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(run(plan, load))
+    assert tree(tmp_path / "out") == ["fox.png"]
+
+
+def test_an_output_folder_that_turns_bad_is_told(tmp_path: Path) -> None:
+    plan = plan_of(FOX, out=tmp_path / "out")
+    (tmp_path / "out").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot make the folder"):
+        list(run(plan, load))
+
+
+def test_the_result_is_written_before_its_animation(tmp_path: Path) -> None:
+    events = list(run(plan_of(FOX, out=tmp_path / "out", gif=True), load))
+    assert named(events) == ["Loaded", "Written", "Extra"]
+    assert [event.path.name for event in events if isinstance(event, Extra)] == ["fox.gif"]
+    assert leftovers(tmp_path) == []
+
+
+def test_a_sheet_is_made_of_what_was_done_now_and_before(tmp_path: Path) -> None:
+    inputs = copies(tmp_path, ["in/a.png", "in/b.png"])
+    list(run(plan_of(inputs[0], out=tmp_path / "out"), load))
+    events = list(run(plan_of(*inputs, out=tmp_path / "out", sheet=tmp_path / "s/sheet.png"), load))
+    assert named(events) == ["Skipped", "Loaded", "Written", "Extra"]
+    assert tree(tmp_path / "s") == ["sheet.png"]
+
+
+def test_no_sheet_of_nothing(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path / "nope.png", out=tmp_path / "out", sheet=tmp_path / "sheet.png")
+    assert named(list(run(plan, load))) == ["ItemFailed"]
+    assert tree(tmp_path) == []
+
+
+def test_inputs_that_vanish_are_left_out_of_the_sheet(tmp_path: Path) -> None:
+    inputs = copies(tmp_path, ["in/a.png", "in/b.png"])
+
+    def removing() -> Iterator[JobEvent]:
+        for event in run(plan_of(*inputs, out=tmp_path / "out", sheet=tmp_path / "sheet.png"), load):
+            if isinstance(event, Written):
+                inputs[0].unlink(missing_ok=True)
+            yield event
+
+    assert named(list(removing()))[-1] == "Extra"
+
+
+def test_the_event_of_loading_tells_on_what(tmp_path: Path) -> None:
+    [loaded] = [event for event in run(plan_of(FOX, out=tmp_path / "out"), load) if isinstance(event, Loaded)]
+    assert (loaded.model, loaded.device, loaded.precision) == ("emoji3d-64", "cpu", "fp32")
+    assert loaded.seconds >= 0
+
+
+def test_standard_output_gets_bytes_and_no_file(tmp_path: Path) -> None:
+    plan = plan_of(FOX, out=tmp_path / "out")
+    plan = replace(plan, outputs=tuple(replace(output, path=None) for output in plan.outputs))
+    [written] = [event for event in run(plan, load) if isinstance(event, Written)]
+    assert written.path is None
+    assert written.data is not None
+    assert written.data.startswith(b"\x89PNG")
+    assert tree(tmp_path) == []

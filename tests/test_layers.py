@@ -1,0 +1,190 @@
+"""The house has floors: imports go down only, and each door (disk, net, terminal, pickles) is in one place."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ilvrctl
+
+PACKAGE = Path(ilvrctl.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+GROUND = frozenset({"errors", "events", "config", "presets", "paths", "__init__"})
+BESIDE = {
+    "hub": GROUND,
+    "metrics": GROUND,
+}
+"""Parts that stand beside the floors and may use only what is named."""
+FLOORS = (
+    GROUND,
+    frozenset({"diffusion"}),
+    frozenset({"models"}),
+    frozenset({"images"}),
+    frozenset({"methods"}),
+    frozenset({"settings", "devices", "engine", "training"}),
+    frozenset({"jobs"}),
+    frozenset({"cli", "__main__"}),
+)
+WITHOUT_TORCH = GROUND | {"diffusion", "methods", "settings", "devices", "jobs", "cli", "hub", "images"}
+"""Parts that must not import torch until they need it."""
+
+
+def part_of(module: str) -> str:
+    """The floor's room that a module of the package is in: its first name."""
+    return module.split(".")[0]
+
+
+def floor_of(part: str) -> int:
+    for number, rooms in enumerate(FLOORS):
+        if part in rooms:
+            return number
+    raise AssertionError(f"{part} stands on no floor: give it one in this test, as the design says")
+
+
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Every name imported anywhere in the tree, dotted: ``from a import b`` is ``a.b``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_imports(module: str) -> set[str]:
+    """The parts of the package that a module imports, inside functions and for type checkers too."""
+    found = set()
+    for name in imports(tree_of(module)):
+        first, _, rest = name.partition(".")
+        if first == "ilvrctl":
+            part = part_of(rest)
+            found.add(part if (PACKAGE / part).exists() or (PACKAGE / f"{part}.py").exists() else "__init__")
+    return found
+
+
+def runs_on_import(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Statements that run when a module is imported; not bodies of functions or what type checkers alone read."""
+    todo: list[ast.stmt] = list(tree.body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            todo.extend(node.orelse)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        else:
+            yield node
+            for block in ("body", "orelse", "finalbody"):
+                todo.extend(getattr(node, block, []))
+            for handler in getattr(node, "handlers", []):
+                todo.extend(handler.body)
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down_only(module: str) -> None:
+    part = part_of(module)
+    for other in own_imports(module) - {part}:
+        if part in BESIDE:
+            assert other in BESIDE[part], f"{module} imports {other}"
+        elif other in BESIDE:
+            assert floor_of(part) > floor_of("images"), f"{module} imports {other}"
+        else:
+            assert floor_of(other) <= floor_of(part), f"{module} imports {other}, which is above it"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if part_of(m) in WITHOUT_TORCH])
+def test_torch_is_imported_late(module: str) -> None:
+    for node in runs_on_import(tree_of(module)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            assert not {name.split(".")[0] for name in imports(node)} & {"torch", "numpy", "safetensors"}, (
+                f"{module}, line {node.lineno}"
+            )
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if part_of(m) != "cli"])
+def test_below_the_command_line_nobody_prints_reads_arguments_or_leaves(module: str) -> None:
+    tree = tree_of(module)
+    for name, call in calls(tree):
+        assert name not in {"print", "input", "exit", "quit", "sys.exit", "os._exit"}, (
+            f"{module}, line {call.lineno}"
+        )
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            assert ast.unparse(node) not in {"sys.argv", "sys.stdout", "sys.stderr", "sys.stdin"}, (
+                f"{module}, line {node.lineno}"
+            )
+        assert not (isinstance(node, ast.Raise) and "SystemExit" in ast.unparse(node)), module
+    assert not {name.split(".")[0] for name in imports(tree)} & {"typer", "rich", "click"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_models_unpickle_and_only_tensors(module: str) -> None:
+    tree = tree_of(module)
+    assert not {name.split(".")[0] for name in imports(tree)} & {
+        "pickle",
+        "dill",
+        "cloudpickle",
+        "joblib",
+        "shelve",
+    }
+    for name, call in calls(tree):
+        if name.endswith("torch.load") or (name == "load" and "torch.load" in set(imports(tree))):
+            assert part_of(module) == "models", f"{module}, line {call.lineno}"
+            safe = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+            assert safe.get("weights_only") == "True", f"{module}, line {call.lineno}"
+        assert name not in {"eval", "exec", "__import__"}, f"{module}, line {call.lineno}"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if part_of(m) != "images"])
+def test_only_images_read_and_write_pictures(module: str) -> None:
+    tree = tree_of(module)
+    for node in runs_on_import(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            assert "PIL" not in {name.split(".")[0] for name in imports(node)}, module
+    inside_functions = {
+        name
+        for function in ast.walk(tree)
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for name in imports(function)
+    }
+    assert "PIL" not in {name.split(".")[0] for name in inside_functions}
+    for name, call in calls(tree):
+        assert not name.endswith(".save") or name == "torch.save", f"{module}, line {call.lineno}"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if part_of(m) not in {"hub", "cli"}])
+def test_only_the_hub_uses_the_network(module: str) -> None:
+    network = {
+        "urllib.request",
+        "http",
+        "http.client",
+        "requests",
+        "httpx",
+        "socket",
+        "ssl",
+        "ftplib",
+        "gdown",
+    }
+    found = set(imports(tree_of(module)))
+    assert not {name for name in found for door in network if name == door or name.startswith(f"{door}.")}
+
+
+def test_no_module_is_too_long() -> None:
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()}
+    assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
