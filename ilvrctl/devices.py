@@ -66,7 +66,7 @@ def _cpu_has_bf16() -> bool:
     """False where this torch cannot tell: fp32 is then the safe choice."""
     import torch
 
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

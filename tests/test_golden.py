@@ -21,7 +21,9 @@ RUNS = {"ilvr_12steps_N4_range3.pt": "auto", "ilvr_8steps_N8_range0_fixed_sigma.
 """Published default for networks without a learned variance: fixed_large."""
 
 
-def translated(case: dict[str, Any], variance: str, noise: list[torch.Tensor], **method: object) -> torch.Tensor:
+def translated(
+    case: dict[str, Any], variance: str, noise: list[torch.Tensor], **method: object
+) -> torch.Tensor:
     flags = case["flags"]
     hidden = HiddenFlags(
         num_heads=flags["num_heads"],
@@ -38,9 +40,7 @@ def translated(case: dict[str, Any], variance: str, noise: list[torch.Tensor], *
     settings = build_settings(Layer(published), overrides=[Layer({"method": method})])
     schedule = Schedule.named(flags["noise_schedule"], flags["diffusion_steps"])
     context = Context(case["reference"], schedule, recorded(noise))
-    *_, last = sample(
-        Denoiser(network), context, settings.chain(schedule), settings.method, settings.sampler
-    )
+    *_, last = sample(Denoiser(network), context, settings.chain(schedule), settings.method, settings.sampler)
     return last.x
 
 

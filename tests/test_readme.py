@@ -45,7 +45,11 @@ def test_the_commands_of_the_readme_do_what_they_say(tmp_path: Path) -> None:
     for line in BY_TEST:
         command = line.replace("FILE", str(DATA / "emoji3d-64.safetensors"))
         done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", command], cwd=place, env=environment, capture_output=True, check=False
+            ["bash", "-o", "pipefail", "-c", command],
+            cwd=place,
+            env=environment,
+            capture_output=True,
+            check=False,
         )
         expected = 3 if any(target in line for target in MISSING_WEIGHTS) else 0
         assert done.returncode == expected, f"{line}: {done.stderr.decode()}"
@@ -70,6 +74,7 @@ def _place(folder: Path) -> tuple[Path, dict[str, str]]:
     shutil.copy(pictures[0], place / "a.png")
     for picture, name in zip(pictures[1:], ("b.jpg", "cats/one.jpg", "cats/two.jpg"), strict=True):
         Image.open(picture).convert("RGB").save(place / name, quality=95)
+    shutil.copy(DATA / "emoji3d-64.safetensors", place / "ffhq_10m.pt")  # any network will do
     command = tools / "ilvrctl"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ilvrctl "$@"\n')
     command.chmod(0o755)
