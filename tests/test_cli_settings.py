@@ -160,7 +160,9 @@ def test_targets_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "args",
     [
+        ["--steps", "1"],
         ["--steps", "1", "--range-t", "-1"],
+        ["--steps", "2"],
         ["--steps", "2", "--range", "1.0:0.0"],
         ["--timestep-respacing", "2,1"],
         ["--steps", "3", "--sampler", "ddim"],
@@ -176,9 +178,9 @@ def test_these_work(args: list[str]) -> None:
     settings(*TARGET, *args)
 
 
-def test_a_single_step_needs_to_be_told_to_condition() -> None:
-    err = refused(*TARGET, "--steps", "1")
-    assert "leaves none of the 1 steps conditioned" in err
+def test_a_range_t_that_conditions_nothing_is_refused() -> None:
+    err = refused(*TARGET, "--steps", "5", "--range-t", "5")
+    assert "leaves none of the 5 steps conditioned" in err
     assert "--range-t -1" in err
 
 

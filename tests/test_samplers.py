@@ -103,6 +103,13 @@ def test_the_default_range_leaves_only_the_last_step_free_as_range_t_0() -> None
     assert [ILVR().refines(k, 1000) for k in chain] == [ILVR(range_t=0).refines(k, 1000) for k in chain]
 
 
+@pytest.mark.parametrize(("steps", "refined"), [(1, [0]), (2, [0]), (3, [0]), (4, [0, 1])])
+def test_however_few_the_steps_the_reference_counts(steps: int, refined: list[int]) -> None:
+    chain = SCHEDULE.steps(spread_levels(1000, steps))
+    assert [k.i for k in chain if ILVR(range=(1.0, 0.2)).refines(k, 1000)] == refined
+    assert not any(ILVR(range=(0.1, 0.05)).refines(k, 1000) for k in chain[1:])
+
+
 def test_conditioning_no_step_at_all_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="would not be used"):
         ILVR(range_t=20).check(16, SCHEDULE.steps(spread_levels(1000, 20)), 1000)
