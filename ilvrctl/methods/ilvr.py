@@ -27,7 +27,8 @@ class ILVR(Method):
     ``kernel``: of phi, ``cubic`` as published; also ``linear``, ``box``, ``lanczos3``.
     ``range``: samples at levels ``high > s >= low`` are refined; whole numbers are original levels, numbers with a
     decimal point are fractions of T, so ``(1.0, 0.2)`` stops at level 200 of 1000 however many steps there are. So
-    few steps that the first one jumps over ``low`` refine that one, since the reference would not count otherwise.
+    few steps that the first one jumps over ``low`` refine that one, since the reference would not count otherwise (not under
+    ``compat``).
     ``range_t``: the same in respaced steps, as the published flag counts them: the steps with more than
     ``range_t`` steps to go are refined. Takes the place of ``range`` where it is given; -1 refines the last too.
     ``reference_level``: the reference is noised to ``s``, the level of the sample, as in the paper; the published
@@ -55,7 +56,7 @@ class ILVR(Method):
         if self.range_t is not None:
             return k.remaining > self.range_t
         high, low = (bound * T if isinstance(bound, float) else bound for bound in self.range)
-        jumps_over = k.i == 0 and k.s < low <= k.t
+        jumps_over = k.i == 0 and k.s < low <= k.t and self.reference_level == "s"
         return low <= k.s < high or jumps_over
 
     def check(self, size: int, steps: Sequence[Step], T: int) -> None:
