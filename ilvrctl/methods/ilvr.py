@@ -26,9 +26,9 @@ class ILVR(Method):
     ``N``: the factor of phi; small stays close to the reference, large takes over only its colours and layout.
     ``kernel``: of phi, ``cubic`` as published; also ``linear``, ``box``, ``lanczos3``.
     ``range``: samples at levels ``high > s >= low`` are refined; whole numbers are original levels, numbers with a
-    decimal point are fractions of T, so ``(1.0, 0.2)`` stops at level 200 of 1000 however many steps there are. Where
-    the steps are so few that the first one jumps over ``low``, that one is refined, since the reference would not
-    count otherwise; not under ``compat``.
+    decimal point are fractions of T, so ``(1.0, 0.2)`` stops at level 200 of 1000 however many steps there are.
+    Where the steps are so few that the first one jumps over ``low``, that one is refined, since the reference would
+    not count otherwise; not under ``compat``.
     ``range_t``: the same in respaced steps, as the published flag counts them: the steps with more than
     ``range_t`` steps to go are refined. Takes the place of ``range`` where it is given; -1 refines the last too.
     ``reference_level``: the reference is noised to ``s``, the level of the sample, as in the paper; the published
