@@ -139,7 +139,7 @@ def test_a_dry_run_warns_of_what_is_not_there_and_makes_nothing(tmp_path: Path) 
     lines = json_lines(ilvrctl("translate", FOX, "nope.png", *PLAN, "--json", "-q"))
     assert [line["event"] for line in lines] == ["planned", "planned", "summary"]
     assert lines[0]["output"] == "out/fox.png"
-    assert lines[-1] == {"event": "summary", "todo": 2, "done": 0, "network_calls": 6}
+    assert lines[-1] == {"event": "summary", "pending": 2, "done": 0, "network_calls": 6}
     assert tree(tmp_path) == []
 
 

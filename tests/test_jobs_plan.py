@@ -104,7 +104,7 @@ def test_done_is_the_same_input_settings_weights_and_number(tmp_path: Path) -> N
     make(plan, plan.outputs[0])
     marked = make_plan(plan, overwrite=False)
     assert [output.status for output in marked.outputs] == ["done", "to do", "to do", "to do"]
-    assert marked.todo == marked.outputs[1:]
+    assert marked.pending == marked.outputs[1:]
 
 
 def test_anything_else_is_in_the_way(tmp_path: Path) -> None:

@@ -75,19 +75,19 @@ def own_imports(module: str) -> set[str]:
 
 def runs_on_import(tree: ast.Module) -> Iterator[ast.stmt]:
     """Statements that run when a module is imported; not bodies of functions or what type checkers alone read."""
-    todo: list[ast.stmt] = list(tree.body)
-    while todo:
-        node = todo.pop()
+    pending: list[ast.stmt] = list(tree.body)
+    while pending:
+        node = pending.pop()
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            todo.extend(node.orelse)
+            pending.extend(node.orelse)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             continue
         else:
             yield node
             for block in ("body", "orelse", "finalbody"):
-                todo.extend(getattr(node, block, []))
+                pending.extend(getattr(node, block, []))
             for handler in getattr(node, "handlers", []):
-                todo.extend(handler.body)
+                pending.extend(handler.body)
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:

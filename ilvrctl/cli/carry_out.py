@@ -22,7 +22,7 @@ def carry_out(plan: Plan, load: Callable[[], Engine], display: Display) -> None:
     from ilvrctl.jobs.run import run
 
     tally = Tally(len(plan.outputs))
-    renderer: Renderer = Bars(tally, display) if display.bars and plan.todo else Plain(tally, display)
+    renderer: Renderer = Bars(tally, display) if display.bars and plan.pending else Plain(tally, display)
     results = Results(display)
     stopped = False
     try:
@@ -50,8 +50,8 @@ def show_plan(plan: Plan, display: Display) -> None:
     """What would be done: the files to make on stdout, the rest on stderr. Nothing is loaded or written."""
     from ilvrctl.jobs.places import exists
 
-    todo, chain = plan.todo, plan.settings.chain(plan.schedule())
-    for item in dict.fromkeys(output.item for output in todo):
+    pending, chain = plan.pending, plan.settings.chain(plan.schedule())
+    for item in dict.fromkeys(output.item for output in pending):
         if item.path is not None and not exists(item.path):
             say(f"{item.name} does not exist", label="warning", color=display.color)
     if display.as_json:
@@ -65,16 +65,16 @@ def show_plan(plan: Plan, display: Display) -> None:
                     "status": output.status,
                 }
             )
-        calls = len(todo) * len(chain)
-        done = len(plan.outputs) - len(todo)
-        data_json({"event": "summary", "todo": len(todo), "done": done, "network_calls": calls})
+        calls = len(pending) * len(chain)
+        done = len(plan.outputs) - len(pending)
+        data_json({"event": "summary", "pending": len(pending), "done": done, "network_calls": calls})
     else:
-        for output in todo:
+        for output in pending:
             data(str(output.path or "-"))
     count = "1 result" if len(plan.outputs) == 1 else f"{len(plan.outputs)} results"
     if not display.quiet:
         say(
-            f"{count}: {len(todo)} to do, {len(plan.outputs) - len(todo)} there already; "
+            f"{count}: {len(pending)} to do, {len(plan.outputs) - len(pending)} there already; "
             f"to {plan.target or plan.model.name} ({plan.model.name}), {plan.settings.method.describe()}, "
-            f"{len(chain)} steps, {len(todo) * len(chain)} network calls"
+            f"{len(chain)} steps, {len(pending) * len(chain)} network calls"
         )

@@ -106,7 +106,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         when = str(kwargs.get("color") or "auto")
         try:
-            with _quiet_pillow(), _terminated_as_interrupted():
+            with _quiet_libraries(), _terminated_as_interrupted():
                 return function(*args, **kwargs)
         except IlvrctlError as error:
             if int(str(kwargs.get("verbose") or 0)) > 1:
@@ -125,10 +125,11 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
 
 
 @contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """Pillow's remarks about odd files are not for people: what matters is raised."""
+def _quiet_libraries() -> Iterator[None]:
+    """Pillow's remarks about odd files and torch's about a missing numpy are not for people: errors are raised."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")
+        warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
         yield
 
 

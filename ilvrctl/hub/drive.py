@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ilvrctl.hub import limits as patience
 from ilvrctl.hub import partial
@@ -128,19 +128,23 @@ def _find(item: Item, source: Source, limits: Limits, cookies: str | None) -> st
     return source.where
 
 
+def _only_look(limits: Limits, cookies: str | None) -> dict[str, Any]:
+    """gdown's options for asking Drive what is there, without fetching it."""
+    return {
+        "quiet": True,
+        "skip_download": True,
+        "use_cookies": cookies is not None,
+        "cookies_file": cookies,
+        "timeout": (patience.CONNECT, limits.timeout),
+    }
+
+
 def _called(item: Item, source: Source, limits: Limits, cookies: str | None) -> str:
     """What Drive calls a file."""
     import gdown
 
     try:
-        found = gdown.download(
-            id=source.where,
-            quiet=True,
-            skip_download=True,
-            use_cookies=cookies is not None,
-            cookies_file=cookies,
-            timeout=(patience.CONNECT, limits.timeout),
-        )
+        found = gdown.download(id=source.where, **_only_look(limits, cookies))
     except Exception as error:
         raise _translated(error, item, source) from error
     return str(getattr(found, "path", ""))
@@ -151,14 +155,7 @@ def _in_folder(item: Item, source: Source, limits: Limits, cookies: str | None) 
     import gdown
 
     try:
-        found = gdown.download_folder(
-            id=source.where,
-            quiet=True,
-            skip_download=True,
-            use_cookies=cookies is not None,
-            cookies_file=cookies,
-            timeout=(patience.CONNECT, limits.timeout),
-        )
+        found = gdown.download_folder(id=source.where, **_only_look(limits, cookies))
     except Exception as error:
         raise _translated(error, item, source) from error
     files = {entry.path.replace("\\", "/"): entry.id for entry in found if not isinstance(entry, str)}

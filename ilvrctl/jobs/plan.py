@@ -50,7 +50,7 @@ class Plan:
         return self.settings.identity({"weights": self.weights_sha256, **self.network_facts()})
 
     @property
-    def todo(self) -> tuple[Output, ...]:
+    def pending(self) -> tuple[Output, ...]:
         """The outputs still to be made."""
         return tuple(output for output in self.outputs if output.status == "to do")
 
@@ -83,8 +83,8 @@ def make_plan(plan: Plan, *, overwrite: bool) -> Plan:
     judged = [replace(output, status=_judge(output, plan.identity)) for output in plan.outputs]
     if not overwrite:
         _refuse_taken(plan, judged)
-    todo = (replace(o, status="to do") if o.status == "taken" else o for o in judged)
-    return replace(plan, outputs=tuple(todo))
+    pending = (replace(o, status="to do") if o.status == "taken" else o for o in judged)
+    return replace(plan, outputs=tuple(pending))
 
 
 def _judge(output: Output, identity: str) -> Status:

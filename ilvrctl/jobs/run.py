@@ -94,7 +94,7 @@ def _make(job: _Job, load: Callable[[], Engine]) -> Iterator[JobEvent]:
 def _read(plan: Plan) -> Iterator[_Input | ItemFailed]:
     """The inputs that have results to make, one at a time, in order."""
     wanted: dict[Item, list[int]] = {}
-    for output in plan.todo:
+    for output in plan.pending:
         wanted.setdefault(output.item, []).append(output.sample)
     for item, samples in wanted.items():
         try:
@@ -108,7 +108,7 @@ def _read(plan: Plan) -> Iterator[_Input | ItemFailed]:
 
 def _translate(job: _Job, engine: Engine, inputs: Iterable[_Input | ItemFailed]) -> Iterator[JobEvent]:
     """Everything that the engine tells, with a file in the place of every finished sample."""
-    outputs = {SampleId(o.item.key, o.sample): o for o in job.plan.todo}
+    outputs = {SampleId(o.item.key, o.sample): o for o in job.plan.pending}
     start, share = time.perf_counter(), 1
     references = _references(job, inputs, engine.image_size)
     with closing(engine.translate(references, job.plan.settings)) as events:
