@@ -1,0 +1,79 @@
+"""What only a CUDA device can show: `python -m pytest -m gpu` on a machine that has one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from commands import FOX, ilvrctl
+from conftest import GOLDEN, golden, recorded
+from PIL import Image, ImageChops, ImageStat
+
+from ilvrctl.diffusion.denoiser import Denoiser
+from ilvrctl.diffusion.schedule import Schedule, space_timesteps
+from ilvrctl.engine import sample
+from ilvrctl.methods import ILVR, Context
+from ilvrctl.models.architecture import HiddenFlags
+from ilvrctl.models.loading import load_network
+from ilvrctl.settings import DDPM
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+CUDA = torch.device("cuda")
+
+
+def translated(folder: Path, device: str, precision: str, *more: str) -> Image.Image:
+    done = ilvrctl(
+        "translate", FOX, "--to", "emoji3d", "--steps", "20", "--device", device, "--precision", precision,
+        "-o", folder / f"{device}-{precision}{''.join(more)}", *more,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    return Image.open(done.lines[-1]).convert("RGB")
+
+
+def mean_difference(a: Image.Image, b: Image.Image) -> float:
+    return max(ImageStat.Stat(ImageChops.difference(a, b)).mean)
+
+
+def test_the_network_on_cuda_equals_the_published_one() -> None:
+    case = golden("unet_adm_learned_sigma.io.pt")
+    hidden = HiddenFlags(num_head_channels=case["flags"]["num_head_channels"])
+    network = load_network(GOLDEN / "unet_adm_learned_sigma.pt", hidden, device=CUDA)
+    with torch.no_grad():
+        out = network(case["x"].to(CUDA), case["t"].to(CUDA)).cpu()
+    assert (out - case["out"]).abs().max() <= 1e-4 * case["out"].abs().max()
+
+
+def test_a_published_run_on_cuda_equals_the_recorded_one() -> None:
+    case = golden("ilvr_12steps_N4_range3.pt")
+    hidden = HiddenFlags(num_head_channels=case["flags"]["num_head_channels"])
+    network = load_network(GOLDEN / case["checkpoint"], hidden, device=CUDA)
+    schedule = Schedule.named("linear")
+    context = Context(case["reference"].to(CUDA), schedule, recorded([e.to(CUDA) for e in case["noise"]]))
+    method = ILVR(N=case["N"], range_t=case["range_t"], reference_level="t")
+    chain = schedule.steps(space_timesteps(1000, case["timestep_respacing"]))
+    *_, last = sample(Denoiser(network), context, chain, method, DDPM())
+    torch.testing.assert_close(last.x.cpu(), case["out"], atol=1e-3, rtol=0)
+
+
+def test_cuda_gives_the_pixels_of_the_cpu(tmp_path: Path) -> None:
+    assert mean_difference(translated(tmp_path, "cuda", "fp32"), translated(tmp_path, "cpu", "fp32")) <= 0.5
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_stays_near(tmp_path: Path, precision: str) -> None:
+    exact, half = (translated(tmp_path, "cuda", p) for p in ("fp32", precision))
+    assert mean_difference(exact, half) <= 4
+
+
+def test_compiled_gives_the_pixels_of_eager(tmp_path: Path) -> None:
+    eager, compiled = (translated(tmp_path, "cuda", "fp32", *more) for more in ((), ("--compile",)))
+    assert mean_difference(eager, compiled) <= 0.5
+
+
+def test_the_batch_size_does_not_matter(tmp_path: Path) -> None:
+    one, many = (translated(tmp_path, "cuda", "fp32", "--batch-size", n, "-n", "4") for n in ("1", "4"))
+    assert mean_difference(one, many) <= 0.5
