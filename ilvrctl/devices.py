@@ -72,5 +72,5 @@ def _cpu_has_bf16() -> bool:
 
 def default_batch_size(device: torch.device, image_size: int) -> int:
     """Samples a batch when nothing is asked for: about as many pixels as keep the device busy."""
-    pixels = 16 * 256 * 256 if device.type != "cpu" else 4 * 64 * 64
+    pixels = 16 * 256 * 256 if device.type != "cpu" else 8 * 64 * 64
     return max(1, min(64, pixels // image_size**2))
