@@ -97,3 +97,16 @@ def write_ilvr_adm_256(path: Path, seed: int = 0) -> Path:
     Its hidden flags are ``num_head_channels=64`` and the legacy attention order.
     """
     return write_random_checkpoint(path, ILVR_ADM_256, seed)
+
+
+def write_small_network(path: Path, seed: int = 0) -> Path:
+    """A 32 px network with random weights that loads in no time; its hidden flag is ``num_heads=2``."""
+    flags = {
+        "image_size": 32,
+        "num_channels": 32,
+        "channel_mult": "1,2",
+        "num_res_blocks": 1,
+        "num_heads": 2,
+        "attention_resolutions": "16",
+    }
+    return write_random_checkpoint(path, flags, seed)

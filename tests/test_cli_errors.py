@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import write_small_network
 from commands import CUP, FOX, QUICK, Ran, copies, ilvrctl, json_lines, leftovers, tree
 
 from ilvrctl.engine import Engine
@@ -209,17 +210,7 @@ def test_weights_that_are_not_there(tmp_path: Path) -> None:
 
 
 def test_weights_that_do_not_tell_their_size_ask_for_it(tmp_path: Path) -> None:
-    from checkpoints import write_random_checkpoint
-
-    flags = {
-        "image_size": 32,
-        "num_channels": 32,
-        "channel_mult": "1,2",
-        "num_res_blocks": 1,
-        "num_heads": 2,
-        "attention_resolutions": "16",
-    }
-    write_random_checkpoint(tmp_path / "mine.pt", flags)
+    write_small_network(tmp_path / "mine.pt")
     args = [
         "translate",
         FOX,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoints import write_small_network
 from commands import CUP, FOX, QUICK, copies, ilvrctl, pixels, tree
 from PIL import Image
 
@@ -199,17 +200,7 @@ def test_replays_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_a_result_of_weights_of_ones_own_needs_them_again(tmp_path: Path) -> None:
-    from checkpoints import write_random_checkpoint
-
-    flags = {
-        "image_size": 32,
-        "num_channels": 32,
-        "channel_mult": "1,2",
-        "num_res_blocks": 1,
-        "num_heads": 2,
-        "attention_resolutions": "16",
-    }
-    write_random_checkpoint(tmp_path / "mine.pt", flags)
+    write_small_network(tmp_path / "mine.pt")
     facts = [
         "--set",
         "model.image_size=32",
@@ -227,6 +218,6 @@ def test_a_result_of_weights_of_ones_own_needs_them_again(tmp_path: Path) -> Non
     ran = ilvrctl("translate", FOX, "--from-image", "out/fox.png", "--weights", "mine.pt", "-o", "again")
     assert ran.code == 0, ran.err
     assert pixels(tmp_path / "again/fox.png") == pixels(tmp_path / "out/fox.png")
-    write_random_checkpoint(tmp_path / "mine.pt", flags, seed=1)
+    write_small_network(tmp_path / "mine.pt", seed=1)
     ran = ilvrctl("translate", FOX, "--from-image", "out/fox.png", "--weights", "mine.pt", "-o", "new")
     assert "warning: mine.pt is not the file that the picture was made with" in ran.err

@@ -24,7 +24,8 @@ from torch import Tensor
 from ilvrctl.config import Layer
 from ilvrctl.engine import Engine, Reference
 from ilvrctl.events import SampleDone
-from ilvrctl.images.io import open_picture
+from ilvrctl.images.io import open_picture, save_picture
+from ilvrctl.images.sheets import SheetRow, contact_sheet
 from ilvrctl.images.tensors import to_image, to_tensor
 from ilvrctl.methods import ILVR
 from ilvrctl.metrics.pixel import l2, psnr, ssim
@@ -59,7 +60,7 @@ def unit(pictures: list[Tensor]) -> Tensor:
     return (torch.stack(pictures) + 1) / 2
 
 
-def measure(engine: Engine, settings: Settings) -> Figures:
+def measure(engine: Engine, settings: Settings) -> tuple[Figures, dict[str, Tensor]]:
     flat, truth = load("flat"), load("3d")
     start = time.perf_counter()
     made = {
@@ -72,7 +73,7 @@ def measure(engine: Engine, settings: Settings) -> Figures:
     method = settings.method
     assert isinstance(method, ILVR)
     phi = (method.low_pass(out) - method.low_pass(source)).abs().mean() * 255
-    return Figures(
+    figures = Figures(
         psnr=float(psnr(out, target).mean()),
         ssim=float(ssim(out, target).mean()),
         l2=float(l2(out, target).mean()),
@@ -80,6 +81,17 @@ def measure(engine: Engine, settings: Settings) -> Figures:
         psnr_to_input=float(psnr(out, source).mean()),
         seconds=seconds,
     )
+    return figures, made
+
+
+def draw(path: Path, columns: dict[str, dict[str, Tensor]], caption: str) -> None:
+    """Every fourth character: the input, the truth, and a column a setting."""
+    names = list(columns["input"])[::4]
+    rows = [
+        SheetRow(name.partition("_")[2], tuple(to_image(table[name]) for table in columns.values()))
+        for name in names
+    ]
+    save_picture(contact_sheet(rows, list(columns), caption, cell=96), path)
 
 
 def row(name: str, runs: list[Figures]) -> str:
@@ -106,6 +118,7 @@ def main() -> None:
     parser.add_argument("--compat", choices=["ilvr_adm"])
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--sampler", default="ddpm")
+    parser.add_argument("--sheet", type=Path, help="pictures of the first number of steps, beside the truth")
     args = parser.parse_args()
     model = find_model("emoji3d-64")
     engine = Engine.load(model, model.path(), precision=args.precision, batch_size=args.batch_size)
@@ -119,6 +132,7 @@ def main() -> None:
         f"| the input itself | {psnr(flat, truth).mean():.2f} | {ssim(flat, truth).mean():.3f} "
         f"| {l2(flat, truth).mean():.2f} | 0 | | |"
     )
+    columns = {"input": load("flat"), "true 3D": load("3d")}
     for steps in args.steps:
         for N in args.N:
             runs = []
@@ -130,8 +144,12 @@ def main() -> None:
                     "seed": seed,
                     "compat": args.compat,
                 }
-                runs.append(measure(engine, build_settings(Layer(layer))))
+                figures, made = measure(engine, build_settings(Layer(layer)))
+                runs.append(figures)
+                columns.setdefault(f"N = {N}", made)
             print(row(f"ILVR N={N}, {steps} steps", runs), flush=True)
+    if args.sheet is not None:
+        draw(args.sheet, columns, f"{args.steps[0]} steps, levels {args.range[0]} to {args.range[1]}, seed 0")
 
 
 if __name__ == "__main__":
