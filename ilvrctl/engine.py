@@ -198,13 +198,11 @@ class Engine:
                 if done.k.i % CHECK_EVERY == 0 and bool((first_bad >= 0).all()):
                     break
                 yield StepDone(names, done.k.i, done.k.n, done.k.t, done.x, done.x0)
-        previews = settings.method.preview(references)
         for b, (name, bad) in enumerate(zip(names, first_bad.tolist(), strict=True)):
             if bad >= 0:
                 yield ItemFailed(name.key, self._non_finite(steps[bad]), name.sample)
             else:
-                preview = None if previews is None else previews[b].cpu()
-                yield SampleDone(name, done.x[b].cpu(), batch[b][1].picture, preview)
+                yield SampleDone(name, done.x[b].cpu())
 
     def _sample(self, context: Context, steps: Sequence[Step], settings: Settings) -> Iterator[Transition]:
         denoiser = replace(

@@ -42,12 +42,10 @@ class StepDone:
 
 @dataclass(frozen=True)
 class SampleDone:
-    """A finished sample: ``x`` (3, H, W) in about [-1, 1]; ``preview`` what the method took from the reference."""
+    """A finished sample: ``x`` (3, H, W) in about [-1, 1]."""
 
     sample: SampleId
     x: Tensor = field(repr=False)
-    reference: Tensor = field(repr=False)
-    preview: Tensor | None = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -94,9 +94,6 @@ def test_what_a_finished_sample_brings() -> None:
     [done] = [e for e in engine(Fake()).translate([reference(1)], settings()) if isinstance(e, SampleDone)]
     assert done.x.shape == (3, SIZE, SIZE)
     assert done.x.dtype == torch.float32
-    assert torch.equal(done.reference, reference(1).picture)
-    assert done.preview is not None
-    assert torch.allclose(done.preview, LowPass(4)(reference(1).picture[None])[0])
 
 
 def test_the_network_is_called_once_a_step_and_batch() -> None:
@@ -117,8 +114,8 @@ def test_phi_is_applied_once_a_conditioned_step(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(LowPass, "__call__", counted)
     chosen = settings(method={"N": 4, "range_t": 1})
     list(engine(Fake()).translate([reference(1), reference(2)], chosen))
-    # Of five steps those with 4, 3 and 2 to go are conditioned; the last call makes the previews.
-    assert calls == [(2, 3, SIZE, SIZE)] * 3 + [(2, 3, SIZE, SIZE)]
+    # Of five steps those with 4, 3 and 2 to go are conditioned; nothing else needs phi.
+    assert calls == [(2, 3, SIZE, SIZE)] * 3
 
 
 def test_gradients_are_off_in_the_loop_and_on_for_the_caller() -> None:
