@@ -49,11 +49,17 @@ def attempt(item: Item, source: Source, limits: Limits) -> Iterator[HubEvent]:
     if not whole.exists():
         with _cookies(limits) as cookies:
             file_id = _find(item, source, limits, cookies)
+            if not _begun(item, source):
+                # before the first byte: whoever stops us finds bytes and their source together
+                write_note(item, Note(str(source)), _KIND)
             try:
                 yield from _Run(item, source, limits, file_id, cookies).events()
             except _ChangedError:
                 discard(item)
                 raise
+            finally:
+                if not whole.exists() and not kept(item):
+                    discard(item)
     size = whole.stat().st_size
     whole.replace(item.part)
     write_note(item, Note(str(source), size))
