@@ -22,7 +22,7 @@ from ilvrctl.models.plan import Pool
 
 CPU = torch.device("cpu")
 HIDDEN = HiddenFlags(num_head_channels=16)
-POOLS: dict[Pool, int] = {"adaptive": 0, "attention": 17, "spatial": 48, "spatial_v2": 64}
+POOLS: dict[Pool, int] = {"adaptive": 0, "attention": 17, "spatial": 48, "spatial_v2": 256}
 
 
 def dse(dtype: torch.dtype = torch.float32) -> tuple[AdmClassifier, dict[str, Any]]:
