@@ -69,7 +69,8 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format(
         "rosinality",
-        "a model of rosinality's denoising-diffusion-pytorch, a format not read yet",
+        "a model of rosinality's denoising-diffusion-pytorch, which cannot be read: its versions differ in heads, "
+        "attention and noise schedule, and no tensor tells them",
         ("down.0.weight", "time.1.weight"),
     ),
     Format(
