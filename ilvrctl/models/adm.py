@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ilvrctl.errors import UsageError
-from ilvrctl.models.architecture import AdmArchitecture
-from ilvrctl.models.layers import build_layer, zeroed
+from ilvrctl.models.architecture import AdmArchitecture, HiddenFlags
+from ilvrctl.models.layers import AttentionBlock, build_layer, zeroed
 from ilvrctl.models.memory import release_freed
 from ilvrctl.models.norm import LARGE, normalise, wants_grad
 from ilvrctl.models.plan import NORM_GROUPS, Block
@@ -105,6 +106,19 @@ class AdmUNet(nn.Module):
         for parameter in self.convolution_parameters().values():
             parameter.data = as_weight(parameter.data, dtype)
         self.dtype = dtype
+        return self
+
+    def reread(self, hidden: HiddenFlags) -> AdmUNet:
+        """Read the attention tensors as ``hidden`` says, in place; returns itself.
+
+        Raises :class:`WeightsError` for heads that do not divide a layer.
+        """
+        self.architecture = replace(self.architecture, hidden=hidden)
+        for name, module in self.named_modules():
+            if isinstance(module, AttentionBlock):
+                width = module.norm.num_channels
+                module.heads = hidden.heads(width, decoder=name.startswith("output_blocks."))
+                module.new_order = hidden.use_new_attention_order
         return self
 
     def convolution_parameters(self) -> dict[str, nn.Parameter]:

@@ -1,0 +1,173 @@
+"""From the errors of all trials to what is decided, by what margin, and what is not. No torch here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from ilvrctl.probe.bench import Errors
+from ilvrctl.probe.readings import Attention, Timing
+
+DENOISES = 0.5
+"""A trained network's error is below this times that of the best multiple of the noisy picture."""
+MARGIN = 1.15
+"""A fact is decided when every other value has an error larger by this factor (geometric mean) ..."""
+AGREE = 0.75
+"""... and larger at all for this part of the pictures."""
+KNOWN = 3
+"""The better known half of the pictures decides, but not fewer than this."""
+
+Table: TypeAlias = dict[tuple[Attention, Timing], dict[int, Errors]]
+Status: TypeAlias = Literal["decided", "undecided", "either"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A reading with its error (geometric mean over the deciding pictures) at each level that was tried."""
+
+    attention: Attention
+    timing: Timing
+    predicts: str
+    errors: Mapping[int, float]
+    logs: Mapping[int, tuple[float, ...]]
+
+    def score(self, picture: int | None = None) -> float:
+        """Mean logarithm of the error over levels, and over pictures unless one is named."""
+        logs = [values if picture is None else (values[picture],) for values in self.logs.values()]
+        return sum(map(sum, logs)) / sum(map(len, logs))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fact. ``best`` is the value with the lowest error, ``next_best`` the one after it.
+
+    ``margin``: how many times larger the error of ``next_best`` is; ``agree``: the part of the pictures for
+    which it is larger. ``either``: all values do the same.
+    """
+
+    fact: str
+    status: Status
+    best: str
+    next_best: str = ""
+    margin: float = 1.0
+    agree: float = 0.0
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the probe found. ``facts`` are the decided ones under the names of a model preset.
+
+    ``denoised``: the lowest error as a part of what can be had without a network. ``pictures`` decided.
+    """
+
+    findings: tuple[Finding, ...]
+    facts: Mapping[str, Any]
+    rows: tuple[Row, ...]
+    levels: tuple[int, ...]
+    pictures: tuple[str, ...]
+    denoised: float
+
+    @property
+    def trained(self) -> bool:
+        """Whether the network denoises the pictures at all, under some reading."""
+        return self.denoised < DENOISES
+
+
+def conclude(table: Table, trivial: Mapping[int, Sequence[float]], names: Sequence[str]) -> Findings:
+    """The findings in all trials; ``trivial``: at each level, the error for each picture without a network."""
+    levels = tuple(trivial)
+    known = _best_known(table, trivial)
+    rows = sorted(_rows(table, known), key=lambda row: (-len(row.logs), row.score()))
+    full = [row for row in rows if len(row.logs) == len(levels)]
+    floor = sum(math.log(trivial[level][n]) for level in levels for n in known) / len(levels) / len(known)
+    denoised = math.exp(min(full[0].score() - floor, 700.0))
+    findings = tuple(_decide(fact, full, denoised < DENOISES) for fact in _FACTS)
+    pictures = tuple(names[n] for n in known)
+    return Findings(findings, _facts(full[0], findings), tuple(rows), levels, pictures, denoised)
+
+
+def mean_log(errors: Sequence[Sequence[float]]) -> float:
+    """Mean logarithm of all ``errors``."""
+    logs = [_log(error) for row in errors for error in row]
+    return sum(logs) / len(logs)
+
+
+def _log(error: float) -> float:
+    return math.log(max(error, 1e-30))
+
+
+def _best_known(table: Table, trivial: Mapping[int, Sequence[float]]) -> list[int]:
+    """The pictures that the network denoises best, compared with what can be had without one."""
+    full = [row for row in table.values() if len(row) == len(trivial)]
+    pictures = range(len(next(iter(trivial.values()))))
+
+    def ratio(n: int) -> float:
+        return min(
+            sum(_log(row[level][kind][n]) - math.log(trivial[level][n]) for level in trivial)
+            for row in full
+            for kind in next(iter(row.values()))
+        )
+
+    keep = max(min(KNOWN, len(pictures)), math.ceil(len(pictures) / 2))
+    return sorted(sorted(pictures, key=ratio)[:keep])
+
+
+def _rows(table: Table, known: Sequence[int]) -> list[Row]:
+    rows = []
+    for (attention, timing), tried in table.items():
+        for kind in next(iter(tried.values())):
+            logs = {level: tuple(_log(tried[level][kind][n]) for n in known) for level in sorted(tried)}
+            errors = {level: math.exp(sum(values) / len(values)) for level, values in logs.items()}
+            rows.append(Row(attention, timing, kind, errors, logs))
+    return rows
+
+
+_FACTS = ("heads", "attention order", "schedule", "predicts")
+
+
+def _value(fact: str, row: Row) -> str | None:
+    """The value of a fact in a reading; None where the reading does not tell."""
+    match fact:
+        case "heads":
+            return row.attention.heads_name
+        case "attention order":
+            return row.attention.order
+        case "schedule":
+            return str(row.timing)
+        case _:
+            return row.predicts
+
+
+def _decide(fact: str, rows: Sequence[Row], trained: bool) -> Finding:
+    best = rows[0]
+    value = _value(fact, best)
+    if value is None:
+        return Finding(fact, "either" if trained else "undecided", "legacy or new")
+    other = next((row for row in rows if _value(fact, row) not in (None, value)), None)
+    if other is None:
+        return Finding(fact, "decided" if trained else "undecided", value)
+    gap = other.score() - best.score()
+    margin = math.exp(min(gap, 700.0)) if math.isfinite(gap) else 1.0
+    pictures = range(len(next(iter(best.logs.values()))))
+    agree = sum(other.score(n) > best.score(n) for n in pictures) / len(pictures)
+    decided = trained and margin >= MARGIN and agree >= AGREE
+    return Finding(fact, "decided" if decided else "undecided", value, _value(fact, other) or "", margin, agree)
+
+
+def _facts(best: Row, findings: Sequence[Finding]) -> dict[str, Any]:
+    """What is decided, under the names of a model preset; the order of attention goes with the heads."""
+    settled = {finding.fact for finding in findings if finding.status != "undecided"}
+    hidden, facts = best.attention.hidden, {}
+    if "heads" in settled:
+        name = "num_head_channels" if hidden.num_head_channels else "num_heads"
+        facts[name] = hidden.num_head_channels or hidden.num_heads
+    if "attention order" in settled:
+        facts["use_new_attention_order"] = hidden.use_new_attention_order
+    if "schedule" in settled:
+        facts["noise_schedule"] = best.timing.noise_schedule
+        facts["diffusion_steps"] = best.timing.diffusion_steps
+    if "predicts" in settled:
+        facts["predicts"] = best.predicts
+    return facts

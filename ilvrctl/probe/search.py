@@ -1,0 +1,92 @@
+"""The search: one level for every reading, then all levels for the leaders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING
+
+from ilvrctl.probe.bench import LEVELS, Errors, Network, Noised, network_errors, noised, scaled_error
+from ilvrctl.probe.findings import Findings, Table, conclude, mean_log
+from ilvrctl.probe.readings import TIMINGS, Attention, Timing, attention_readings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LOOK = 100
+"""The level that every reading is tried at."""
+LEADERS = 3
+"""Readings of the attention that are tried at all levels, the best of the other order not counted."""
+ROUNDS = 3
+"""Heads are looked for with the best levels so far and levels with the best heads, at most so often."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network call that was made: the reading, the level, the errors; ``number`` counts from 1."""
+
+    number: int
+    attention: Attention
+    timing: Timing
+    level: int
+    errors: Errors
+
+
+def probe(network: Network, pictures: Tensor, names: Sequence[str]) -> Iterator[Trial | Findings]:
+    """Try the readings of ``network`` on ``pictures`` (B, 3, H, W) in [-1, 1] called ``names``.
+
+    Yields every trial, and at last what was found. Nothing is decided for a network that does not denoise
+    the pictures under any reading, and no single fact whose other values do about as well.
+    """
+    search = _Search(network, {level: noised(pictures, level) for level in LEVELS})
+    attention, timing = None, TIMINGS[0]
+    for _ in range(ROUNDS):
+        yield from search.run([(a, timing) for a in search.attentions], [LOOK])
+        best = min(search.attentions, key=lambda a: search.score(a, timing))  # noqa: B023
+        yield from search.run([(best, t) for t in TIMINGS], [LOOK])
+        next_timing = min(TIMINGS, key=lambda t: search.score(best, t))  # noqa: B023
+        settled = (best, next_timing) == (attention, timing) or next_timing == timing
+        attention, timing = best, next_timing
+        if settled:
+            break
+    leaders = search.leaders(timing)
+    yield from search.run([(a, timing) for a in leaders], LEVELS)
+    attention = min(leaders, key=lambda a: search.score(a, timing, LEVELS))
+    yield from search.run([(attention, t) for t in TIMINGS], LEVELS)
+    trivial = {level: scaled_error(noisy) for level, noisy in search.noisy.items()}
+    yield conclude(search.table, trivial, tuple(names))
+
+
+@dataclass
+class _Search:
+    """The network with the trials made so far."""
+
+    network: Network
+    noisy: dict[int, Noised]
+    table: Table = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    attentions: tuple[Attention, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.attentions = attention_readings(self.network.architecture)
+
+    def run(self, readings: Sequence[tuple[Attention, Timing]], levels: Sequence[int]) -> Iterator[Trial]:
+        """Make the trials that have not been made."""
+        for attention, timing in readings:
+            row = self.table.setdefault((attention, timing), {})
+            for level in levels:
+                if level not in row:
+                    row[level] = network_errors(self.network, self.noisy[level], attention, timing)
+                    yield Trial(next(self.numbers), attention, timing, level, row[level])
+
+    def score(self, attention: Attention, timing: Timing, levels: Sequence[int] = (LOOK,)) -> float:
+        """Mean logarithm of the error over pictures and levels, under the best prediction type."""
+        row = self.table[attention, timing]
+        return min(mean_log([row[level][kind] for level in levels]) for kind in row[levels[0]])
+
+    def leaders(self, timing: Timing) -> list[Attention]:
+        """The best few at the first level, and of the attention's other order at least the best."""
+        ranked = sorted(self.attentions, key=lambda a: self.score(a, timing))
+        others = [a for a in ranked if a.order not in (None, ranked[0].order)]
+        return list(dict.fromkeys([*ranked[:LEADERS], *others[:1]]))
