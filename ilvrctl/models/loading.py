@@ -66,7 +66,17 @@ def inspect_file(path: Path) -> CheckpointInfo:
     if row.name != GUIDED_DIFFUSION:
         return info
     architecture = _infer(path, tensors, HiddenFlags(num_heads=1))  # fits any width
-    return replace(info, facts=_facts(architecture), unknown=UNKNOWN_FLAGS)
+    memory = _memory(architecture)
+    return replace(info, memory=memory, facts=_facts(architecture), unknown=UNKNOWN_FLAGS)
+
+
+def _memory(architecture: AdmArchitecture) -> dict[str, int]:
+    """Bytes of the weights at each precision: in the half ones only the convolutions are halved."""
+    with torch.device("meta"):
+        network = AdmUNet(architecture)
+    convolutions = sum(x.numel() for x in network.convolution_parameters().values())
+    whole = 4 * sum(x.numel() for x in network.parameters())
+    return {"fp32": whole, "bf16": whole - 2 * convolutions, "fp16": whole - 2 * convolutions}
 
 
 def _facts(architecture: AdmArchitecture) -> dict[str, object]:

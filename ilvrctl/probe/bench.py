@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 LEVELS = (50, 100, 200)
 """Levels of the linear schedule whose signal-to-noise ratios are used. At noisier ones (300, 500) a network that
 sees pictures of another kind than its own prefers wrong schedules; at these the right one wins for all kinds."""
-PREDICTS = ("eps", "x0", "v")
+AT_ONCE = 8 * 64 * 64
+"""Pixels in a call."""
 
 Errors = Mapping[str, tuple[float, ...]]
 """For each thing that the network may predict, the mean squared error of eps, picture by picture."""
@@ -72,7 +73,9 @@ def network_errors(network: Network, noisy: Noised, attention: Attention, timing
     network.reread(attention.hidden)
     batch = len(noisy.x)
     t = noisy.x.new_full((batch,), float(_level(timing, noisy.abar)))
-    out = torch.cat([network(x[None], t[:1], y) for x, y in zip(noisy.x, _classes(network, t), strict=True)])
+    some = max(1, AT_ONCE // noisy.x[0, 0].numel())
+    parts = zip(noisy.x.split(some), t.split(some), _classes(network, t, some), strict=True)
+    out = torch.cat([network(x, levels, y) for x, levels, y in parts])
     alpha, sigma = math.sqrt(noisy.abar), math.sqrt(1 - noisy.abar)
     out = out[:, : noisy.x.shape[1]]
     estimates = {
@@ -88,12 +91,12 @@ def _level(timing: Timing, abar: float) -> int:
     return timing.level(abar)
 
 
-def _classes(network: Network, t: Tensor) -> list[Tensor | None]:
+def _classes(network: Network, t: Tensor, some: int) -> list[Tensor | None]:
     """Classes spread over all that there are: which one fits a picture is not known, and changes little."""
-    count, batch = network.architecture.num_classes, len(t)
-    if count is None:
-        return [None] * batch
-    return [torch.full_like(t[:1], n * count // batch, dtype=torch.int64) for n in range(batch)]
+    classes, batch = network.architecture.num_classes, len(t)
+    if classes is None:
+        return [None] * math.ceil(batch / some)
+    return list((torch.arange(batch, device=t.device) * classes // batch).split(some))
 
 
 def _squares(difference: Tensor) -> tuple[float, ...]:

@@ -153,13 +153,16 @@ def _decide(fact: str, rows: Sequence[Row], trained: bool) -> Finding:
     pictures = range(len(next(iter(best.logs.values()))))
     agree = sum(other.score(n) > best.score(n) for n in pictures) / len(pictures)
     decided = trained and margin >= MARGIN and agree >= AGREE
-    return Finding(fact, "decided" if decided else "undecided", value, _value(fact, other) or "", margin, agree)
+    return Finding(
+        fact, "decided" if decided else "undecided", value, _value(fact, other) or "", margin, agree
+    )
 
 
 def _facts(best: Row, findings: Sequence[Finding]) -> dict[str, Any]:
     """What is decided, under the names of a model preset; the order of attention goes with the heads."""
     settled = {finding.fact for finding in findings if finding.status != "undecided"}
-    hidden, facts = best.attention.hidden, {}
+    hidden = best.attention.hidden
+    facts: dict[str, Any] = {}
     if "heads" in settled:
         name = "num_head_channels" if hidden.num_head_channels else "num_heads"
         facts[name] = hidden.num_head_channels or hidden.num_heads

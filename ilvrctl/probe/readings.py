@@ -57,7 +57,7 @@ class Timing:
 
 
 TIMINGS = tuple(Timing(name, T) for T in (1000, 4000) for name in ("linear", "cosine"))
-"""4000 levels: improved-diffusion. Where those were rescaled to 0 .. 1000 they look like 1000 levels, and act so."""
+"""4000 levels: improved-diffusion. Where those were rescaled to 0 .. 1000 they look, and act, like 1000."""
 
 
 def attention_readings(architecture: AdmArchitecture) -> tuple[Attention, ...]:
@@ -72,9 +72,7 @@ def attention_readings(architecture: AdmArchitecture) -> tuple[Attention, ...]:
         if all(width % divisor == 0 for width in layers):
             found.setdefault(tuple(hidden.heads(width) for width in layers), hidden)
     return tuple(
-        Attention(
-            HiddenFlags(hidden.num_heads, hidden.num_head_channels, use_new_attention_order=new), heads
-        )
+        Attention(HiddenFlags(hidden.num_heads, hidden.num_head_channels, use_new_attention_order=new), heads)
         for heads, hidden in found.items()
         for new in ((False, True) if max(heads) > 1 else (False,))
     )

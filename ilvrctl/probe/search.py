@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 LOOK = 100
 """The level that every reading is tried at."""
-LEADERS = 3
-"""Readings of the attention that are tried at all levels, the best of the other order not counted."""
 ROUNDS = 3
 """Heads are looked for with the best levels so far and levels with the best heads, at most so often."""
 
@@ -40,16 +38,15 @@ def probe(network: Network, pictures: Tensor, names: Sequence[str]) -> Iterator[
     the pictures under any reading, and no single fact whose other values do about as well.
     """
     search = _Search(network, {level: noised(pictures, level) for level in LEVELS})
-    attention, timing = None, TIMINGS[0]
+    timing = TIMINGS[0]
     for _ in range(ROUNDS):
         yield from search.run([(a, timing) for a in search.attentions], [LOOK])
-        best = min(search.attentions, key=lambda a: search.score(a, timing))  # noqa: B023
+        best = search.leaders(timing)[0]
         yield from search.run([(best, t) for t in TIMINGS], [LOOK])
-        next_timing = min(TIMINGS, key=lambda t: search.score(best, t))  # noqa: B023
-        settled = (best, next_timing) == (attention, timing) or next_timing == timing
-        attention, timing = best, next_timing
-        if settled:
+        next_timing = search.best_timing(best)
+        if next_timing == timing:
             break
+        timing = next_timing
     leaders = search.leaders(timing)
     yield from search.run([(a, timing) for a in leaders], LEVELS)
     attention = min(leaders, key=lambda a: search.score(a, timing, LEVELS))
@@ -85,8 +82,14 @@ class _Search:
         row = self.table[attention, timing]
         return min(mean_log([row[level][kind] for level in levels]) for kind in row[levels[0]])
 
+    def best_timing(self, attention: Attention) -> Timing:
+        """The levels with the lowest error at the first level."""
+        return min(TIMINGS, key=lambda timing: self.score(attention, timing))
+
     def leaders(self, timing: Timing) -> list[Attention]:
-        """The best few at the first level, and of the attention's other order at least the best."""
+        """At the first level the best reading, the best with other heads, and the best of the other order."""
         ranked = sorted(self.attentions, key=lambda a: self.score(a, timing))
-        others = [a for a in ranked if a.order not in (None, ranked[0].order)]
-        return list(dict.fromkeys([*ranked[:LEADERS], *others[:1]]))
+        best = ranked[0]
+        heads = [a for a in ranked if a.heads != best.heads]
+        order = [a for a in ranked if a.order not in (None, best.order)]
+        return list(dict.fromkeys([best, *heads[:1], *order[:1]]))
