@@ -74,7 +74,7 @@ def network_errors(network: Network, noisy: Noised, attention: Attention, timing
     batch = len(noisy.x)
     t = noisy.x.new_full((batch,), float(_level(timing, noisy.abar)))
     some = max(1, AT_ONCE // noisy.x[0, 0].numel())
-    parts = zip(noisy.x.split(some), t.split(some), _classes(network, t, some), strict=True)
+    parts = zip(torch.split(noisy.x, some), torch.split(t, some), _classes(network, t, some), strict=True)
     out = torch.cat([network(x, levels, y) for x, levels, y in parts])
     alpha, sigma = math.sqrt(noisy.abar), math.sqrt(1 - noisy.abar)
     out = out[:, : noisy.x.shape[1]]
@@ -96,7 +96,7 @@ def _classes(network: Network, t: Tensor, some: int) -> list[Tensor | None]:
     classes, batch = network.architecture.num_classes, len(t)
     if classes is None:
         return [None] * math.ceil(batch / some)
-    return list((torch.arange(batch, device=t.device) * classes // batch).split(some))
+    return list(torch.split(torch.arange(batch, device=t.device) * classes // batch, some))
 
 
 def _squares(difference: Tensor) -> tuple[float, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean, variance
 from typing import Any, Literal, TypeAlias
 
 from ilvrctl.probe.bench import Errors
@@ -12,10 +13,12 @@ from ilvrctl.probe.readings import Attention, Timing
 
 DENOISES = 0.5
 """A trained network's error is below this times that of the best multiple of the noisy picture."""
-MARGIN = 1.15
-"""A fact is decided when every other value has an error larger by this factor (geometric mean) ..."""
-AGREE = 0.75
-"""... and larger at all for this part of the pictures."""
+MARGIN = 1.01
+"""A fact is decided when every other value has an error larger by this factor (geometric mean): readings nearer
+than that make the same pictures ..."""
+SURE = 4.0
+"""... when the mean difference of the errors' logarithms is so many times its standard error, and when it is
+larger at every level."""
 KNOWN = 3
 """The better known half of the pictures decides, but not fewer than this."""
 
@@ -33,18 +36,18 @@ class Row:
     errors: Mapping[int, float]
     logs: Mapping[int, tuple[float, ...]]
 
-    def score(self, picture: int | None = None) -> float:
-        """Mean logarithm of the error over levels, and over pictures unless one is named."""
-        logs = [values if picture is None else (values[picture],) for values in self.logs.values()]
-        return sum(map(sum, logs)) / sum(map(len, logs))
+    def score(self) -> float:
+        """Mean logarithm of the error over pictures and levels."""
+        return fmean(log for values in self.logs.values() for log in values)
 
 
 @dataclass(frozen=True)
 class Finding:
     """One fact. ``best`` is the value with the lowest error, ``next_best`` the one after it.
 
-    ``margin``: how many times larger the error of ``next_best`` is; ``agree``: the part of the pictures for
-    which it is larger. ``either``: all values do the same.
+    ``margin``: how many times larger the error of ``next_best`` is; ``sure``: the mean difference of their
+    logarithms over its standard error, which comes from the pictures' differences at a level; 0 where at some
+    level ``next_best`` is better. ``either``: all values do the same.
     """
 
     fact: str
@@ -52,7 +55,7 @@ class Finding:
     best: str
     next_best: str = ""
     margin: float = 1.0
-    agree: float = 0.0
+    sure: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ def conclude(table: Table, trivial: Mapping[int, Sequence[float]], names: Sequen
     floor = sum(math.log(trivial[level][n]) for level in levels for n in known) / len(levels) / len(known)
     denoised = math.exp(min(full[0].score() - floor, 700.0))
     findings = tuple(_decide(fact, full, denoised < DENOISES) for fact in _FACTS)
+    if findings[0].status == "undecided":  # of one head the order does not matter, if it is one
+        findings = tuple(replace(f, status="undecided") if f.status == "either" else f for f in findings)
     pictures = tuple(names[n] for n in known)
     return Findings(findings, _facts(full[0], findings), tuple(rows), levels, pictures, denoised)
 
@@ -148,14 +153,25 @@ def _decide(fact: str, rows: Sequence[Row], trained: bool) -> Finding:
     other = next((row for row in rows if _value(fact, row) not in (None, value)), None)
     if other is None:
         return Finding(fact, "decided" if trained else "undecided", value)
-    gap = other.score() - best.score()
-    margin = math.exp(min(gap, 700.0)) if math.isfinite(gap) else 1.0
-    pictures = range(len(next(iter(best.logs.values()))))
-    agree = sum(other.score(n) > best.score(n) for n in pictures) / len(pictures)
-    decided = trained and margin >= MARGIN and agree >= AGREE
+    margin, sure = _margin(best, other)
+    decided = trained and margin >= MARGIN and sure >= SURE
     return Finding(
-        fact, "decided" if decided else "undecided", value, _value(fact, other) or "", margin, agree
+        fact, "decided" if decided else "undecided", value, _value(fact, other) or "", margin, sure
     )
+
+
+def _margin(best: Row, other: Row) -> tuple[float, float]:
+    """The factor between the errors, and its logarithm over the standard error; (1, 0) where no number came out."""
+    gaps = [
+        [far - near for far, near in zip(other.logs[level], best.logs[level], strict=True)]
+        for level in best.logs
+    ]
+    if not all(math.isfinite(gap) for level in gaps for gap in level):
+        return 1.0, 0.0
+    means = [fmean(level) for level in gaps]
+    error = math.sqrt(sum(variance(level) / len(level) for level in gaps)) / len(gaps)
+    mean = fmean(means)
+    return math.exp(min(mean, 700.0)), mean / max(error, 1e-9) if min(means) > 0 else 0.0
 
 
 def _facts(best: Row, findings: Sequence[Finding]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.models.architecture import AdmArchitecture, HiddenFlags
@@ -80,7 +80,8 @@ def attention_readings(architecture: AdmArchitecture) -> tuple[Attention, ...]:
 
 def attention_layers(architecture: AdmArchitecture) -> tuple[int, ...]:
     """Widths of the attention layers, in the order of the network."""
-    blocks = (*architecture.encoder(), architecture.middle(), *architecture.decoder())
+    whole = replace(architecture, hidden=HiddenFlags(num_heads=1))  # fits any width
+    blocks = (*whole.encoder(), whole.middle(), *whole.decoder())
     return tuple(layer.channels for block in blocks for layer in block if isinstance(layer, AttentionLayer))
 
 
