@@ -62,6 +62,7 @@ def inspect(
             file, info, device=device, quiet=quiet, color=use_color(color), table=not as_json
         )
     known = _known(file, info, assigned, color=use_color(color))
+    _warn_of_disagreement(known, extra.get("probe"), color=use_color(color))
     record = _record(file, info, known) | extra
     if as_json:
         data_json(record)
@@ -105,12 +106,21 @@ def _probe(
     from ilvrctl.cli.probing import run_probe
 
     if not info.unknown:
-        say(
-            f"nothing to probe: the format {info.format} hides no flags"
-            + ("" if info.readable else " of use here")
-        )
+        say(f"nothing to probe: only guided-diffusion files hide flags, and this is {info.format}")
         return None
     return run_probe(file, device=device, quiet=quiet, color=color, table=table)
+
+
+def _warn_of_disagreement(known: Known, probed: Mapping[str, Any] | None, *, color: bool) -> None:
+    """A preset or a flag wins over the probe, but not silently."""
+    facts = probed["facts"] if probed else {}
+    other = [f"{k} {v} (probe) or {w} ({known.origins[k]})" for k, v, w in _pairs(known, facts) if v != w]
+    if other:
+        say(f"not what the probe found: {'; '.join(other)}", label="warning", color=color)
+
+
+def _pairs(known: Known, facts: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    return [(k, v, getattr(known.model, k)) for k, v in facts.items() if k in known.origins]
 
 
 def _record(file: Path, info: CheckpointInfo, known: Known) -> dict[str, Any]:

@@ -16,7 +16,7 @@ DENOISES = 0.5
 MARGIN = 1.01
 """A fact is decided when every other value has an error larger by this factor (geometric mean): readings nearer
 than that make the same pictures ..."""
-SURE = 4.0
+SURE = 3.0
 """... when the mean difference of the errors' logarithms is so many times its standard error, and when it is
 larger at every level."""
 KNOWN = 3
