@@ -192,7 +192,7 @@ def test_facts_are_decided_one_by_one(kill: Callable[[AdmUNet], None], undecided
 def test_random_networks_are_undecided(seed: int) -> None:
     network = AdmUNet(shipped().architecture).requires_grad_(False)
     network.load_state_dict(random_state_dict(network.architecture, seed))
-    findings = found(network, drawings()[0][:, :, ::2, ::2])
+    findings = found(network, drawings()[0][:, :, ::4, ::4])
     assert not findings.trained
     assert findings.facts == {}
     assert {f.status for f in findings.findings} == {"undecided"}
@@ -203,7 +203,7 @@ def test_constant_and_broken_outputs_are_undecided(value: float) -> None:
     network = shipped()
     network.out[2].weight.fill_(value)  # type: ignore[operator]
     network.out[2].bias.fill_(value)  # type: ignore[operator]
-    findings = found(network, drawings()[0][:, :, ::2, ::2])
+    findings = found(network, drawings()[0][:, :, ::4, ::4])
     assert findings.facts == {}
     assert {f.status for f in findings.findings} == {"undecided"}
 
@@ -221,7 +221,7 @@ def test_classes_and_a_learned_variance() -> None:
         weights[name] = torch.cat([weights[name], torch.randn_like(weights[name])])
     weights["label_emb.weight"] = torch.zeros(5, network.architecture.embedding_width)
     learned.load_state_dict(weights)
-    assert found(learned).facts["num_head_channels"] == 32
+    assert found(learned, drawings()[0][:, :, ::2, ::2]).facts["num_head_channels"] == 32
 
 
 def architecture(widths: tuple[int, ...], attention: tuple[bool, ...]) -> AdmArchitecture:

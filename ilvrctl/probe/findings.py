@@ -19,8 +19,6 @@ than that make the same pictures ..."""
 SURE = 3.0
 """... when the mean difference of the errors' logarithms is so many times its standard error, and when it is
 larger at every level."""
-KNOWN = 3
-"""The better known half of the pictures decides, but not fewer than this."""
 
 Table: TypeAlias = dict[tuple[Attention, Timing], dict[int, Errors]]
 Status: TypeAlias = Literal["decided", "undecided", "either"]
@@ -81,16 +79,13 @@ class Findings:
 def conclude(table: Table, trivial: Mapping[int, Sequence[float]], names: Sequence[str]) -> Findings:
     """The findings in all trials; ``trivial``: at each level, the error for each picture without a network."""
     levels = tuple(trivial)
-    known = _best_known(table, trivial)
-    rows = sorted(_rows(table, known), key=lambda row: (-len(row.logs), row.score()))
+    rows = sorted(_rows(table), key=lambda row: (-len(row.logs), row.score()))
     full = [row for row in rows if len(row.logs) == len(levels)]
-    floor = sum(math.log(trivial[level][n]) for level in levels for n in known) / len(levels) / len(known)
-    denoised = math.exp(min(full[0].score() - floor, 700.0))
+    denoised = math.exp(min(full[0].score() - mean_log(list(trivial.values())), 700.0))
     findings = tuple(_decide(fact, full, denoised < DENOISES) for fact in _FACTS)
     if findings[0].status == "undecided":  # of one head the order does not matter, if it is one
         findings = tuple(replace(f, status="undecided") if f.status == "either" else f for f in findings)
-    pictures = tuple(names[n] for n in known)
-    return Findings(findings, _facts(full[0], findings), tuple(rows), levels, pictures, denoised)
+    return Findings(findings, _facts(full[0], findings), tuple(rows), levels, tuple(names), denoised)
 
 
 def mean_log(errors: Sequence[Sequence[float]]) -> float:
@@ -103,28 +98,12 @@ def _log(error: float) -> float:
     return math.log(max(error, 1e-30))
 
 
-def _best_known(table: Table, trivial: Mapping[int, Sequence[float]]) -> list[int]:
-    """The pictures that the network denoises best, compared with what can be had without one."""
-    full = [row for row in table.values() if len(row) == len(trivial)]
-    pictures = range(len(next(iter(trivial.values()))))
-
-    def ratio(n: int) -> float:
-        return min(
-            sum(_log(row[level][kind][n]) - math.log(trivial[level][n]) for level in trivial)
-            for row in full
-            for kind in next(iter(row.values()))
-        )
-
-    keep = max(min(KNOWN, len(pictures)), math.ceil(len(pictures) / 2))
-    return sorted(sorted(pictures, key=ratio)[:keep])
-
-
-def _rows(table: Table, known: Sequence[int]) -> list[Row]:
+def _rows(table: Table) -> list[Row]:
     rows = []
     for (attention, timing), tried in table.items():
         for kind in next(iter(tried.values())):
-            logs = {level: tuple(_log(tried[level][kind][n]) for n in known) for level in sorted(tried)}
-            errors = {level: math.exp(sum(values) / len(values)) for level, values in logs.items()}
+            logs = {level: tuple(map(_log, tried[level][kind])) for level in sorted(tried)}
+            errors = {level: math.exp(min(fmean(values), 700.0)) for level, values in logs.items()}
             rows.append(Row(attention, timing, kind, errors, logs))
     return rows
 

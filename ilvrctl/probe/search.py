@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 LOOK = 100
 """The level that every reading is tried at."""
+KNOWN = 3
+"""So many pictures decide at least; else the half that the network knows best, which is the more like its own."""
 ROUNDS = 3
 """Heads are looked for with the best levels so far and levels with the best heads, at most so often."""
 
@@ -48,11 +50,12 @@ def probe(network: Network, pictures: Tensor, names: Sequence[str]) -> Iterator[
             break
         timing = next_timing
     leaders = search.leaders(timing)
+    known = search.focus(leaders[0], timing)
     yield from search.run([(a, timing) for a in leaders], LEVELS)
     attention = min(leaders, key=lambda a: search.score(a, timing, LEVELS))
     yield from search.run([(attention, t) for t in TIMINGS], LEVELS)
     trivial = {level: scaled_error(noisy) for level, noisy in search.noisy.items()}
-    yield conclude(search.table, trivial, tuple(names))
+    yield conclude(search.table, trivial, [names[n] for n in known])
 
 
 @dataclass
@@ -81,6 +84,21 @@ class _Search:
         """Mean logarithm of the error over pictures and levels, under the best prediction type."""
         row = self.table[attention, timing]
         return min(mean_log([row[level][kind] for level in levels]) for kind in row[levels[0]])
+
+    def focus(self, attention: Attention, timing: Timing) -> list[int]:
+        """Go on with the better known half of the pictures, whose numbers are returned.
+
+        How well one is known is the error as a part of what can be had without a network.
+        """
+        trivial = scaled_error(self.noisy[LOOK])
+        errors = self.table[attention, timing][LOOK].values()
+        ratios = [min(kind[n] for kind in errors) / trivial[n] for n in range(len(trivial))]
+        keep = max(min(KNOWN, len(ratios)), len(ratios) // 2)
+        known = sorted(sorted(range(len(ratios)), key=ratios.__getitem__)[:keep])
+        self.noisy = {level: Noised(n.abar, n.x[known], n.eps[known]) for level, n in self.noisy.items()}
+        for row in self.table.values():
+            row[LOOK] = {kind: tuple(values[n] for n in known) for kind, values in row[LOOK].items()}
+        return known
 
     def best_timing(self, attention: Attention) -> Timing:
         """The levels with the lowest error at the first level."""
