@@ -243,7 +243,8 @@ def _picture_size(size: int | None, weights: Path, factor: int) -> int:
     """The size of the pictures, checked; the network's blocks halve it until ``1 / factor`` is left."""
     if size is None:
         raise UsageError(
-            f"{weights.name} does not tell its picture size", hint="add --set model.image_size=256"
+            f"{weights.name} does not tell its picture size",
+            hint="add --set model.image_size=256 (`ilvrctl inspect FILE --probe` makes a guess)",
         )
     if size < 1 or size % factor:
         raise UsageError(

@@ -10,6 +10,7 @@ import platformdirs
 _PACKAGE = Path(__file__).resolve().parent
 DATA = _PACKAGE / "data"
 EXAMPLES = DATA / "examples"
+PHOTOS = DATA / "photos"
 
 
 def presets_dir() -> Path:

@@ -43,7 +43,8 @@ class ModelPreset:
     levels; ``rescale_timesteps`` where the network was given levels scaled to 0 .. 1000. ``variance`` is used
     where the network has not learned one.
 
-    The file. ``file`` is looked for among the downloaded weights, or in the package when ``bundled``. It is a
+    The file. ``file`` is looked for among the downloaded weights, or in the package when ``bundled``; an absolute
+    path is a file of one's own somewhere else, which is not downloaded. It is a
     folder when ``files`` names what it holds (``a|b``: one of the two). ``format`` is what the file must turn out
     to be; ``unsupported`` says why a file can be fetched but not used.
 
@@ -86,6 +87,11 @@ class ModelPreset:
     def path(self) -> Path:
         """Where the weights are, or would be once downloaded."""
         return (paths.DATA if self.bundled else paths.weights_dir()) / self.file
+
+    @property
+    def downloaded(self) -> bool:
+        """Whether its place is the weights folder: neither in the package nor a file of one's own elsewhere."""
+        return not (self.bundled or Path(self.file).is_absolute())
 
     def installed(self) -> bool:
         """Whether the weights are there."""
@@ -204,15 +210,23 @@ def _folded(name: str) -> str:
 
 
 def override_model(preset: ModelPreset, overrides: Layer) -> ModelPreset:
-    """The preset with the facts in ``overrides`` (paths below ``model``) replaced; ConfigError for a bad one."""
+    """The preset with the facts in ``overrides`` (paths below ``model``) replaced; ConfigError for a bad one.
+
+    A number of heads takes the place of ``num_head_channels``, which would win over it.
+    """
     facts = build(ModelPreset, Layer(overrides.values, overrides.origins), ("model",))
-    return replace(preset, **{key: getattr(facts, key) for key in overrides.values})
+    given = {key: getattr(facts, key) for key in overrides.values}
+    if given.get("num_heads"):
+        given.setdefault("num_head_channels", None)
+    return replace(preset, **given)
 
 
 def require_weights(preset: ModelPreset, target: str) -> Path:
     """The path of the weights; WeightsError (exit code 3) with the command that gets them when not there."""
     if preset.installed():
         return preset.path()
+    if Path(preset.file).is_absolute():
+        raise WeightsError(f"the weights of {target!r} are not here: no {preset.file}", hint="--weights FILE")
     get = target if preset.sources else f"{preset.name} --file FILE"
     raise WeightsError(
         f"the weights of {target!r} are not here: {preset.file} is not in {paths.weights_dir()}",

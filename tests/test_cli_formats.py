@@ -37,6 +37,27 @@ def test_a_file_of_pesser_and_a_folder_of_diffusers_give_the_same_picture(here: 
     assert int((a - b).abs().max()) == 0
 
 
+def test_a_saved_preset_of_either_translates_as_the_file_does(here: Path) -> None:
+    folder = write_diffusers(here / "faces")
+    for file, name in ((DDPM, "pesser"), (folder, "library")):
+        saved = ilvrctl(
+            "inspect", file, "--set", "model.image_size=32", "--save-preset", name, "-q", "--json"
+        )
+        assert saved.code == 0, saved.err
+        assert json_lines(saved)[0]["preset"]["format"] in ("pesser-ddim", "diffusers")
+        assert ilvrctl("translate", FOX, "--to", name, *STEPS, "-o", f"{name}.png").code == 0
+    flags = ("--N", "2", "--range", "1.0:0.2", *STEPS)
+    assert ilvrctl("translate", FOX, "--weights", folder, *flags, "-o", "flags.png").code == 0
+    assert _pixels("pesser.png") == _pixels("library.png") == _pixels("flags.png")
+
+
+def test_a_classifier_gives_no_preset_of_a_target(here: Path) -> None:
+    saved = ilvrctl("inspect", DSE, "--set", "model.num_heads=1", "--save-preset", "dse")
+    assert saved.code == 2
+    assert "no network to translate with" in saved.err
+    assert not list(paths.config_dir().rglob("*.yaml"))
+
+
 def _pixels(name: str) -> bytes:
     from PIL import Image
 

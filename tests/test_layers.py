@@ -28,7 +28,7 @@ FLOORS = (
     frozenset({"models"}),
     frozenset({"images"}),
     frozenset({"methods"}),
-    frozenset({"settings", "devices", "engine", "training"}),
+    frozenset({"settings", "devices", "engine", "probe", "training"}),
     frozenset({"jobs"}),
     frozenset({"cli", "__main__"}),
 )

@@ -75,6 +75,7 @@ def _place(folder: Path) -> tuple[Path, dict[str, str]]:
     for picture, name in zip(pictures[1:], ("b.jpg", "cats/one.jpg", "cats/two.jpg"), strict=True):
         Image.open(picture).convert("RGB").save(place / name, quality=95)
     shutil.copy(DATA / "emoji3d-64.safetensors", place / "ffhq_10m.pt")  # any network will do
+    shutil.copy(DATA / "emoji3d-64.safetensors", place / "model.pt")
     command = tools / "ilvrctl"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ilvrctl "$@"\n')
     command.chmod(0o755)

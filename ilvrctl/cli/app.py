@@ -39,7 +39,7 @@ def _app(
 app.command("translate", epilog=translate.EPILOG)(translate.translate)
 app.command("download", epilog=download.EPILOG)(download.download)
 app.add_typer(presets.app, name="presets")
-app.command("inspect")(inspect.inspect)
+app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 app.command("doctor")(doctor.doctor)
 
 

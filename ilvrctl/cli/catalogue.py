@@ -15,7 +15,7 @@ from ilvrctl.presets import ModelPreset
 
 def items(models: Iterable[ModelPreset]) -> list[Item]:
     """Every file that the models may have, alternatives included."""
-    return [item for model in models if not model.bundled for choice in items_of(model) for item in choice]
+    return [item for model in models if model.downloaded for choice in items_of(model) for item in choice]
 
 
 def show_list(models: Iterable[ModelPreset], *, as_json: bool) -> None:

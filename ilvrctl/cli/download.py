@@ -137,7 +137,7 @@ def _models(
     if move and not file:
         raise UsageError("--move belongs to --file")
     if verify and not names:
-        return [model for model in load_models().values() if model.installed() and not model.bundled]
+        return [model for model in load_models().values() if model.installed() and model.downloaded]
     if not names:
         raise UsageError("no model is named", hint="ilvrctl download --list")
     if not (url or file or sha256):

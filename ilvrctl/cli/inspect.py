@@ -1,14 +1,30 @@
-"""``ilvrctl inspect FILE``: what a checkpoint is."""
+"""``ilvrctl inspect FILE``: what a checkpoint is, and with ``--probe`` what its tensors hide."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ilvrctl.cli.options import Json
-from ilvrctl.cli.output import command, data, data_json
+from ilvrctl.cli import options as opt
+from ilvrctl.cli.known import ATTENTION, FACTS, Known, known_of
+from ilvrctl.cli.output import command, data, data_json, say, use_color
+from ilvrctl.config import Layer, merge, parse_assignment
+from ilvrctl.errors import UsageError
+from ilvrctl.presets import override_model
+
+if TYPE_CHECKING:
+    from ilvrctl.models.checkpoint import CheckpointInfo
+
+EPILOG = """Examples:
+
+  ilvrctl inspect model.pt --probe
+
+  ilvrctl inspect model.pt --probe --save-preset mine && ilvrctl translate cats/ --to mine
+"""
 
 
 @command
@@ -16,23 +32,111 @@ def inspect(
     file: Annotated[
         Path, typer.Argument(help="A checkpoint: a .pt, .ckpt or .safetensors file, or a diffusers folder.")
     ],
-    as_json: Json = False,
+    probe: Annotated[
+        bool,
+        typer.Option("--probe", help="Find what the tensors hide by denoising pictures; kept beside FILE."),
+    ] = False,
+    save_preset: Annotated[
+        str | None,
+        typer.Option(
+            "--save-preset", metavar="NAME", help="Write a model and a target preset: --to NAME works then."
+        ),
+    ] = None,
+    set_: opt.Set = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace presets of that name.")] = False,
+    device: opt.Device = "auto",
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = 0,
+    color: opt.Color = "auto",
 ) -> None:
     """Tell what a checkpoint holds: format, architecture, size, and what its tensors do not tell."""
-    facts = _facts(file)
-    if as_json:
-        data_json(facts)
-        return
-    width = max(len(key) for key in facts)
-    for key, value in facts.items():
-        text = ", ".join(f"{part}" for part in value) if isinstance(value, (list, tuple)) else f"{value}"
-        data(f"{key.replace('_', ' '):<{width}}  {text or '-'}")
-
-
-def _facts(file: Path) -> dict[str, Any]:
+    from ilvrctl.cli.saving import check_name, preset_text, save_presets
     from ilvrctl.models.loading import inspect_file
 
+    if save_preset:
+        check_name(save_preset, overwrite=overwrite)
+    assigned = _facts_given(set_)
     info = inspect_file(file)
+    extra: dict[str, Any] = {}
+    if probe:
+        extra["probe"] = _probe(
+            file, info, device=device, quiet=quiet, color=use_color(color), table=not as_json
+        )
+    known = _known(file, info, assigned, color=use_color(color))
+    _warn_of_disagreement(known, extra.get("probe"), color=use_color(color))
+    record = _record(file, info, known) | extra
+    if as_json:
+        data_json(record)
+    else:
+        _show(record, preset_text(file, info, known))
+    if save_preset:
+        for path in save_presets(save_preset, file, info, known):
+            if not quiet:
+                say(f"wrote {path}")
+        if not quiet:
+            say(f"ilvrctl translate PICTURE --to {save_preset}")
+
+
+def _facts_given(set_: list[str] | None) -> Layer:
+    """The facts that ``--set model.KEY=VALUE`` gives. UsageError for other settings."""
+    assigned = merge(*(parse_assignment(text) for text in set_ or ()))
+    facts = assigned.values.get("model", {})
+    if set(assigned.values) - {"model"} or not isinstance(facts, Mapping) or set(facts) - set(FACTS):
+        raise UsageError(
+            f"only facts of the network can be set here: {', '.join(FACTS)}",
+            hint="--set model.image_size=256",
+        )
+    return Layer(facts, assigned.origins)
+
+
+def _known(file: Path, info: CheckpointInfo, given: Layer, *, color: bool) -> Known:
+    """What flags, presets, the stored probe and a diffusers folder know; the tensors tell a learned variance."""
+    from ilvrctl.models.folder import stated_facts
+
+    known = known_of(file)
+    if known.warning:
+        say(known.warning, label="warning", color=color)
+    stated = stated_facts(file)
+    model = override_model(replace(known.model, **stated), given)
+    origins = {
+        **known.origins,
+        **dict.fromkeys(stated, "its JSON files"),
+        **dict.fromkeys(given.values, "--set"),
+    }
+    if info.facts.get("learn_sigma"):
+        origins["variance"] = "the tensors"
+    return replace(known, model=model, origins=origins)
+
+
+def _probe(
+    file: Path, info: CheckpointInfo, *, device: str, quiet: bool, color: bool, table: bool
+) -> dict[str, Any] | None:
+    """Run the probe, show and store what it found; None for a format that hides nothing."""
+    from ilvrctl.cli.probing import run_probe
+    from ilvrctl.models.formats import GUIDED_DIFFUSION
+
+    if info.format != GUIDED_DIFFUSION:
+        say(f"nothing to probe: only guided-diffusion files hide flags, and this is {info.format}")
+        return None
+    return run_probe(file, device=device, quiet=quiet, color=color, table=table)
+
+
+def _warn_of_disagreement(known: Known, probed: Mapping[str, Any] | None, *, color: bool) -> None:
+    """A preset or a flag wins over the probe, but not silently."""
+    facts = probed["facts"] if probed else {}
+    other = [f"{k} {v} (probe) or {w} ({known.origins[k]})" for k, v, w in _pairs(known, facts) if v != w]
+    if other:
+        say(f"not what the probe found: {'; '.join(other)}", label="warning", color=color)
+
+
+def _pairs(known: Known, facts: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    return [(k, v, getattr(known.model, k)) for k, v in facts.items() if k in known.origins]
+
+
+def _record(file: Path, info: CheckpointInfo, known: Known) -> dict[str, Any]:
+    from ilvrctl.cli.saving import preset_facts
+
     return {
         "file": file.resolve().name,
         "format": info.format,
@@ -41,7 +145,55 @@ def _facts(file: Path) -> dict[str, Any]:
         "parameters": info.parameters,
         "tensor_bytes": info.tensor_bytes,
         "precision": list(info.dtypes),
+        "memory_bytes": dict(info.memory),
         "usable": info.readable,
         **info.facts,
         "not_in_the_file": list(info.unknown),
+        "hidden": {
+            name: {"value": _value(known, name, info), "from": known.origins.get(name)}
+            for name in _hidden(info)
+        },
+        "preset": preset_facts(file, info, known),
     }
+
+
+def _hidden(info: CheckpointInfo) -> list[str]:
+    """The facts that a file of this format does not hold, whether they are known from elsewhere or not."""
+    told = () if "use_new_attention_order" in info.unknown else ATTENTION
+    return [name for name in FACTS if name not in told] if info.unknown else []
+
+
+def _value(known: Known, name: str, info: CheckpointInfo) -> Any:
+    if name not in known.origins:
+        return None
+    learned = name == "variance" and info.facts.get("learn_sigma")
+    return "learned" if learned else getattr(known.model, name)
+
+
+def _show(record: Mapping[str, Any], preset: str) -> None:
+    """Two tables, of what the file says and what it hides, and the preset that could be saved."""
+    hidden: Mapping[str, Mapping[str, Any]] = record["hidden"]
+    apart = ("hidden", "preset", "probe", "memory_bytes", "not_in_the_file")
+    rows = {k: v for k, v in record.items() if k not in apart}
+    rows |= {f"weights in {name}": f"{size / 1e6:.1f} MB" for name, size in record["memory_bytes"].items()}
+    width = max(map(len, [*rows, *hidden]))
+    for key, value in rows.items():
+        text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else f"{value}"
+        data(f"{key.replace('_', ' '):<{width}}  {text or '-'}")
+    if hidden:
+        _show_hidden(hidden, width)
+    if record["usable"]:
+        data(f"\npreset, as --save-preset NAME writes it\n{preset.rstrip()}")
+
+
+def _show_hidden(hidden: Mapping[str, Mapping[str, Any]], width: int) -> None:
+    """What no tensor tells, and from where it is known; of the two ways to tell the heads one is enough."""
+    asked = [name for name in ("num_heads", "num_head_channels") if name in hidden]
+    heads = [name for name in asked if hidden[name]["value"] is not None]
+    unknown = ": `ilvrctl inspect FILE --probe` finds out" if asked and not heads else ""
+    data(f"\nwhat the tensors do not tell{unknown}")
+    for key, fact in hidden.items():
+        if heads and key in ("num_heads", "num_head_channels") and key not in heads:
+            continue
+        value = "-" if fact["value"] is None else fact["value"]
+        data(f"{key:<{width}}  {value!s:<10}  {fact['from'] or 'unknown'}")

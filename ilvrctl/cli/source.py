@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ilvrctl.cli.known import known_of
 from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, InputError, UsageError, WeightsError
 from ilvrctl.presets import (
@@ -27,7 +28,7 @@ class Source:
     """What ``--to``, ``--weights`` or ``--from-image`` bring.
 
     ``weights``: the checkpoint, which is there. ``samples`` and ``made_with`` (sha256 of the weights) are
-    those of the earlier result. ``note``: something that people should know.
+    those of the earlier result. ``note`` and ``warning``: what people should know.
     """
 
     target: str | None
@@ -37,6 +38,7 @@ class Source:
     samples: tuple[int, ...] | None = None
     made_with: str | None = None
     note: str | None = None
+    warning: str | None = None
 
 
 def find_source(to: str | None, weights: Path | None, from_image: Path | None, model_facts: Layer) -> Source:
@@ -76,12 +78,9 @@ def find_source(to: str | None, weights: Path | None, from_image: Path | None, m
 
 
 def _from_file(weights: Path) -> Source:
-    """A checkpoint (file or folder) by itself; one that has the name of a published file has its facts."""
-    for model in load_models().values():
-        if model.file == weights.name:
-            note = f"{weights.name} is known as {model.name}: using its facts"
-            return Source(None, model, Layer({}), weights, note=note)
-    return Source(None, ModelPreset(name=weights.resolve().stem), Layer({}), weights)
+    """A checkpoint (file or folder) by itself, with the facts that are known of it."""
+    known = known_of(weights)
+    return Source(None, known.model, Layer({}), weights, note=known.note, warning=known.warning)
 
 
 def _replay(result: Path, to: str | None, weights: Path | None) -> Source:

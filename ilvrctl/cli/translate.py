@@ -183,6 +183,8 @@ def _tell(source: Source, digest: str, display: Display) -> None:
     """What people should know about the weights."""
     if source.note and not display.quiet:
         say(source.note)
+    if source.warning:
+        say(source.warning, label="warning", color=display.color)
     if source.made_with not in (None, digest):
         name = source.weights.name
         say(

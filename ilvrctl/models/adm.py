@@ -6,6 +6,7 @@ published checkpoints (guided-diffusion format).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 from ilvrctl.errors import UsageError
 from ilvrctl.models.architecture import AdmArchitecture
 from ilvrctl.models.encoder import AdmTrunk, run
-from ilvrctl.models.layers import group_norm, zeroed
+from ilvrctl.models.hidden import HiddenFlags
+from ilvrctl.models.layers import AttentionBlock, group_norm, zeroed
 from ilvrctl.models.memory import release_freed
 from ilvrctl.models.norm import LARGE, normalise, wants_grad
 
@@ -64,6 +66,19 @@ class AdmUNet(AdmTrunk):
         run(self.middle_block, held, emb)
         self._decode(held, skips, emb, thrifty)
         return self._output(held)
+
+    def reread(self, hidden: HiddenFlags) -> AdmUNet:
+        """Read the attention tensors as ``hidden`` says, in place; returns itself.
+
+        Raises :class:`WeightsError` for heads that do not divide a layer.
+        """
+        self.architecture = self.trunk = replace(self.architecture, hidden=hidden)
+        for name, module in self.named_modules():
+            if isinstance(module, AttentionBlock):
+                width = module.norm.num_channels
+                module.heads = hidden.heads(width, decoder=name.startswith("output_blocks."))
+                module.new_order = hidden.use_new_attention_order
+        return self
 
     def _decode(self, held: list[Tensor], skips: list[Tensor], emb: Tensor, thrifty: bool) -> None:
         """Run ``output_blocks`` on ``held``, each joined with the newest of ``skips``, which is let go."""

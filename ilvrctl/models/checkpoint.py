@@ -31,6 +31,7 @@ class CheckpointInfo:
     ``format``: a name from ``formats.FORMATS``, or "unknown". ``container``: zip, legacy or safetensors.
     ``wrapping``: keys and prefixes around the names. ``tensor_bytes``: bytes of the network's tensors.
     ``facts``: flags of the published format that the tensors tell; ``unknown``: those that they do not.
+    ``memory``: bytes of the weights once loaded, by precision.
     """
 
     format: str
@@ -40,6 +41,7 @@ class CheckpointInfo:
     dtypes: tuple[str, ...]
     tensor_bytes: int
     readable: bool = False
+    memory: Mapping[str, int] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
 

@@ -40,8 +40,9 @@ class HiddenFlags:
         if self.num_head_channels is None and count is None:
             raise WeightsError(
                 "the tensors do not tell how many attention heads this network has",
-                "give num_head_channels or num_heads (with use_new_attention_order if it applies), in the "
-                "model's preset or by --set; usual values: num_head_channels=64, or num_heads=4",
+                "`ilvrctl inspect FILE --probe` finds out; or give num_head_channels or num_heads (with "
+                "use_new_attention_order if it applies) in the model's preset or by --set, for instance "
+                "--set model.num_head_channels=64",
             )
         name, divisor = "num_head_channels", self.num_head_channels
         if divisor is None:

@@ -72,7 +72,16 @@ def inspect_file(path: Path) -> CheckpointInfo:
     architecture = _infer(path, found, HiddenFlags(num_heads=1))  # fits any width
     facts = found.reader.facts(architecture, path)
     unknown = tuple(flag for flag in found.reader.unknown if _ALSO.get(flag, flag) not in facts)
-    return replace(info, facts=facts, unknown=unknown)
+    with torch.device("meta"):
+        memory = _memory(found.reader.build(architecture))
+    return replace(info, memory=memory, facts=facts, unknown=unknown)
+
+
+def _memory(network: HalfPrecision) -> dict[str, int]:
+    """Bytes of the weights at each precision: in the half ones only the convolutions are halved."""
+    convolutions = sum(x.numel() for x in network.convolution_parameters().values())
+    whole = 4 * sum(x.numel() for x in network.parameters())
+    return {"fp32": whole, "bf16": whole - 2 * convolutions, "fp16": whole - 2 * convolutions}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,29 @@
+"""The pictures that the probe denoises: four photographs, and for small networks drawings too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ilvrctl import paths
+from ilvrctl.images.geometry import fit_picture
+from ilvrctl.images.io import open_picture, read_bytes
+from ilvrctl.images.tensors import to_tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DRAWINGS = ("fox", "cup", "mushroom", "tangerine")
+DRAWING_SIZE = 64
+"""Pixels of the drawings: blown up they would be a blur, which no network was trained on."""
+
+
+def probe_pictures(size: int) -> tuple[Tensor, tuple[str, ...]]:
+    """The pictures (B, 3, size, size) in [-1, 1], and their names."""
+    import torch
+
+    files = sorted(paths.PHOTOS.glob("*.jpg"))
+    if size <= DRAWING_SIZE:
+        files += [paths.EXAMPLES / f"{name}.png" for name in DRAWINGS]
+    white = (255, 255, 255)
+    images = [fit_picture(open_picture(read_bytes(f), f.name), size, "crop", white) for f in files]
+    return torch.stack([to_tensor(image) for image in images]), tuple(f.stem for f in files)

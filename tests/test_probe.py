@@ -1,0 +1,252 @@
+"""The probe finds what the tensors hide, whatever the answer is, and does not guess where there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from checkpoints import random_state_dict
+from torch import Tensor
+
+from ilvrctl import paths
+from ilvrctl.diffusion.schedule import Schedule
+from ilvrctl.models.adm import AdmUNet
+from ilvrctl.models.architecture import AdmArchitecture, HiddenFlags
+from ilvrctl.models.loading import load_network
+from ilvrctl.probe import Finding, Findings, Timing, Trial, guess_image_size, probe
+from ilvrctl.probe.bench import Network
+from ilvrctl.probe.pictures import DRAWINGS, probe_pictures
+from ilvrctl.probe.readings import attention_readings
+
+CPU = torch.device("cpu")
+HEADS = 4
+"""Of the shipped model."""
+
+
+def shipped() -> AdmUNet:
+    return load_network(paths.DATA / "emoji3d-64.safetensors", HiddenFlags(num_heads=1), device=CPU)
+
+
+def qkv(network: AdmUNet) -> list[tuple[Tensor, Tensor]]:
+    """Weight (3 C, C) and bias of the attention layers."""
+    modules = [module for name, module in network.named_modules() if name.endswith(".qkv")]
+    assert modules
+    return [(module.weight[:, :, 0], module.bias) for module in modules]  # type: ignore[misc, index]
+
+
+def found(network: Network, pictures: Tensor | None = None) -> Findings:
+    """What the probe finds on the drawings (or others)."""
+    if pictures is None:
+        pictures, names = drawings()
+    else:
+        names = [str(n) for n in range(len(pictures))]
+    *trials, findings = probe(network, pictures, names)
+    assert all(isinstance(trial, Trial) for trial in trials)
+    assert isinstance(findings, Findings)
+    return findings
+
+
+def drawings(count: int = 2) -> tuple[Tensor, list[str]]:
+    pictures, names = probe_pictures(64)
+    keep = [n for n, name in enumerate(names) if name in DRAWINGS[:count]]
+    return pictures[keep], [names[n] for n in keep]
+
+
+def of(findings: Findings, fact: str) -> Finding:
+    return next(finding for finding in findings.findings if finding.fact == fact)
+
+
+def test_the_shipped_model() -> None:
+    findings = found(shipped())
+    assert findings.facts == {
+        "num_head_channels": 32,
+        "use_new_attention_order": False,
+        "noise_schedule": "linear",
+        "diffusion_steps": 1000,
+        "predicts": "eps",
+    }
+    assert {f.status for f in findings.findings} == {"decided"}
+    assert min(f.margin for f in findings.findings) > 2
+
+
+def test_the_same_network_in_the_new_attention_order() -> None:
+    """Rows of qkv: legacy (head, q|k|v, channel), new (q|k|v, head, channel)."""
+    network = shipped()
+    for weight, bias in qkv(network):
+        for tensor in (weight, bias):
+            tensor.copy_(tensor.clone().unflatten(0, (HEADS, 3, -1)).transpose(0, 1).flatten(0, 2))
+    facts = found(network, drawings(4)[0]).facts
+    assert facts["use_new_attention_order"] is True
+    assert facts["num_head_channels"] == 32
+
+
+def halved(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Nearly the same attention with twice the heads of half the width: two heads for each, with half of its v
+    and, for both, the best approximation of its q k^T by as few channels (a singular value decomposition).
+    """
+    q, k, v = weight.unflatten(0, (HEADS, 3, -1)).unbind(1)
+    q_bias, _, v_bias = bias.unflatten(0, (HEADS, 3, -1)).unbind(1)
+    whole = q.shape[1]
+    half = whole // 2
+    # logits of a query are the same up to a constant without the bias of k
+    product = torch.cat([q, q_bias[:, :, None]], 2).transpose(1, 2) @ k
+    u, s, vt = torch.linalg.svd(product, full_matrices=False)
+    root = s[:, :half].sqrt() * (half / whole) ** 0.25  # the logits are divided by sqrt(channels)
+    left = (u[:, :, :half] * root[:, None]).transpose(1, 2)
+    right = root[:, :, None] * vt[:, :half]
+    parts = [
+        torch.stack([left[:, :, :-1], right, v[:, rows]], 1) for rows in (slice(half), slice(half, whole))
+    ]
+    biases = [
+        torch.stack([left[:, :, -1], torch.zeros_like(right[:, :, 0]), v_bias[:, rows]], 1)
+        for rows in (slice(half), slice(half, whole))
+    ]
+    return torch.stack(parts, 1).flatten(0, 3), torch.stack(biases, 1).flatten()
+
+
+def test_the_same_network_with_eight_heads() -> None:
+    network = shipped()
+    for weight, bias in qkv(network):
+        new_weight, new_bias = halved(weight, bias)
+        weight.copy_(new_weight)
+        bias.copy_(new_bias)
+    findings = found(network)
+    assert findings.facts["num_head_channels"] == 16
+    assert findings.facts["use_new_attention_order"] is False
+    assert of(findings, "heads").next_best == "4 heads"
+
+
+class Retrained:
+    """The shipped model as if trained with other levels and another prediction."""
+
+    def __init__(self, timing: Timing, predicts: str) -> None:
+        self.network = shipped()
+        self.architecture = self.network.architecture
+        self.levels = Schedule.named(timing.noise_schedule, timing.diffusion_steps).alphas_cumprod
+        self.predicts = predicts
+
+    def reread(self, hidden: HiddenFlags) -> object:
+        return self.network.reread(hidden)
+
+    def __call__(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        abar = self.levels[min(int(t[0]), len(self.levels) - 1)]
+        alpha, sigma = math.sqrt(abar), math.sqrt(1 - abar)
+        eps = self.network(x, torch.full_like(t, Timing("linear", 1000).level(abar)), y)
+        x0 = (x - sigma * eps) / alpha
+        return {"eps": eps, "x0": x0, "v": alpha * eps - sigma * x0}[self.predicts]
+
+
+@pytest.mark.parametrize(
+    ("timing", "predicts"),
+    [
+        (Timing("cosine", 1000), "v"),
+        pytest.param(Timing("linear", 4000), "x0", marks=pytest.mark.slow),
+        pytest.param(Timing("cosine", 4000), "eps", marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_other_levels_and_predictions(timing: Timing, predicts: str) -> None:
+    facts = found(Retrained(timing, predicts)).facts
+    assert facts == {
+        "num_head_channels": 32,
+        "use_new_attention_order": False,
+        "noise_schedule": timing.noise_schedule,
+        "diffusion_steps": timing.diffusion_steps,
+        "predicts": predicts,
+    }
+
+
+def dead_attention(network: AdmUNet) -> None:
+    for name, parameter in network.named_parameters():
+        if "proj_out" in name:
+            parameter.zero_()
+
+
+def dead_time(network: AdmUNet) -> None:
+    network.time_embed[0].weight.zero_()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("kill", "undecided"),
+    [
+        (dead_attention, {"heads", "attention order"}),
+        pytest.param(dead_time, {"schedule"}, marks=pytest.mark.slow),
+    ],
+)
+def test_facts_are_decided_one_by_one(kill: Callable[[AdmUNet], None], undecided: set[str]) -> None:
+    """A network whose output does not depend on a fact tells nothing about it: the values do equally well."""
+    network = shipped()
+    kill(network)
+    findings = found(network)
+    for finding in findings.findings:
+        if finding.fact in undecided:
+            assert finding.status == "undecided"
+            assert finding.margin == pytest.approx(1)
+    names = {"heads": "num_head_channels", "schedule": "noise_schedule"}
+    assert not {names.get(fact, "use_new_attention_order") for fact in undecided} & set(findings.facts)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_networks_are_undecided(seed: int) -> None:
+    network = AdmUNet(shipped().architecture).requires_grad_(False)
+    network.load_state_dict(random_state_dict(network.architecture, seed))
+    findings = found(network, drawings()[0][:, :, ::4, ::4])
+    assert not findings.trained
+    assert findings.facts == {}
+    assert {f.status for f in findings.findings} == {"undecided"}
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_constant_and_broken_outputs_are_undecided(value: float) -> None:
+    network = shipped()
+    network.out[2].weight.fill_(value)  # type: ignore[operator]
+    network.out[2].bias.fill_(value)  # type: ignore[operator]
+    findings = found(network, drawings()[0][:, :, ::4, ::4])
+    assert findings.facts == {}
+    assert {f.status for f in findings.findings} == {"undecided"}
+
+
+def test_classes_and_a_learned_variance() -> None:
+    """Six outputs, of which three are the noise; classes are given, whatever they are."""
+    network = shipped()
+    learned = AdmUNet(
+        AdmArchitecture(
+            **{**vars(network.architecture), "out_channels": 6, "num_classes": 5},
+        )
+    ).requires_grad_(False)
+    weights = dict(network.state_dict())
+    for name in ("out.2.weight", "out.2.bias"):
+        weights[name] = torch.cat([weights[name], torch.randn_like(weights[name])])
+    weights["label_emb.weight"] = torch.zeros(5, network.architecture.embedding_width)
+    learned.load_state_dict(weights)
+    assert found(learned, drawings()[0][:, :, ::2, ::2]).facts["num_head_channels"] == 32
+
+
+def architecture(widths: tuple[int, ...], attention: tuple[bool, ...]) -> AdmArchitecture:
+    return AdmArchitecture(3, 3, widths[0], widths, 1, attention)
+
+
+def test_readings_that_are_the_same_are_tried_once() -> None:
+    same = attention_readings(architecture((32, 128), (False, True)))
+    assert [reading.heads[0] for reading in same] == [1, 2, 2, 4, 4, 8, 8]
+    assert len({(reading.heads, reading.order) for reading in same}) == len(same)
+    several = attention_readings(architecture((64, 192), (True, True)))
+    assert ({64 // 16, 192 // 16}, {4}) == (
+        set(next(r for r in several if r.hidden.num_head_channels == 16).heads),
+        set(next(r for r in several if r.hidden.num_heads == 4).heads),
+    )
+
+
+def test_the_size_is_guessed_as_the_published_tables_have_it() -> None:
+    for size, multipliers in [(64, (1, 2, 3, 4)), (128, (1, 1, 2, 3, 4)), (256, (1, 1, 2, 2, 4, 4))]:
+        widths = tuple(32 * m for m in multipliers)
+        assert guess_image_size(architecture(widths, (False,) * len(widths))) == size
+
+
+def test_timings_meet_at_the_same_signal_to_noise_ratio() -> None:
+    for name, T in (("linear", 1000), ("cosine", 1000), ("linear", 4000), ("cosine", 4000)):
+        levels = Schedule.named(name, T).alphas_cumprod
+        for t in (T // 10, T // 2):
+            assert Timing(name, T).level(levels[t]) == t
