@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ilvrctl.config import Layer, build, merge
 from ilvrctl.diffusion.samplers import DDIM, DDPM, SAMPLERS, Sampler
 from ilvrctl.diffusion.schedule import Schedule, Step, space_timesteps, spread_levels
-from ilvrctl.errors import ConfigError, did_you_mean
+from ilvrctl.errors import ConfigError, ForeignSettingError, did_you_mean
 from ilvrctl.methods import ILVR, METHODS, Method
 
 COMPAT: dict[str, Layer] = {
@@ -141,10 +141,11 @@ def _part(key: str, layers: Sequence[Layer]) -> Any:
 
 
 def _refuse_foreign(key: str, name: str, setting: str, origin: str | None) -> None:
-    """ConfigError when the setting belongs to another row of the table than ``name``."""
+    """ForeignSettingError when the setting belongs to another row of the table than ``name``."""
     owners = [other for other, cls in _PARTS[key][0].items() if setting in _fields(cls)]
     if owners:
-        raise ConfigError(
+        raise ForeignSettingError(
+            f"{key}.{setting}",
             f"{_at(origin)}the {key} {name} has no {setting!r}; it belongs to {' and '.join(owners)}",
             hint=f"--{key} {owners[0]}",
         )

@@ -16,6 +16,7 @@ from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.engine import Engine
 from ilvrctl.errors import OutputError, WeightsError
 from ilvrctl.events import Extra, ItemFailed, JobEvent, Loaded, Skipped, Written
+from ilvrctl.jobs.grid import Variant
 from ilvrctl.jobs.inputs import collect
 from ilvrctl.jobs.outputs import Destination, outputs_of
 from ilvrctl.jobs.plan import Plan, make_plan
@@ -40,7 +41,7 @@ def plan_of(*inputs: Path, out: Path, samples: int = 1, gif: bool = False, sheet
     items = collect([str(path) for path in inputs], recursive=False, stdin=None, output=None)
     outputs = outputs_of(items, range(1, samples + 1), Destination(folder=out), gif=gif)
     settings = build_settings(Layer({"steps": 3, "method": {"N": 4}}))
-    plan = Plan(tuple(outputs), settings, find_model("emoji3d-64"), "00", sheet=sheet)
+    plan = Plan(tuple(outputs), (Variant(settings),), find_model("emoji3d-64"), "00", sheet=sheet)
     return make_plan(plan, overwrite=False)
 
 

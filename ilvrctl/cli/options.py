@@ -31,11 +31,11 @@ Out = Annotated[
     ),
 ]
 Factor = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "--N",
         "-N",
-        min=1,
+        metavar="N,...",
         help="Factor of the low-pass filter: small stays close to the input, large keeps only its colours.",
         rich_help_panel=_MAIN,
     ),
@@ -47,15 +47,19 @@ Samples = Annotated[
     ),
 ]
 Steps = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        "--steps", min=1, help="Sampling steps, spread evenly over the levels.", rich_help_panel=_MAIN
+        "--steps",
+        metavar="N,...",
+        help="Sampling steps, spread evenly over the levels.",
+        rich_help_panel=_MAIN,
     ),
 ]
 Seed = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "--seed",
+        metavar="N,...",
         help="Noise for this seed; also ILVRCTL_SEED in the environment.",
         show_default="0",
         rich_help_panel=_MAIN,
@@ -72,18 +76,21 @@ Examples = Annotated[
 Sheet = Annotated[
     Path | None,
     typer.Option(
-        "--sheet", metavar="FILE", help="Contact sheet: input, low-pass, samples.", rich_help_panel=_MAIN
+        "--sheet",
+        metavar="FILE",
+        help="Contact sheet: input, low-pass, samples; a grid has one anyhow.",
+        rich_help_panel=_MAIN,
     ),
 ]
 
 MethodName = Annotated[
-    str | None, typer.Option("--method", metavar="NAME", help="Method: ilvr.", rich_help_panel=_METHOD)
+    str | None, typer.Option("--method", metavar="NAME,...", help="Method: ilvr.", rich_help_panel=_METHOD)
 ]
 RangeT = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "--range-t",
-        min=-1,
+        metavar="STEPS",
         help="Condition the steps with more than this many to go (respaced steps, as ILVR's range_t).",
         rich_help_panel=_METHOD,
     ),
@@ -145,12 +152,12 @@ Respacing = Annotated[
 ]
 SamplerName = Annotated[
     str | None,
-    typer.Option("--sampler", metavar="NAME", help="Sampler: ddpm or ddim.", rich_help_panel=_SAMPLING),
+    typer.Option("--sampler", metavar="NAME,...", help="Sampler: ddpm or ddim.", rich_help_panel=_SAMPLING),
 ]
 Eta = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        "--eta", min=0.0, max=1.0, help="Noise of the ddim sampler, 0 to 1.", rich_help_panel=_SAMPLING
+        "--eta", metavar="ETA", help="Noise of the ddim sampler, 0 to 1.", rich_help_panel=_SAMPLING
     ),
 ]
 VarianceName = Annotated[
@@ -172,9 +179,9 @@ Clip = Annotated[
     ),
 ]
 ClassLabel = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        "--class-label", min=0, help="Class, for class-conditional models.", rich_help_panel=_SAMPLING
+        "--class-label", metavar="N", help="Class, for class-conditional models.", rich_help_panel=_SAMPLING
     ),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,16 +15,15 @@ from ilvrctl.cli.display import Display
 from ilvrctl.cli.output import command, say, terminal, use_color
 from ilvrctl.cli.request import (
     environment_layer,
-    flag_layer,
     names_of,
     only_one,
-    parse_range,
     picture_on_stdin,
-    preset_layer,
 )
+from ilvrctl.cli.several import bounds, decimal, flag_choices, preset_choices, set_choices, whole, word
 from ilvrctl.cli.source import Source, find_source
-from ilvrctl.config import Layer, merge, parse_assignment
+from ilvrctl.config import Layer, merge
 from ilvrctl.errors import UsageError
+from ilvrctl.jobs.grid import Picked, Tier, expand
 from ilvrctl.settings import Settings, build_settings
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ EPILOG = """Examples:
   ilvrctl translate cats/ --to dog --N 32
 
   ilvrctl translate a.png b.jpg --to emoji3d --N 4 -n 3 --seed 7 -o results/ --sheet sheet.png --gif
+
+  ilvrctl translate --examples --N 2,4,8 --steps 10,100 -o grid/
 
   cat cat.jpg | ilvrctl translate - --to dog -o - > dog.png
 
@@ -100,33 +102,33 @@ def translate(
     only_one("--steps", steps, "--timestep-respacing", timestep_respacing, "how many steps there are")
     only_one("--range", range_, "--range-t", range_t, "what is conditioned")
     only_one("--samples", samples, "--from-image", from_image, "which samples are made")
-    flags = flag_layer(
+    flags = flag_choices(
         {
-            "--N": ("method.N", N),
-            "--range": ("method.range", parse_range(range_)),
-            "--range-t": ("method.range_t", range_t),
-            "--kernel": ("method.kernel", kernel),
-            "--method": ("method.name", method),
-            "--compat": ("compat", compat),
-            "--steps": ("steps", steps),
-            "--timestep-respacing": ("timestep_respacing", timestep_respacing),
-            "--sampler": ("sampler.name", sampler),
-            "--eta": ("sampler.eta", eta),
-            "--variance": ("sampler.variance", variance),
-            "--clip": ("clip_denoised", clip),
-            "--class-label": ("class_label", class_label),
-            "--seed": ("seed", seed),
-            "--fit": ("fit", fit),
-            "--background": ("background", background),
-            "--precision": ("precision", precision),
+            "--method": ("method.name", method, word),
+            "--compat": ("compat", compat, word),
+            "--N": ("method.N", N, whole(1)),
+            "--range": ("method.range", range_, bounds),
+            "--range-t": ("method.range_t", range_t, whole(-1)),
+            "--kernel": ("method.kernel", kernel, word),
+            "--sampler": ("sampler.name", sampler, word),
+            "--eta": ("sampler.eta", eta, decimal(0, 1)),
+            "--variance": ("sampler.variance", variance, word),
+            "--steps": ("steps", steps, whole(1)),
+            "--timestep-respacing": ("timestep_respacing", timestep_respacing, None),
+            "--clip": ("clip_denoised", clip, None),
+            "--class-label": ("class_label", class_label, whole(0)),
+            "--seed": ("seed", seed, whole()),
+            "--fit": ("fit", fit, word),
+            "--background": ("background", background, word),
+            "--precision": ("precision", precision, None),
         }
     )
-    assigned = merge(*(parse_assignment(text) for text in set_ or ()))
+    assigned, facts = set_choices(set_ or ())
     destination = Destination.parse(out)
     _check_stdout(destination, as_json)
     to = "emoji3d" if examples and not (to or weights or from_image) else to
-    source = find_source(to, weights, from_image, Layer(assigned.values.get("model", {}), assigned.origins))
-    settings = _settings(source, preset, assigned, flags)
+    source = find_source(to, weights, from_image, Layer(facts.values.get("model", {}), facts.origins))
+    variants = expand([*preset_choices(preset), *flags, *assigned], lambda picked: _settings(source, picked))
     arguments = [*(inputs or ()), *([str(paths.EXAMPLES)] if examples else ())]
     items = collect(
         names_of(arguments, from_file, null),
@@ -135,10 +137,12 @@ def translate(
         output=destination.folder or destination.file,
     )
     numbers = source.samples or tuple(range(1, (samples or 1) + 1))
-    outputs = outputs_of(items, numbers, destination, gif=gif)
+    outputs = outputs_of(items, numbers, destination, gif=gif, folders=[v.folder for v in variants])
     digest = weights_sha256(source.weights)
     _tell(source, digest, display)
-    plan = Plan(tuple(outputs), settings, source.model, digest, source.target, sheet)
+    plan = Plan(tuple(outputs), tuple(variants), source.model, digest, source.target, sheet)
+    if plan.grid and sheet is None and destination.folder is not None:
+        plan = replace(plan, sheet=destination.folder / "sheet.png")
     plan = make_plan(plan, overwrite=overwrite)
     if dry_run:
         show_plan(plan, display)
@@ -151,7 +155,7 @@ def translate(
             source.model,
             source.weights,
             device=device,
-            precision=settings.precision,
+            precision=variants[0].settings.precision,
             batch_size=batch_size,
             compiled=compile_,
         )
@@ -159,12 +163,15 @@ def translate(
     carry_out(plan, load, display)
 
 
-def _settings(source: Source, preset: str | None, assigned: Layer, flags: Layer) -> Settings:
-    """Target < preset < compat < environment < flags. A replay asks the environment nothing."""
-    presets = [source.settings, *([preset_layer(preset)] if preset else [])]
-    settings = Layer({k: v for k, v in assigned.values.items() if k != "model"}, assigned.origins)
+def _settings(source: Source, picked: Picked) -> Settings:
+    """Target < preset < compat < environment < --set < flags. A replay asks the environment nothing."""
+
+    def layers(tier: Tier) -> list[Layer]:
+        return [option.layer for choice, option in picked if choice.tier == tier]
+
     environment = [] if source.samples else [environment_layer()]
-    return build_settings(*presets, overrides=[*environment, settings, flags])
+    assigned, flags = merge(*layers("set")), merge(*layers("flag"))
+    return build_settings(source.settings, *layers("preset"), overrides=[*environment, assigned, flags])
 
 
 def _check_stdout(destination: Destination, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +12,12 @@ from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.errors import InputError, UsageError
 from ilvrctl.images.geometry import parse_color
 from ilvrctl.jobs.digest import sha256_hex
+from ilvrctl.jobs.grid import Variant, naming
+from ilvrctl.jobs.inputs import Item
 from ilvrctl.jobs.outputs import Output, Status, check_places, check_sheet
 from ilvrctl.jobs.places import exists, real
 from ilvrctl.jobs.record import Recipe, is_sheet_of
 from ilvrctl.presets import ModelPreset
-from ilvrctl.settings import Settings
 
 _NETWORK_FACTS = (
     "image_size",
@@ -35,24 +36,43 @@ _NETWORK_FACTS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """All results of a job, in the order of the inputs, and the contact sheet of them, if any."""
+    """All results of a job, variant by variant in the order of the inputs, and the contact sheet of them, if any.
+
+    A job is a grid where it has several ``variants``: then each has its folder and its share of the ``outputs``.
+    """
 
     outputs: tuple[Output, ...]
-    settings: Settings
+    variants: tuple[Variant, ...]
     model: ModelPreset
     weights_sha256: str
     target: str | None = None
     sheet: Path | None = None
 
+    @property
+    def grid(self) -> bool:
+        """Whether its results stand in folders of their variants."""
+        return any(variant.folder for variant in self.variants)
+
     @cached_property
-    def identity(self) -> str:
-        """sha256 of everything but the inputs that decides the pixels."""
-        return self.settings.identity({"weights": self.weights_sha256, **self.network_facts()})
+    def identities(self) -> tuple[str, ...]:
+        """For each variant the sha256 of everything but the inputs that decides the pixels."""
+        network = {"weights": self.weights_sha256, **self.network_facts()}
+        return tuple(variant.settings.identity(network) for variant in self.variants)
+
+    def changes(self, output: Output) -> Mapping[str, Any]:
+        """The settings that tell the output from others of a grid."""
+        return self.variants[output.variant].changes
 
     @property
     def pending(self) -> tuple[Output, ...]:
         """The outputs still to be made."""
         return tuple(output for output in self.outputs if output.status == "to do")
+
+    def network_calls(self) -> int:
+        """How often the network will be called for the pending outputs, counted a picture."""
+        schedule = self.schedule()
+        steps = [len(variant.settings.chain(schedule)) for variant in self.variants]
+        return sum(steps[output.variant] for output in self.pending)
 
     def network_facts(self) -> dict[str, Any]:
         """What the preset adds to the tensors, as JSON values."""
@@ -70,9 +90,8 @@ def make_plan(plan: Plan, *, overwrite: bool) -> Plan:
     that cannot work, for an output that is an input (inputs are never touched), and, unless ``overwrite``,
     naming the files that are there but were made otherwise.
     """
-    parse_color(plan.settings.background)
-    if plan.model.image_size is not None:
-        plan.settings.check(plan.schedule(), plan.model.image_size)
+    for variant in plan.variants:
+        _check(plan, variant)
     files = [file for output in plan.outputs for file in output.files]
     if plan.sheet is not None:
         check_sheet(plan.sheet)
@@ -80,14 +99,43 @@ def make_plan(plan: Plan, *, overwrite: bool) -> Plan:
             raise UsageError(f"--sheet {plan.sheet} is also the name of a result", hint="choose another name")
         files.append(plan.sheet)
     check_places(files, {o.item.path for o in plan.outputs if o.item.path is not None})
-    judged = [replace(output, status=_judge(output, plan.identity)) for output in plan.outputs]
+    digests = _Digests()
+    judged = [
+        replace(output, status=_judge(output, plan.identities[output.variant], digests))
+        for output in plan.outputs
+    ]
     if not overwrite:
         _refuse_taken(plan, judged)
     pending = (replace(o, status="to do") if o.status == "taken" else o for o in judged)
     return replace(plan, outputs=tuple(pending))
 
 
-def _judge(output: Output, identity: str) -> Status:
+def _check(plan: Plan, variant: Variant) -> None:
+    """UsageError naming the variant when its settings cannot work."""
+    try:
+        parse_color(variant.settings.background)
+        if plan.model.image_size is not None:
+            variant.settings.check(plan.schedule(), plan.model.image_size)
+    except UsageError as error:
+        raise naming(variant.label, error) from error
+
+
+class _Digests:
+    """sha256 of the inputs' bytes, each read once however many variants ask; None for one that cannot be read."""
+
+    def __init__(self) -> None:
+        self._known: dict[Item, str | None] = {}
+
+    def of(self, item: Item) -> str | None:
+        if item not in self._known:
+            try:
+                self._known[item] = sha256_hex(item.read())
+            except InputError:
+                self._known[item] = None
+        return self._known[item]
+
+
+def _judge(output: Output, identity: str, digests: _Digests) -> Status:
     """Done when all files are there and are what the plan would make; taken when they are something else.
 
     A result without its animation was made halfway, and one whose input cannot be read fails by itself.
@@ -95,7 +143,7 @@ def _judge(output: Output, identity: str) -> Status:
     there = [file for file in output.files if exists(file)]
     if not there:
         return "to do"
-    ours = _is_ours(output, identity)
+    ours = _is_ours(output, identity, digests.of(output.item))
     if ours is False:
         return "taken"
     return "done" if ours and there == output.files else "to do"
@@ -104,7 +152,7 @@ def _judge(output: Output, identity: str) -> Status:
 def _refuse_taken(plan: Plan, judged: Sequence[Output]) -> None:
     """UsageError naming the files that are in the way."""
     taken = [str(file) for o in judged if o.status == "taken" for file in o.files if exists(file)]
-    if plan.sheet is not None and exists(plan.sheet) and not is_sheet_of(plan.sheet, plan.identity):
+    if plan.sheet is not None and exists(plan.sheet) and not is_sheet_of(plan.sheet, plan.identities):
         taken.append(str(plan.sheet))
     if taken:
         more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
@@ -115,11 +163,9 @@ def _refuse_taken(plan: Plan, judged: Sequence[Output]) -> None:
         )
 
 
-def _is_ours(output: Output, identity: str) -> bool | None:
+def _is_ours(output: Output, identity: str, digest: str | None) -> bool | None:
     """Whether the file is the result that the plan would make; None when its input cannot be read."""
-    try:
-        digest = sha256_hex(output.item.read())
-    except InputError:
+    if digest is None:
         return None
     try:
         recipe = Recipe.read(output.path.read_bytes(), output.path.name) if output.path is not None else None

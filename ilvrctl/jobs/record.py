@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,9 +63,9 @@ def result_record(plan: Plan, output: Output, digest: str, run: Mapping[str, str
     record = {
         "ilvrctl": __version__,
         "target": plan.target,
-        "settings": plan.settings.record(),
+        "settings": plan.variants[output.variant].settings.record(),
         "weights": {"name": plan.model.name, "sha256": plan.weights_sha256, "network": plan.network_facts()},
-        "identity": plan.identity,
+        "identity": plan.identities[output.variant],
         "input": {"name": name, "sha256": digest},
         "sample": output.sample,
         "run": run,
@@ -74,13 +74,14 @@ def result_record(plan: Plan, output: Output, digest: str, run: Mapping[str, str
 
 
 def sheet_record(plan: Plan) -> str:
-    """The JSON text for a contact sheet: of which job it is."""
-    return json.dumps({"ilvrctl": __version__, "sheet_of": plan.identity})
+    """The JSON text for a contact sheet: of which settings it is."""
+    return json.dumps({"ilvrctl": __version__, "sheet_of": plan.identities})
 
 
-def is_sheet_of(path: Path, identity: str) -> bool:
-    """Whether the file is a contact sheet of the job with that identity."""
+def is_sheet_of(path: Path, identities: Sequence[str]) -> bool:
+    """Whether the file is a contact sheet that shows no settings but those with these identities."""
     try:
-        return bool(json.loads(read_record(path.read_bytes(), path.name)).get("sheet_of") == identity)
-    except (InputError, OSError, ValueError, AttributeError):
+        shown = json.loads(read_record(path.read_bytes(), path.name))["sheet_of"]
+        return bool(shown) and set(shown) <= set(identities)
+    except (InputError, OSError, ValueError, TypeError, KeyError):
         return False
