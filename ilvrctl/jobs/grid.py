@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from ilvrctl.config import Layer
-from ilvrctl.errors import ConfigError, ForeignSettingError, UsageError
+from ilvrctl.errors import ForeignSettingError, UsageError
 from ilvrctl.settings import Settings
 
 Tier = Literal["preset", "set", "flag"]
@@ -57,9 +57,12 @@ class Variant:
 def expand(choices: Sequence[Choice], build: Callable[[Picked], Settings]) -> list[Variant]:
     """Every combination of the choices' options, the first choice varying slowest; equal settings come once.
 
-    In a grid a choice is left out where the method or sampler of a combination has no such setting, unless
-    none has. ConfigError naming the combination that cannot be built.
+    A flag takes the place of an assignment of the same key. In a grid a choice is left out where the method or
+    sampler of a combination has no such setting, unless none has. UsageError naming the combination that cannot be
+    built.
     """
+    flags = {choice.key for choice in choices if choice.tier == "flag"}
+    choices = [choice for choice in choices if choice.tier == "flag" or choice.key not in flags]
     several = [choice for choice in choices if len(choice.options) > 1]
     if not several:
         return [Variant(build(tuple((choice, choice.options[0]) for choice in choices)))]
@@ -69,11 +72,13 @@ def expand(choices: Sequence[Choice], build: Callable[[Picked], Settings]) -> li
     refusal: dict[str, ForeignSettingError] = {}
     for options in itertools.product(*(choice.options for choice in choices)):
         picked = tuple(zip(choices, options, strict=True))
-        settings, kept = _applicable(picked, build, refusal)
+        try:
+            settings, kept = _applicable(picked, build, refusal)
+        except UsageError as error:
+            raise naming(_label(_telling(picked, short)), error) from error
         for choice, _ in kept:
             unused.pop(choice.key, None)
-        telling = [(short[choice.key], option) for choice, option in kept if choice in several]
-        found.setdefault(repr(settings), _variant(settings, telling))
+        found.setdefault(repr(settings), _variant(settings, _telling(kept, short)))
     for key in unused:
         raise refusal[key]
     return _with_own_folders(list(found.values()))
@@ -97,9 +102,11 @@ def _applicable(
                 raise
             refusal.setdefault(error.key, error)
             picked = kept
-        except ConfigError as error:
-            several = [(choice.key, option) for choice, option in picked if len(choice.options) > 1]
-            raise naming(_label(several), error) from error
+
+
+def _telling(picked: Picked, short: Mapping[str, str]) -> list[tuple[str, Option]]:
+    """What tells a combination from the others, under short names."""
+    return [(short[choice.key], option) for choice, option in picked if choice.key in short]
 
 
 def _variant(settings: Settings, telling: Sequence[tuple[str, Option]]) -> Variant:
