@@ -24,6 +24,21 @@ To = Annotated[
         rich_help_panel=_MAIN,
     ),
 ]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="NAME",
+        help="Domain of the inputs, for methods with two models: ddib, cyclediffusion.",
+        rich_help_panel=_METHOD,
+    ),
+]
+FromWeights = Annotated[
+    Path | None,
+    typer.Option(
+        "--from-weights", metavar="FILE", help="A checkpoint of the inputs' kind.", rich_help_panel=_MACHINE
+    ),
+]
 Out = Annotated[
     str,
     typer.Option(

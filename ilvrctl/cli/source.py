@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, InputError, UsageError, WeightsError
@@ -23,8 +23,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Network:
+    """The model of the inputs' own kind: ``domain`` as ``--from`` names it, its facts and its checkpoint.
+
+    ``made_with``: sha256 of the weights of an earlier result.
+    """
+
+    domain: str | None
+    model: ModelPreset
+    weights: Path
+    made_with: str | None = None
+
+
+@dataclass(frozen=True)
 class Source:
-    """What ``--to``, ``--weights`` or ``--from-image`` bring.
+    """What ``--to``, ``--weights`` or ``--from-image`` bring, and ``--from`` as ``encoder``.
 
     ``weights``: the checkpoint, which is there. ``samples`` and ``made_with`` (sha256 of the weights) are
     those of the earlier result. ``note``: something that people should know.
@@ -37,9 +50,33 @@ class Source:
     samples: tuple[int, ...] | None = None
     made_with: str | None = None
     note: str | None = None
+    encoder: Network | None = None
 
 
-def find_source(to: str | None, weights: Path | None, from_image: Path | None, model_facts: Layer) -> Source:
+def find_encoder(from_: str | None, weights: Path | None) -> Network | None:
+    """The model of the inputs' own kind that ``--from`` and ``--from-weights`` name, if any; errors as below."""
+    from ilvrctl.models.sniff import sniff
+
+    if from_ is not None:
+        target, _ = find_target(from_)
+        model = find_model(target.model)
+        found = Network(target.name, model, weights or require_weights(model, target.name))
+    elif weights is not None:
+        found = Network(None, _known_as(weights) or ModelPreset(name=weights.stem), weights)
+    else:
+        return None
+    sniff(found.weights)
+    return found
+
+
+def find_source(
+    to: str | None,
+    weights: Path | None,
+    from_image: Path | None,
+    model_facts: Layer,
+    from_: str | None = None,
+    from_weights: Path | None = None,
+) -> Source:
     """The source that the flags name, with single facts of its network replaced by ``model_facts``.
 
     UsageError when nothing is named or too much; WeightsError when the weights are not there, or are no
@@ -48,7 +85,7 @@ def find_source(to: str | None, weights: Path | None, from_image: Path | None, m
     from ilvrctl.models.sniff import sniff
 
     if from_image is not None:
-        source = _replay(from_image, to, weights)
+        source = _replay(from_image, to, weights, from_, from_weights)
     elif to is not None:
         target, settings = find_target(to)
         model = find_model(target.model)
@@ -60,6 +97,8 @@ def find_source(to: str | None, weights: Path | None, from_image: Path | None, m
             "no target: --to says what the pictures become", hint="--to emoji3d, or see: ilvrctl presets"
         )
     sniff(source.weights)
+    if from_image is None:
+        source = replace(source, encoder=find_encoder(from_, from_weights))
     if not isinstance(model_facts.values, Mapping):
         raise ConfigError(
             f"model is a mapping of facts, not {model_facts.values!r}", hint="--set model.num_heads=4"
@@ -69,46 +108,72 @@ def find_source(to: str | None, weights: Path | None, from_image: Path | None, m
 
 def _from_file(weights: Path) -> Source:
     """A checkpoint by itself; one that has the name of a published file has its facts."""
-    for model in load_models().values():
-        if model.file == weights.name:
-            note = f"{weights.name} is known as {model.name}: using its facts"
-            return Source(None, model, Layer({}), weights, note=note)
-    return Source(None, ModelPreset(name=weights.stem), Layer({}), weights)
+    model = _known_as(weights)
+    if model is None:
+        return Source(None, ModelPreset(name=weights.stem), Layer({}), weights)
+    note = f"{weights.name} is known as {model.name}: using its facts"
+    return Source(None, model, Layer({}), weights, note=note)
 
 
-def _replay(result: Path, to: str | None, weights: Path | None) -> Source:
+def _known_as(weights: Path) -> ModelPreset | None:
+    """The preset of the published file of that name, if any."""
+    return next((model for model in load_models().values() if model.file == weights.name), None)
+
+
+def _replay(
+    result: Path, to: str | None, weights: Path | None, from_: str | None, from_weights: Path | None
+) -> Source:
     """What made an earlier result, from the record in its file; its precision is the one that was used."""
     from ilvrctl.images.io import read_bytes
     from ilvrctl.jobs.record import Recipe
 
-    if to is not None:
-        raise UsageError("--from-image brings its own target", hint="leave out --to")
+    for flag, given, what in (("--to", to, "target"), ("--from", from_, "source")):
+        if given is not None:
+            raise UsageError(f"--from-image brings its own {what}", hint=f"leave out {flag}")
     try:
         recipe = Recipe.read(read_bytes(result), str(result))
     except InputError as error:
         raise UsageError(error.message, hint=error.hint) from error
-    known = load_models().get(recipe.model)
-    model = override_model(known or ModelPreset(name=recipe.model), _facts(recipe, result.name))
+    model, place = _made_by(recipe.model, recipe.facts, recipe.weights_sha256, recipe.target, weights, result.name)
     return Source(
         target=recipe.target,
         model=model,
         settings=Layer.of(result.name, {**recipe.settings, "precision": recipe.precision}),
-        weights=weights or _weights_of(recipe, model, known is not None),
+        weights=place,
         samples=(recipe.sample,),
         made_with=recipe.weights_sha256,
+        encoder=_replayed_encoder(recipe, from_weights, result.name),
     )
 
 
-def _facts(recipe: Recipe, origin: str) -> Layer:
-    return Layer(recipe.facts, Layer.of(origin, {"model": recipe.facts}).origins)
+def _replayed_encoder(recipe: Recipe, weights: Path | None, origin: str) -> Network | None:
+    """The source's model of an earlier result, if it had one."""
+    if recipe.source is None:
+        return None
+    name, facts, sha256, domain = (recipe.source[key] for key in ("name", "network", "sha256", "domain"))
+    model, place = _made_by(name, facts, sha256, domain, weights, origin, flag="--from-weights")
+    return Network(domain, model, place, sha256)
 
 
-def _weights_of(recipe: Recipe, model: ModelPreset, known: bool) -> Path:
-    """The weights that a result was made with, where they have a known place."""
-    if known:
-        return require_weights(model, recipe.target or recipe.model)
+def _made_by(
+    name: str,
+    facts: Mapping[str, Any],
+    sha256: str,
+    domain: str | None,
+    weights: Path | None,
+    origin: str,
+    *,
+    flag: str = "--weights",
+) -> tuple[ModelPreset, Path]:
+    """The model that a result was made with, with its facts of then, and where its weights are."""
+    known = load_models().get(name)
+    layer = Layer(facts, Layer.of(origin, {"model": facts}).origins)
+    model = override_model(known or ModelPreset(name=name), layer)
+    if weights is not None:
+        return model, weights
+    if known is not None:
+        return model, require_weights(model, domain or name)
     raise WeightsError(
-        f"the picture was made with the weights {recipe.model!r} (sha256 {recipe.weights_sha256[:12]}...), "
-        "which have no known place",
-        hint="give the file: --weights FILE",
+        f"the picture was made with the weights {name!r} (sha256 {sha256[:12]}...), which have no known place",
+        hint=f"give the file: {flag} FILE",
     )

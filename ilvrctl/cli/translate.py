@@ -20,15 +20,22 @@ from ilvrctl.cli.request import (
     picture_on_stdin,
 )
 from ilvrctl.cli.several import bounds, decimal, flag_choices, preset_choices, set_choices, whole, word
-from ilvrctl.cli.source import Source, find_source
+from ilvrctl.cli.source import Network, Source, find_source
 from ilvrctl.config import Layer, merge
 from ilvrctl.errors import UsageError
 from ilvrctl.jobs.grid import Picked, Tier, expand
 from ilvrctl.settings import Settings, build_settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ilvrctl.engine import Engine
     from ilvrctl.jobs.outputs import Destination
+    from ilvrctl.jobs.plan import SourceModel
+    from ilvrctl.presets import ModelPreset
+
+TWO_MODELS = "cyclediffusion"
+"""The method where ``--from`` gives a second model and no method is asked for."""
 
 EPILOG = """Examples:
 
@@ -61,6 +68,7 @@ def translate(
     examples: opt.Examples = False,
     sheet: opt.Sheet = None,
     method: opt.MethodName = None,
+    from_: opt.From = None,
     range_t: opt.RangeT = None,
     range_: opt.Range = None,
     kernel: opt.Kernel = None,
@@ -83,6 +91,7 @@ def translate(
     batch_size: opt.BatchSize = None,
     compile_: opt.Compile = False,
     weights: opt.WeightsFile = None,
+    from_weights: opt.FromWeights = None,
     gif: opt.Gif = False,
     overwrite: opt.Overwrite = False,
     from_image: opt.FromImage = None,
@@ -127,7 +136,8 @@ def translate(
     destination = Destination.parse(out)
     _check_stdout(destination, as_json)
     to = "emoji3d" if examples and not (to or weights or from_image) else to
-    source = find_source(to, weights, from_image, Layer(facts.values.get("model", {}), facts.origins))
+    model_facts = Layer(facts.values.get("model", {}), facts.origins)
+    source = find_source(to, weights, from_image, model_facts, from_, from_weights)
     variants = expand([*preset_choices(preset), *flags, *assigned], lambda picked: _settings(source, picked))
     arguments = [*(inputs or ()), *([str(paths.EXAMPLES)] if examples else ())]
     items = collect(
@@ -139,8 +149,11 @@ def translate(
     numbers = source.samples or tuple(range(1, (samples or 1) + 1))
     outputs = outputs_of(items, numbers, destination, gif=gif, folders=[v.folder for v in variants])
     digest = weights_sha256(source.weights)
-    _tell(source, digest, display)
-    plan = Plan(tuple(outputs), tuple(variants), source.model, digest, source.target, sheet)
+    _tell(source.weights, source.made_with, digest, display)
+    if source.note and not display.quiet:
+        say(source.note)
+    encoder = _source_model(source.encoder, display)
+    plan = Plan(tuple(outputs), tuple(variants), source.model, digest, source.target, sheet, encoder)
     if plan.grid and sheet is None and destination.folder is not None:
         plan = replace(plan, sheet=destination.folder / "sheet.png")
     plan = make_plan(plan, overwrite=overwrite)
@@ -151,14 +164,21 @@ def translate(
     def load() -> Engine:
         from ilvrctl.engine import Engine
 
-        return Engine.load(
-            source.model,
-            source.weights,
-            device=device,
-            precision=variants[0].settings.precision,
-            batch_size=batch_size,
-            compiled=compile_,
-        )
+        def one(model: ModelPreset, file: Path) -> Engine:
+            return Engine.load(
+                model,
+                file,
+                device=device,
+                precision=variants[0].settings.precision,
+                batch_size=batch_size,
+                compiled=compile_,
+            )
+
+        engine = one(source.model, source.weights)
+        if source.encoder is None:
+            return engine
+        same = source.encoder.weights == source.weights and source.encoder.model == source.model
+        return engine.with_source(engine if same else one(source.encoder.model, source.encoder.weights))
 
     carry_out(plan, load, display)
 
@@ -170,8 +190,10 @@ def _settings(source: Source, picked: Picked) -> Settings:
         return [option.layer for choice, option in picked if choice.tier == tier]
 
     environment = [] if source.samples else [environment_layer()]
+    two_models = source.encoder is not None and not source.samples
+    default = [Layer.of("--from", {"method": {"name": TWO_MODELS}})] if two_models else []
     assigned, flags = merge(*layers("set")), merge(*layers("flag"))
-    return build_settings(source.settings, *layers("preset"), overrides=[*environment, assigned, flags])
+    return build_settings(source.settings, *layers("preset"), overrides=[*default, *environment, assigned, flags])
 
 
 def _check_stdout(destination: Destination, as_json: bool) -> None:
@@ -186,14 +208,23 @@ def _check_stdout(destination: Destination, as_json: bool) -> None:
         )
 
 
-def _tell(source: Source, digest: str, display: Display) -> None:
-    """What people should know about the weights."""
-    if source.note and not display.quiet:
-        say(source.note)
-    if source.made_with not in (None, digest):
-        name = source.weights.name
+def _source_model(encoder: Network | None, display: Display) -> SourceModel | None:
+    """The source's model for the plan."""
+    from ilvrctl.jobs.digest import weights_sha256
+    from ilvrctl.jobs.plan import SourceModel
+
+    if encoder is None:
+        return None
+    digest = weights_sha256(encoder.weights)
+    _tell(encoder.weights, encoder.made_with, digest, display)
+    return SourceModel(encoder.model, digest, encoder.domain)
+
+
+def _tell(weights: Path, made_with: str | None, digest: str, display: Display) -> None:
+    """Warn of weights that are not those of an earlier result."""
+    if made_with not in (None, digest):
         say(
-            f"{name} is not the file that the picture was made with; the result will differ",
+            f"{weights.name} is not the file that the picture was made with; the result will differ",
             label="warning",
             color=display.color,
         )

@@ -35,6 +35,20 @@ _NETWORK_FACTS = (
 
 
 @dataclass(frozen=True)
+class SourceModel:
+    """The model of the inputs' own kind, for methods with two: ``domain`` as ``--from`` named it."""
+
+    model: ModelPreset
+    weights_sha256: str
+    domain: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        network = {"network": network_facts(self.model), "sha256": self.weights_sha256}
+        return {"domain": self.domain, "name": self.model.name, **network}
+
+
+@dataclass(frozen=True)
 class Plan:
     """All results of a job, variant by variant in the order of the inputs, and the contact sheet of them, if any.
 
@@ -47,6 +61,7 @@ class Plan:
     weights_sha256: str
     target: str | None = None
     sheet: Path | None = None
+    source: SourceModel | None = None
 
     @property
     def grid(self) -> bool:
@@ -56,8 +71,20 @@ class Plan:
     @cached_property
     def identities(self) -> tuple[str, ...]:
         """For each variant the sha256 of everything but the inputs that decides the pixels."""
-        network = {"weights": self.weights_sha256, **self.network_facts()}
-        return tuple(variant.settings.identity(network) for variant in self.variants)
+        network = {"weights": self.weights_sha256, **network_facts(self.model)}
+        return tuple(
+            variant.settings.identity({**network, **self._source_identity(variant)}) for variant in self.variants
+        )
+
+    def source_of(self, variant: Variant) -> SourceModel | None:
+        """The source's model where the variant's method has one."""
+        return self.source if variant.settings.method.two_models else None
+
+    def _source_identity(self, variant: Variant) -> dict[str, Any]:
+        source = self.source_of(variant)
+        if source is None:
+            return {}
+        return {"source": {"weights": source.weights_sha256, **network_facts(source.model)}}
 
     def changes(self, output: Output) -> Mapping[str, Any]:
         """The settings that tell the output from others of a grid."""
@@ -74,13 +101,19 @@ class Plan:
         steps = [len(variant.settings.chain(schedule)) for variant in self.variants]
         return sum(steps[output.variant] for output in self.pending)
 
-    def network_facts(self) -> dict[str, Any]:
-        """What the preset adds to the tensors, as JSON values."""
-        return {name: getattr(self.model, name) for name in _NETWORK_FACTS}
-
     def schedule(self) -> Schedule:
         """The levels that the network was trained on."""
-        return Schedule.named(self.model.noise_schedule, self.model.diffusion_steps)
+        return schedule_of(self.model)
+
+
+def network_facts(model: ModelPreset) -> dict[str, Any]:
+    """What a preset adds to the tensors, as JSON values."""
+    return {name: getattr(model, name) for name in _NETWORK_FACTS}
+
+
+def schedule_of(model: ModelPreset) -> Schedule:
+    """The levels that a network was trained on."""
+    return Schedule.named(model.noise_schedule, model.diffusion_steps)
 
 
 def make_plan(plan: Plan, *, overwrite: bool) -> Plan:
@@ -92,6 +125,7 @@ def make_plan(plan: Plan, *, overwrite: bool) -> Plan:
     """
     for variant in plan.variants:
         _check(plan, variant)
+    _check_source(plan)
     files = [file for output in plan.outputs for file in output.files]
     if plan.sheet is not None:
         check_sheet(plan.sheet)
@@ -118,6 +152,24 @@ def _check(plan: Plan, variant: Variant) -> None:
             variant.settings.check(plan.schedule(), plan.model.image_size)
     except UsageError as error:
         raise naming(variant.label, error) from error
+
+
+def _check_source(plan: Plan) -> None:
+    """UsageError when methods and the source's model do not go together."""
+    wanting = [variant for variant in plan.variants if variant.settings.method.two_models]
+    if plan.source is None:
+        for variant in wanting:
+            raise naming(variant.label, no_source(variant.settings.method.name))
+        return
+    if not wanting:
+        raise UsageError(
+            "--from names the model of the inputs' own kind, which this method has no use for",
+            hint="--method cyclediffusion or --method ddib",
+        )
+    match_models(schedule_of(plan.source.model), plan.schedule())
+    sizes = (plan.source.model.image_size, plan.model.image_size)
+    if None not in sizes:
+        match_sizes(*sizes)
 
 
 class _Digests:

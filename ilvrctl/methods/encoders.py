@@ -1,12 +1,15 @@
 """Encoders: a picture as noise, by the model of its own kind, to be decoded by that of the target's.
 
-Both models see ``x_t = alpha_t x0 + sigma_t eps`` at the same levels t. With one model on both sides the picture comes
-back: exactly from the noises, and up to the error of the steps from the DDIM encoding.
+Both models see ``x_t = alpha_t x0 + sigma_t eps`` at the same levels t. With one model on both sides the picture
+comes back: exactly from the noises, and up to the error of the steps from the DDIM encoding.
+
+
+Each encoder's ``sampler`` is the published one, used unless another is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,6 +31,7 @@ class NoEncoder:
     """One model only: the sampling starts from noise, or from the noised reference."""
 
     name: ClassVar[str] = "none"
+    sampler: ClassVar[Mapping[str, Any]] = {}
 
     def check(self, sampler: Sampler) -> None:
         """Always well."""
@@ -38,6 +42,7 @@ class DDIMEncoder:
     """DDIB: up the ODE with the source's model, down with the target's (Su et al., ICLR 2023, arXiv 2203.08382)."""
 
     name: ClassVar[str] = "ddim"
+    sampler: ClassVar[Mapping[str, Any]] = {"name": "ddim"}
 
     def check(self, sampler: Sampler) -> None:
         """UsageError for a sampler that adds noise: it would leave the path of the ODE."""
@@ -58,6 +63,7 @@ class NoiseEncoder:
     """
 
     name: ClassVar[str] = "noises"
+    sampler: ClassVar[Mapping[str, Any]] = {"name": "ddim", "eta": 0.1}
     residual: bool = True
 
     def check(self, sampler: Sampler) -> None:
