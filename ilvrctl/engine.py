@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,28 +45,39 @@ class Reference:
 
 @dataclass(frozen=True)
 class Transition:
-    """One step of the loop as it happened: the step k, the new sample x = x_s, the clean estimate x0 at t."""
+    """One step of the loop as it happened: the step k, the new sample x = x_s, the clean estimate x0 at t.
+
+    ``i`` counts the transitions of all passes from 0, ``n`` is how many there are.
+    """
 
     k: Step
     x: Tensor
     x0: Tensor
+    i: int
+    n: int
 
 
 @torch.no_grad()  # as a decorator: a with block around a yield would reach into the caller
 def sample(
     denoise: Denoise, context: Context, steps: Sequence[Step], method: Method, sampler: Sampler
 ) -> Iterator[Transition]:
-    """The sampling loop: predict, step, project, for every transition of the chain.
+    """The sampling loop: predict, step, project, for every transition of the chain, in every pass.
 
-    Tensors are (B, 3, H, W) float32. Closing the iterator stops. Gradients are not recorded.
+    Tensors are (B, 3, H, W) float32. Closing the iterator stops. Gradients are not recorded. What a multistep
+    sampler remembers belongs to the path that it walked, so it is dropped where the method moves the sample.
     """
-    x, levels = method.begin(context, [k.t for k in steps])
-    carry: Any = None
-    for k in context.schedule.steps(levels):
-        prediction = denoise(x, k)
-        x, carry = sampler.step(x, prediction, k, context.noise, carry)
-        x = method.project(context, x, prediction, k)
-        yield Transition(k, x, prediction.x0)
+    rounds = method.rounds(steps, context.schedule.T)
+    x = context.reference
+    for done in range(method.repeats):
+        x, memory = method.begin(context, steps[0], x)
+        carry: Any = None
+        for k in steps:
+            x, prediction = method.predict(denoise, context, x, k, rounds[k.i], memory)
+            x, carry = sampler.step(x, prediction, k, context.noise, carry)
+            moved = method.project(context, x, prediction, k)
+            if moved is not x:
+                x, carry = moved, None
+            yield Transition(k, x, prediction.x0, done * k.n + k.i, method.repeats * k.n)
 
 
 @dataclass(frozen=True)
@@ -146,6 +157,7 @@ class Engine:
         model, DeviceError when even one sample does not fit in memory.
         """
         steps = self.check(settings)
+        networks = settings.method.load(self.device)
         waiting: deque[tuple[SampleId, Reference]] = deque()
         source = iter(references)
         limit = self.batch_size
@@ -155,7 +167,7 @@ class Engine:
             if not batch:
                 return
             try:
-                yield from self._batch(batch, settings, steps)
+                yield from self._batch(batch, settings, steps, networks)
             except (RuntimeError, MemoryError) as error:
                 if not _out_of_memory(error):
                     raise
@@ -182,25 +194,29 @@ class Engine:
         return steps
 
     def _batch(
-        self, batch: Sequence[tuple[SampleId, Reference]], settings: Settings, steps: Sequence[Step]
+        self,
+        batch: Sequence[tuple[SampleId, Reference]],
+        settings: Settings,
+        steps: Sequence[Step],
+        networks: Mapping[str, Any],
     ) -> Generator[EngineEvent, None, None]:
         names = tuple(name for name, _ in batch)
         seeds = [noise_seed(settings.seed, ref.digest, name.sample) for name, ref in batch]
         references = torch.stack([ref.picture for _, ref in batch]).to(self.device)
         shape = (references.shape[1], references.shape[2], references.shape[3])
-        yield BatchStarted(names, len(steps))
+        yield BatchStarted(names, settings.method.repeats * len(steps))
         with NoiseStream(seeds, shape, self.device) as noise:
-            context = Context(references, self.schedule, noise, settings.sampler.stochastic)
+            context = Context(references, self.schedule, noise, settings.sampler.stochastic, networks)
             first_bad = torch.full((len(batch),), -1, device=self.device)
             for done in self._sample(context, steps, settings):
                 finite = done.x.isfinite().flatten(1).all(1)
-                first_bad = torch.where((first_bad < 0) & ~finite, done.k.i, first_bad)
-                if done.k.i % CHECK_EVERY == 0 and bool((first_bad >= 0).all()):
+                first_bad = torch.where((first_bad < 0) & ~finite, done.i, first_bad)
+                if done.i % CHECK_EVERY == 0 and bool((first_bad >= 0).all()):
                     break
-                yield StepDone(names, done.k.i, done.k.n, done.k.t, done.x, done.x0)
+                yield StepDone(names, done.i, done.n, done.k.t, done.x, done.x0)
         for b, (name, bad) in enumerate(zip(names, first_bad.tolist(), strict=True)):
             if bad >= 0:
-                yield ItemFailed(name.key, self._non_finite(steps[bad]), name.sample)
+                yield ItemFailed(name.key, self._non_finite(steps[bad % len(steps)]), name.sample)
             else:
                 yield SampleDone(name, done.x[b].cpu())
 

@@ -51,6 +51,7 @@ def show_plan(plan: Plan, display: Display) -> None:
     from ilvrctl.jobs.places import exists
 
     pending, chain = plan.pending, plan.settings.chain(plan.schedule())
+    calls = len(pending) * plan.settings.network_calls(plan.schedule())
     for item in dict.fromkeys(output.item for output in pending):
         if item.path is not None and not exists(item.path):
             say(f"{item.name} does not exist", label="warning", color=display.color)
@@ -65,7 +66,6 @@ def show_plan(plan: Plan, display: Display) -> None:
                     "status": output.status,
                 }
             )
-        calls = len(pending) * len(chain)
         done = len(plan.outputs) - len(pending)
         data_json({"event": "summary", "pending": len(pending), "done": done, "network_calls": calls})
     else:
@@ -76,5 +76,5 @@ def show_plan(plan: Plan, display: Display) -> None:
         say(
             f"{count}: {len(pending)} to do, {len(plan.outputs) - len(pending)} there already; "
             f"to {plan.target or plan.model.name} ({plan.model.name}), {plan.settings.method.describe()}, "
-            f"{len(chain)} steps, {len(pending) * len(chain)} network calls"
+            f"{len(chain)} steps, {calls} network calls"
         )

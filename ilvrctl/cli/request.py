@@ -43,13 +43,30 @@ def only_one(first: str, a: Any, second: str, b: Any, what: str) -> None:
         raise UsageError(f"{first} and {second} both say {what}", hint="give one of them")
 
 
+def parse_start(text: str | None) -> int | float | None:
+    """A level as a whole number, or a fraction with its point."""
+    if text is None:
+        return None
+    try:
+        return bound(text)
+    except ValueError:
+        raise UsageError(
+            f"--start {text!r} is no level", hint="for example --start 0.8 or --start 500"
+        ) from None
+
+
+def bound(text: str) -> int | float:
+    """A level as a whole number, or a fraction of T with its point; ValueError for neither."""
+    return float(text) if "." in text else int(text)
+
+
 def parse_range(text: str | None) -> list[int | float] | None:
     """``HIGH:LOW`` as two bounds: levels as whole numbers, fractions with their point."""
     if text is None:
         return None
     try:
         high, low = text.split(":")
-        return [float(bound) if "." in bound else int(bound) for bound in (high, low)]
+        return [bound(high), bound(low)]
     except ValueError:
         raise UsageError(
             f"--range {text!r} is not of the form HIGH:LOW",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, InputError, UsageError, WeightsError
@@ -92,11 +92,25 @@ def _replay(result: Path, to: str | None, weights: Path | None) -> Source:
     return Source(
         target=recipe.target,
         model=model,
-        settings=Layer.of(result.name, {**recipe.settings, "precision": recipe.precision}),
+        settings=Layer.of(result.name, {**without_code(recipe.settings), "precision": recipe.precision}),
         weights=weights or _weights_of(recipe, model, known is not None),
         samples=(recipe.sample,),
         made_with=recipe.weights_sha256,
     )
+
+
+def without_code(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a record, without the functions that energies of one's own call: a picture may run no code."""
+    method = settings.get("method", {})
+    energies = method.get("energies", {}) if isinstance(method, Mapping) else {}
+    if not isinstance(energies, Mapping):
+        return dict(settings)
+    safe = {
+        name: {key: value for key, value in energy.items() if key != "call"}
+        for name, energy in energies.items()
+        if isinstance(energy, Mapping)
+    }
+    return {**settings, "method": {**method, "energies": safe}} if energies else dict(settings)
 
 
 def _facts(recipe: Recipe, origin: str) -> Layer:

@@ -18,6 +18,7 @@ from ilvrctl.cli.request import (
     names_of,
     only_one,
     parse_range,
+    parse_start,
     picture_on_stdin,
     preset_layer,
 )
@@ -35,6 +36,8 @@ EPILOG = """Examples:
   ilvrctl translate --examples --sheet sheet.png
 
   ilvrctl translate cats/ --to dog --N 32
+
+  ilvrctl translate cats/ --to dog --method sddm --start 0.8
 
   ilvrctl translate a.png b.jpg --to emoji3d --N 4 -n 3 --seed 7 -o results/ --sheet sheet.png --gif
 
@@ -62,6 +65,9 @@ def translate(
     range_t: opt.RangeT = None,
     range_: opt.Range = None,
     kernel: opt.Kernel = None,
+    blocks: opt.Blocks = None,
+    start: opt.Start = None,
+    repeats: opt.Repeats = None,
     compat: opt.Compat = None,
     preset: opt.Preset = None,
     set_: opt.Set = None,
@@ -90,7 +96,7 @@ def translate(
     verbose: opt.Verbose = 0,
     color: opt.Color = "auto",
 ) -> None:
-    """Turn pictures into pictures of the target domain, keeping their low frequencies (ILVR)."""
+    """Turn pictures into pictures of the target domain, steered by what they look like (ILVR, SDDM, EGSDE, SDEdit)."""
     from ilvrctl.jobs.digest import weights_sha256
     from ilvrctl.jobs.inputs import collect
     from ilvrctl.jobs.outputs import Destination, outputs_of
@@ -106,6 +112,9 @@ def translate(
             "--range": ("method.range", parse_range(range_)),
             "--range-t": ("method.range_t", range_t),
             "--kernel": ("method.kernel", kernel),
+            "--blocks": ("method.blocks", blocks),
+            "--start": ("method.start", parse_start(start)),
+            "--repeats": ("method.repeats", repeats),
             "--method": ("method.name", method),
             "--compat": ("compat", compat),
             "--steps": ("steps", steps),

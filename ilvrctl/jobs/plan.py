@@ -11,7 +11,7 @@ from typing import Any
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.errors import InputError, UsageError
 from ilvrctl.images.geometry import parse_color
-from ilvrctl.jobs.digest import sha256_hex
+from ilvrctl.jobs.digest import sha256_hex, weights_sha256
 from ilvrctl.jobs.outputs import Output, Status, check_places, check_sheet
 from ilvrctl.jobs.places import exists, real
 from ilvrctl.jobs.record import Recipe, is_sheet_of
@@ -47,12 +47,19 @@ class Plan:
     @cached_property
     def identity(self) -> str:
         """sha256 of everything but the inputs that decides the pixels."""
-        return self.settings.identity({"weights": self.weights_sha256, **self.network_facts()})
+        return self.settings.identity(
+            {"weights": self.weights_sha256, **self.network_facts(), **self.energy_networks()}
+        )
 
     @property
     def pending(self) -> tuple[Output, ...]:
         """The outputs still to be made."""
         return tuple(output for output in self.outputs if output.status == "to do")
+
+    def energy_networks(self) -> dict[str, Any]:
+        """sha256 of the networks that energies bring, by the energy's name; WeightsError when one is not here."""
+        found = {name: weights_sha256(path) for name, path in self.settings.method.weights().items()}
+        return {"energies": found} if found else {}
 
     def network_facts(self) -> dict[str, Any]:
         """What the preset adds to the tensors, as JSON values."""

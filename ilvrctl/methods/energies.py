@@ -157,13 +157,15 @@ class DseEnergy(Energy):
     """EGSDE's realism: the mean over pixels of the cosine of domain features of x_t and y_t (section 3.2).
 
     ``model``: the domain-specific extractor, a classifier of source against target that knows the level; a name of
-    the registry or a file. Its middle features of the sample are pushed away from those of the reference.
+    the registry or a file; ``num_head_channels`` where the registry does not know the file's attention (published: 64).
+    Its middle features of the sample are pushed away from those of the reference.
     """
 
     name: ClassVar[str] = "dse"
     uses_noised: ClassVar[bool] = True
     weight: float = 500.0
     model: str = "emoji_dse"
+    num_head_channels: int | None = None
 
     def weights(self) -> Path:
         """The extractor's file."""
@@ -171,7 +173,7 @@ class DseEnergy(Energy):
 
     def load(self, device: torch.device) -> Any:
         """The extractor."""
-        return load_dse(weights_of(self.model, "guided-diffusion-classifier"), device)
+        return load_dse(weights_of(self.model, "guided-diffusion-classifier"), self.num_head_channels, device)
 
     def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
         """``mean_hw cos_c(D(x_t, t), D(y_t, t))``."""
@@ -210,7 +212,9 @@ class UserEnergy(Energy):
         def energy(x: Tensor, y_t: Tensor, t: int) -> Tensor:
             value: Tensor = network(x, y_t, t)
             if tuple(value.shape) != (len(x),):
-                raise UsageError(f"{self.call} must return one number an image, ({len(x)},), not {tuple(value.shape)}")
+                raise UsageError(
+                    f"{self.call} must return one number an image, ({len(x)},), not {tuple(value.shape)}"
+                )
             return value
 
         return energy

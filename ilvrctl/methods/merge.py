@@ -74,7 +74,7 @@ class MinNorm:
 class Pair:
     """SDDM's older rule for the score d_1 and one energy d_2 (more are summed first), per image:
 
-        ``d_1 + clamp((1 - g) / g, 0, 30) d_2``,   g the min-norm weight of d_1
+    ``d_1 + clamp((1 - g) / g, 0, 30) d_2``,   g the min-norm weight of d_1
     """
 
     name: ClassVar[str] = "pair"

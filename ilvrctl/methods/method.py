@@ -22,7 +22,7 @@ from ilvrctl.diffusion.denoiser import Prediction
 from ilvrctl.errors import UsageError
 from ilvrctl.methods.base import Context, EnergyOf, ancestral_mean, shift_mean
 from ilvrctl.methods.constraints import BlockStatistics, LowPassConstraint, Unconstrained
-from ilvrctl.methods.energies import Energy
+from ilvrctl.methods.energies import Energy, LowPassEnergy
 from ilvrctl.methods.merge import MinNorm, Pair, Sum
 
 if TYPE_CHECKING:
@@ -171,7 +171,8 @@ class Method:
         size = context.reference.shape[-1]
         blocks = self.constraint.count(size) if isinstance(self.constraint, BlockStatistics) else None
         bound = {
-            name: energy.bind(context, context.networks.get(name), blocks) for name, energy in self.acting.items()
+            name: energy.bind(context, context.networks.get(name), blocks)
+            for name, energy in self.acting.items()
         }
         return x, Memory(e, bound)
 
@@ -188,7 +189,9 @@ class Method:
         raw = _with_mean_of(last, x, k) if last and self.refinement == "stale" else denoise(x, k)
         return x, self.guide(context, x, raw, k, memory)
 
-    def guide(self, context: Context, x: Tensor, prediction: Prediction, k: Step, memory: Memory) -> Prediction:
+    def guide(
+        self, context: Context, x: Tensor, prediction: Prediction, k: Step, memory: Memory
+    ) -> Prediction:
         """The prediction at x = x_t, shifted by what acts at step k. Nothing is computed where nothing acts."""
         inside = self.conditions(k, context.schedule.T)
         acting = {name: e for name, e in self.acting.items() if inside or e.where == "everywhere"}
@@ -256,8 +259,7 @@ class Method:
         if isinstance(self.constraint, LowPassConstraint):
             return self.constraint
         energy = self.acting.get("low_pass")
-        N, kernel = getattr(energy, "N", None), getattr(energy, "kernel", "linear")
-        return None if N is None else LowPassConstraint(N, kernel)
+        return LowPassConstraint(energy.N, energy.kernel) if isinstance(energy, LowPassEnergy) else None
 
     def preview(self, reference: Tensor) -> Tensor | None:
         """What is taken from the reference (3, H, W), as a picture for people; None when there is no such thing."""
@@ -273,7 +275,9 @@ class Method:
         pieces = [self.constraint.describe(), " + ".join(e.describe() for e in self.acting.values())]
         if len(self.acting) > 0:
             pieces.append(self.merge.describe())
-        if self._needs_range and (not isinstance(self.constraint, Unconstrained) or not isinstance(self.merge, Sum)):
+        if self._needs_range and (
+            not isinstance(self.constraint, Unconstrained) or not isinstance(self.merge, Sum)
+        ):
             until = "levels {} to {}".format(*self.range)
             pieces.append(until if self.range_t is None else f"range_t {self.range_t}")
         pieces.append("" if self.start in (1.0,) else f"from {self.start}")

@@ -33,7 +33,9 @@ def weights_of(name_or_file: str, format_: str) -> NetworkFile:
     path = Path(name_or_file).expanduser()
     if path.suffix.lower() in SUFFIXES:
         if not path.is_file():
-            raise WeightsError(f"the weights {name_or_file} are not here", hint="give a file that is there, or a name")
+            raise WeightsError(
+                f"the weights {name_or_file} are not here", hint="give a file that is there, or a name"
+            )
         known = (model for model in load_models().values() if model.file == path.name)
         return NetworkFile(path, next(known, ModelPreset(name=path.stem, format="other")))
     model = resolve_model(name_or_file)
@@ -71,7 +73,9 @@ def user_energy(call: str) -> Any:
     """The function that ``module:function`` names; UsageError when it cannot be imported or is none."""
     module_name, _, function = call.partition(":")
     if not module_name or not function:
-        raise UsageError(f"{call!r} does not name a function", hint="call: module:function, for example mine:energy")
+        raise UsageError(
+            f"{call!r} does not name a function", hint="call: module:function, for example mine:energy"
+        )
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
