@@ -279,7 +279,12 @@ Compile = Annotated[
 ]
 WeightsFile = Annotated[
     Path | None,
-    typer.Option("--weights", metavar="FILE", help="A checkpoint that you have.", rich_help_panel=_MACHINE),
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        help="A checkpoint that you have: a file, or a folder of diffusers.",
+        rich_help_panel=_MACHINE,
+    ),
 ]
 
 Gif = Annotated[bool, typer.Option("--gif", help="An animation of every sample.", rich_help_panel=_OUTPUT)]

@@ -45,6 +45,7 @@ def find_source(to: str | None, weights: Path | None, from_image: Path | None, m
     UsageError when nothing is named or too much; WeightsError when the weights are not there, or are no
     checkpoint at first sight.
     """
+    from ilvrctl.models.folder import stated_facts, weights_file
     from ilvrctl.models.sniff import sniff
 
     if from_image is not None:
@@ -59,7 +60,14 @@ def find_source(to: str | None, weights: Path | None, from_image: Path | None, m
         raise UsageError(
             "no target: --to says what the pictures become", hint="--to emoji3d, or see: ilvrctl presets"
         )
-    sniff(source.weights)
+    sniff(weights_file(source.weights))
+    if source.made_with is None:
+        facts = stated_facts(source.weights)
+        if weights is None:  # the preset was written for these weights
+            facts = {
+                key: facts[key] for key in ("image_size",) if key in facts and source.model.image_size is None
+            }
+        source = replace(source, model=replace(source.model, **facts))
     if not isinstance(model_facts.values, Mapping):
         raise ConfigError(
             f"model is a mapping of facts, not {model_facts.values!r}", hint="--set model.num_heads=4"
@@ -68,12 +76,12 @@ def find_source(to: str | None, weights: Path | None, from_image: Path | None, m
 
 
 def _from_file(weights: Path) -> Source:
-    """A checkpoint by itself; one that has the name of a published file has its facts."""
+    """A checkpoint (file or folder) by itself; one that has the name of a published file has its facts."""
     for model in load_models().values():
         if model.file == weights.name:
             note = f"{weights.name} is known as {model.name}: using its facts"
             return Source(None, model, Layer({}), weights, note=note)
-    return Source(None, ModelPreset(name=weights.stem), Layer({}), weights)
+    return Source(None, ModelPreset(name=weights.resolve().stem), Layer({}), weights)
 
 
 def _replay(result: Path, to: str | None, weights: Path | None) -> Source:

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from ilvrctl.errors import UsageError
 from ilvrctl.models.architecture import AdmArchitecture
 from ilvrctl.models.encoder import AdmTrunk, run
-from ilvrctl.models.layers import zeroed
+from ilvrctl.models.layers import group_norm, zeroed
 from ilvrctl.models.memory import release_freed
 from ilvrctl.models.norm import LARGE, normalise, wants_grad
-from ilvrctl.models.plan import NORM_GROUPS
 
 
 class AdmUNet(AdmTrunk):
@@ -37,7 +36,7 @@ class AdmUNet(AdmTrunk):
         # the decoder block whose output is the first of the finest level
         self._finest_output = max(0, len(self.output_blocks) - architecture.num_res_blocks - 2)
         self.out = nn.Sequential(
-            nn.GroupNorm(NORM_GROUPS, first),
+            group_norm(first, architecture.conventions),
             nn.SiLU(),
             zeroed(nn.Conv2d(first, architecture.out_channels, 3, padding=1)),
         )

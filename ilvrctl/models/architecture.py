@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ilvrctl.models.hidden import HiddenFlags
-from ilvrctl.models.plan import Block, Res, Shape, Up, output_shapes
+from ilvrctl.models.plan import ADM, Block, Conventions, Res, Shape, Up, output_shapes
 from ilvrctl.models.shapes import Shapes
 from ilvrctl.models.trunk import Layout, Resampling, TrunkArchitecture, check, read_trunk
 
@@ -68,12 +68,17 @@ def infer_architecture(tensors: Mapping[str, Shape], hidden: HiddenFlags) -> Adm
     Raises :class:`WeightsError` that names the first tensor that does not fit, or says that the number of
     heads is unknown.
     """
-    shapes = Shapes(tensors, "guided-diffusion network")
+    return read_architecture(Shapes(tensors, "guided-diffusion network"), hidden)
+
+
+def read_architecture(shapes: Shapes, hidden: HiddenFlags, conventions: Conventions = ADM) -> AdmArchitecture:
+    """The architecture of ``shapes`` under guided-diffusion's names; see :func:`infer_architecture`."""
     layout = _layout(shapes)
-    trunk = read_trunk(shapes, layout, shapes.shape("out.2.weight", 4)[0], hidden)
+    out_channels = shapes.shape("out.2.weight", 4)[0]
+    trunk = read_trunk(shapes, layout, out_channels, hidden, conventions)
     classes = shapes.shape("label_emb.weight", 2)[0] if "label_emb.weight" in shapes else None
     architecture = AdmArchitecture(**vars(trunk), num_classes=classes)
-    check(shapes, architecture.parameter_shapes(), architecture.blocks())
+    check(shapes, architecture, architecture.parameter_shapes(), architecture.blocks())
     return architecture
 
 

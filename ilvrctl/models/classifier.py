@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from ilvrctl.errors import UsageError
 from ilvrctl.models.classifier_architecture import ClassifierArchitecture
 from ilvrctl.models.encoder import AdmTrunk, run
-from ilvrctl.models.layers import zeroed
+from ilvrctl.models.layers import group_norm, zeroed
 from ilvrctl.models.norm import normalise
-from ilvrctl.models.plan import NORM_GROUPS
 
 
 class AttentionPool(nn.Module):
@@ -93,16 +92,17 @@ class AdmClassifier(AdmTrunk):
 def _head(architecture: ClassifierArchitecture) -> nn.Sequential:
     """From features to logits, in the places of the published state dicts."""
     width, classes, size = architecture.pooled_width, architecture.out_channels, architecture.head
-    norm = nn.GroupNorm(NORM_GROUPS, width)
     match architecture.pool:
         case "adaptive":
             last = zeroed(nn.Conv2d(width, classes, 1))
+            norm = group_norm(width, architecture.conventions)
             return nn.Sequential(norm, nn.SiLU(), nn.AdaptiveAvgPool2d(1), last, nn.Flatten())
         case "attention":
+            norm = group_norm(width, architecture.conventions)
             heads = architecture.hidden.heads(width)
             return nn.Sequential(norm, nn.SiLU(), AttentionPool(width, size, heads, classes))
         case "spatial":
             return nn.Sequential(nn.Linear(width, size), nn.ReLU(), nn.Linear(size, classes))
         case "spatial_v2":
-            norm = nn.GroupNorm(NORM_GROUPS, size)
+            norm = group_norm(size, architecture.conventions)
             return nn.Sequential(nn.Linear(width, size), norm, nn.SiLU(), nn.Linear(size, classes))

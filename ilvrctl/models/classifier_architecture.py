@@ -52,11 +52,15 @@ def infer_classifier(tensors: Mapping[str, Shape], hidden: HiddenFlags) -> Class
     Raises :class:`WeightsError` that names the first tensor that does not fit, or says that the tensors leave
     open where the picture is halved.
     """
-    shapes = Shapes(tensors, "guided-diffusion classifier")
+    return read_classifier(Shapes(tensors, "guided-diffusion classifier"), hidden)
+
+
+def read_classifier(shapes: Shapes, hidden: HiddenFlags) -> ClassifierArchitecture:
+    """The classifier of ``shapes``; see :func:`infer_classifier`."""
     pool, head, classes = _head(shapes)
     trunk = read_trunk(shapes, _layout(shapes), classes, hidden)
     architecture = ClassifierArchitecture(**vars(trunk), pool=pool, head=head)
-    check(shapes, architecture.parameter_shapes(), architecture.trunk_blocks())
+    check(shapes, architecture, architecture.parameter_shapes(), architecture.trunk_blocks())
     return architecture
 
 

@@ -1,4 +1,4 @@
-"""The encoder and the middle block of guided-diffusion's networks, with the time embedding."""
+"""The encoder and the middle block that all networks share, with the time embedding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ilvrctl.errors import UsageError
 from ilvrctl.models.layers import build_layer
-from ilvrctl.models.plan import Block
+from ilvrctl.models.plan import ADM, Block, Conventions
 from ilvrctl.models.trunk import TrunkArchitecture
 
 if TYPE_CHECKING:
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 MAX_PERIOD = 10_000.0  # longest wavelength of the timestep embedding, in levels
 
 
-def timestep_embedding(t: Tensor, width: int) -> Tensor:
-    """Cosines, then sines, of ``t`` (B,) at ``width // 2`` frequencies from 1 down to nearly 1/10000.
+def timestep_embedding(t: Tensor, width: int, conventions: Conventions = ADM) -> Tensor:
+    """Cosines and sines of ``t`` (B,) at ``width // 2`` frequencies from 1 down to (nearly) 1/10000.
 
-    Returns (B, width) float32; an odd width ends with zero. Source: Vaswani et al. 2017, in ADM's order.
+    Returns (B, width) float32; an odd width ends with zero. Source: Vaswani et al. 2017; ADM puts the cosines
+    first, Ho et al. 2020 the sines, whose last frequency is just 1/10000.
     """
     half = width // 2
-    frequencies = torch.exp(
-        -math.log(MAX_PERIOD) / half * torch.arange(half, dtype=torch.float32, device=t.device)
-    )
+    steps = torch.arange(half, dtype=torch.float32, device=t.device)
+    frequencies = torch.exp(-math.log(MAX_PERIOD) / (half - conventions.frequency_shift) * steps)
     angles = t.float()[:, None] * frequencies
-    parts = [angles.cos(), angles.sin()]
+    parts = [angles.sin(), angles.cos()] if conventions.sine_first else [angles.cos(), angles.sin()]
     if width % 2:
         parts.append(torch.zeros_like(angles[:, :1]))
     return torch.cat(parts, dim=1)
@@ -88,7 +88,9 @@ class AdmTrunk(HalfPrecision):
 
     def embedding(self, t: Tensor, more: Tensor | None = None) -> Tensor:
         """SiLU of the time embedding plus ``more``: every residual block begins with it. (B, E) float32."""
-        emb: Tensor = self.time_embed(timestep_embedding(t, self.trunk.model_channels))
+        emb: Tensor = self.time_embed(
+            timestep_embedding(t, self.trunk.model_channels, self.trunk.conventions)
+        )
         return nn.functional.silu(emb if more is None else emb + more)
 
     def check_size(self, x: Tensor) -> None:
@@ -109,6 +111,7 @@ class AdmTrunk(HalfPrecision):
             build_layer(
                 plan,
                 self.trunk.embedding_width,
+                self.trunk.conventions,
                 scale_shift=self.trunk.use_scale_shift_norm,
                 new_order=self.trunk.hidden.use_new_attention_order,
                 fresh_input=fresh_input and j == 0,

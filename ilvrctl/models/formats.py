@@ -34,6 +34,8 @@ class Format:
 
 GUIDED_DIFFUSION = "guided-diffusion"
 CLASSIFIER = "guided-diffusion-classifier"
+PESSER = "pesser-ddim"
+DIFFUSERS = "diffusers"
 
 FORMATS: tuple[Format, ...] = (
     Format(
@@ -60,19 +62,22 @@ FORMATS: tuple[Format, ...] = (
         lacks=("output_blocks.",),
     ),
     Format(
-        "pesser-ddim",
-        "a model of pesser's pytorch_diffusion or of ddim (SDEdit, EGSDE's CelebA-HQ), a format not read yet",
+        PESSER,
+        "a model of pesser's pytorch_diffusion or of ddim (SDEdit, EGSDE's CelebA-HQ)",
         ("temb.dense.0.weight", "conv_in.weight"),
+        denoises=True,
     ),
     Format(
         "rosinality",
-        "a model of rosinality's denoising-diffusion-pytorch, a format not read yet",
+        "a model of rosinality's denoising-diffusion-pytorch, which cannot be read: its versions differ in heads, "
+        "attention and noise schedule, and no tensor tells them",
         ("down.0.weight", "time.1.weight"),
     ),
     Format(
-        "diffusers",
-        "a diffusers UNet2DModel, a format not read yet",
+        DIFFUSERS,
+        "a diffusers UNet2DModel",
         ("conv_in.weight", "time_embedding.linear_1.weight"),
+        denoises=True,
     ),
 )
 

@@ -1,9 +1,10 @@
-"""From a checkpoint file to a network ready for sampling."""
+"""From a checkpoint, a file or a folder that diffusers saved, to a network ready for sampling."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,9 +16,14 @@ from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.checkpoint import CheckpointInfo, StateDict, read_converted, read_header
 from ilvrctl.models.classifier import AdmClassifier
 from ilvrctl.models.encoder import HalfPrecision, as_weight
+from ilvrctl.models.folder import weights_file
 from ilvrctl.models.formats import CLASSIFIER, FORMATS, Format, identify
 from ilvrctl.models.hidden import HiddenFlags
+from ilvrctl.models.names import Names, Place, placed
 from ilvrctl.models.readers import READERS, Reader
+
+_ALSO = {"predict_xstart": "predicts", "sigma_small": "variance"}
+"""Facts of a preset that tell a flag of guided-diffusion."""
 
 
 def load_network(
@@ -31,8 +37,7 @@ def load_network(
     """
     found = _read(path)
     if not found.row.denoises:
-        readable = " and ".join(row.name for row in FORMATS if row.denoises)
-        raise WeightsError(f"{path}: this is {found.row.what}", f"networks of {readable} can be read")
+        raise WeightsError(f"{path}: this is {found.row.what}", f"networks of {_readable()} can be read")
     architecture = _infer(path, found, hidden)
     _check_pictures(path, architecture, found.tensors)
     return cast(AdmUNet, _build(path, found, architecture, dtype, device))
@@ -65,7 +70,9 @@ def inspect_file(path: Path) -> CheckpointInfo:
     if found.reader is None:
         return info
     architecture = _infer(path, found, HiddenFlags(num_heads=1))  # fits any width
-    return replace(info, facts=found.reader.facts(architecture), unknown=found.reader.unknown)
+    facts = found.reader.facts(architecture, path)
+    unknown = tuple(flag for flag in found.reader.unknown if _ALSO.get(flag, flag) not in facts)
+    return replace(info, facts=facts, unknown=unknown)
 
 
 @dataclass(frozen=True)
@@ -82,24 +89,30 @@ class _Found:
 
 
 def _read(path: Path) -> _Found:
-    tensors, info = read_header(path)
+    tensors, info = read_header(weights_file(path))
     row = identify(tensors)
     if row is None:
         first = ", ".join(list(tensors)[:4])
         raise WeightsError(
             f"{path}: the weights of something else than a known denoising network (its tensors: {first}, ...)",
-            "networks of the guided-diffusion format can be read",
+            f"networks of {_readable()} can be read",
         )
     return _Found({name: x.to("meta") for name, x in tensors.items()}, info, row)
+
+
+def _readable() -> str:
+    return " and ".join(row.name for row in FORMATS if row.denoises)
 
 
 def _infer(path: Path, found: _Found, hidden: HiddenFlags) -> Any:
     """The architecture. WeightsError, with the path, for what is no whole network of the format."""
     reader = READERS[found.row.name]
+    shapes = {name: tuple(x.shape) for name, x in found.tensors.items()}
     try:
-        return reader.infer({reader.rename(n): tuple(x.shape) for n, x in found.tensors.items()}, hidden)
+        return reader.infer(placed(reader.names(shapes), shapes, reader.kind), hidden, path)
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error.message}", error.hint) from error
+        message = error.message if error.message.startswith(str(path)) else f"{path}: {error.message}"
+        raise WeightsError(message, error.hint) from error
 
 
 def _build(
@@ -108,15 +121,30 @@ def _build(
     reader = READERS[found.row.name]
     with torch.device("meta"):
         network = reader.build(architecture)
+    names = reader.names(found.tensors)
     half = set(network.convolution_parameters())
 
     def convert(name: str, x: Tensor) -> Tensor:
-        return as_weight(x, dtype if reader.rename(name) in half else torch.float32, device)
+        place = names.get(name, Place(name))
+        precision = dtype if place.name in half else torch.float32
+        return as_weight(x.reshape(place.fit(tuple(x.shape))), precision, device)
 
-    weights = {reader.rename(name): x for name, x in read_converted(path, convert).items()}
+    weights = _joined(names, read_converted(weights_file(path), convert))
     network.load_state_dict(weights, strict=True, assign=True)
     network.dtype = dtype
     return network.requires_grad_(False).eval()
+
+
+def _joined(names: Names, tensors: StateDict) -> StateDict:
+    """The tensors in their places; those of one place joined by their rows."""
+    groups: dict[str, list[tuple[int, Tensor]]] = {}
+    for name, x in tensors.items():
+        place = names.get(name, Place(name))
+        groups.setdefault(place.name, []).append((place.part, x))
+    return {
+        name: parts[0][1] if len(parts) == 1 else torch.cat([x for _, x in sorted(parts, key=itemgetter(0))])
+        for name, parts in groups.items()
+    }
 
 
 def _check_pictures(path: Path, architecture: Any, tensors: Mapping[str, Tensor]) -> None:

@@ -17,6 +17,28 @@ NORM_GROUPS = 32
 
 
 @dataclass(frozen=True)
+class Conventions:
+    """What the families of U-Nets do differently, and no tensor shows.
+
+    ``groups`` and ``eps`` of the normalisation. The timestep's embedding: ``sine_first``, and
+    ``frequency_shift``, which the divisor of the frequencies' exponents is smaller by. ``pads_after``: a
+    convolution that halves the size pads right and below only, not all around.
+    """
+
+    groups: int = NORM_GROUPS
+    eps: float = 1e-5
+    sine_first: bool = False
+    frequency_shift: float = 0.0
+    pads_after: bool = False
+
+
+ADM = Conventions()
+"""guided-diffusion's (Dhariwal & Nichol 2021)."""
+DDPM = Conventions(eps=1e-6, sine_first=True, frequency_shift=1.0, pads_after=True)
+"""Those of Ho et al. 2020, which the conversions of its weights keep."""
+
+
+@dataclass(frozen=True)
 class Stem:
     """The first 3x3 convolution, pictures to features."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from ilvrctl.errors import WeightsError
@@ -14,11 +14,13 @@ from ilvrctl.models.plan import Shape
 class Shapes:
     """The tensors of a checkpoint of the kind ``kind``: name -> shape.
 
-    ``kind`` completes the sentence "not a ...", as in "guided-diffusion network".
+    ``kind`` completes the sentence "not a ...", as in "guided-diffusion network". ``called``: what the file calls
+    a tensor, where that is another name.
     """
 
     of: Mapping[str, Shape]
     kind: str
+    called: Mapping[str, str] = field(default_factory=dict)
 
     def __contains__(self, name: str) -> bool:
         return name in self.of
@@ -63,11 +65,12 @@ class Shapes:
 
     def missing(self, name: str) -> NoReturn:
         """Raise: tensor ``name`` is not there."""
-        raise WeightsError(f"not a whole {self.kind}: tensor {name} is missing", _HINT)
+        raise WeightsError(f"not a whole {self.kind}: tensor {self.called.get(name, name)} is missing", _HINT)
 
     def misfit(self, name: str, why: str) -> NoReturn:
         """Raise: tensor ``name`` is not what such a network has."""
-        raise WeightsError(f"not a {self.kind}: tensor {name} does not fit ({why})", _HINT)
+        shown = self.called.get(name, name)
+        raise WeightsError(f"not a {self.kind}: tensor {shown} does not fit ({why})", _HINT)
 
 
 def _times(shape: Shape) -> str:

@@ -1,4 +1,4 @@
-"""The encoder and the middle that the U-Net and the classifiers of guided-diffusion share. No torch here.
+"""The encoder and the middle that U-Nets and classifiers share. No torch here.
 
 Source: Dhariwal & Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis" (ADM) and its published
 checkpoints.
@@ -6,15 +6,16 @@ checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from ilvrctl.models.hidden import HiddenFlags
 from ilvrctl.models.plan import (
-    NORM_GROUPS,
+    ADM,
     Attention,
     Block,
+    Conventions,
     Down,
     Res,
     Shape,
@@ -35,9 +36,10 @@ class TrunkArchitecture:
     """Everything that fixes the encoder and the middle block.
 
     ``widths``: channels per level, finest first (``channel_mult`` times ``model_channels``; fractions are
-    allowed there). ``attention``: whether attention follows the residual blocks of each level (the middle
-    always has it). ``resampling``: residual blocks (``resblock_updown``), a convolution, or neither
-    (``conv_resample=False``). ``out_channels``: what comes out of the whole network.
+    allowed there). ``attention``: whether attention follows the residual blocks of each level, and
+    ``middle_attention`` those of the middle (always in guided-diffusion). ``resampling``: residual blocks
+    (``resblock_updown``), a convolution, or neither (``conv_resample=False``). ``out_channels``: what comes out
+    of the whole network.
     """
 
     in_channels: int
@@ -49,6 +51,8 @@ class TrunkArchitecture:
     resampling: Resampling = "convolution"
     use_scale_shift_norm: bool = True
     hidden: HiddenFlags = field(default_factory=HiddenFlags)
+    middle_attention: bool = True
+    conventions: Conventions = ADM
 
     @property
     def levels(self) -> int:
@@ -90,7 +94,8 @@ class TrunkArchitecture:
     def middle(self) -> Block:
         """The layers of ``middle_block``."""
         width = self.widths[-1]
-        return Res(width, width), Attention(width, self.hidden.heads(width)), Res(width, width)
+        attention = (Attention(width, self.hidden.heads(width)),) if self.middle_attention else ()
+        return Res(width, width), *attention, Res(width, width)
 
     def attention_at(self, level: int, *, decoder: bool = False) -> Block:
         """The attention that follows a residual block of ``level``, if any."""
@@ -129,7 +134,13 @@ class TrunkArchitecture:
         return Res(width, width, "down") if residual else Down(width, self.resampling == "convolution")
 
 
-def read_trunk(shapes: Shapes, layout: Layout, out_channels: int, hidden: HiddenFlags) -> TrunkArchitecture:
+def read_trunk(
+    shapes: Shapes,
+    layout: Layout,
+    out_channels: int,
+    hidden: HiddenFlags,
+    conventions: Conventions = ADM,
+) -> TrunkArchitecture:
     """The encoder in ``shapes``, once its ``layout`` is known. WeightsError that names what does not fit."""
     resampling, num_res_blocks, levels = layout
     firsts = [1 + level * (num_res_blocks + 1) for level in range(levels)]
@@ -147,6 +158,8 @@ def read_trunk(shapes: Shapes, layout: Layout, out_channels: int, hidden: Hidden
         resampling=resampling,
         use_scale_shift_norm=rows == 2 * widths[-1],
         hidden=hidden,
+        middle_attention="middle_block.1.in_layers.0.weight" not in shapes,
+        conventions=conventions,
     )
 
 
@@ -155,8 +168,13 @@ def has_attention(shapes: Shapes, block: int) -> bool:
     return f"input_blocks.{block}.1.qkv.weight" in shapes
 
 
-def check(shapes: Shapes, expected: dict[str, Shape], blocks: Iterable[tuple[str, Block]]) -> None:
+def check(
+    shapes: Shapes,
+    architecture: TrunkArchitecture,
+    expected: Mapping[str, Shape],
+    blocks: Iterable[tuple[str, Block]],
+) -> None:
     """WeightsError unless ``shapes`` are just as ``expected``, and the widths of ``blocks`` can be normalised."""
     shapes.compare(expected)
     widths = (width for _, block in blocks for layer in block for width in norm_widths(layer))
-    shapes.check_groups(widths, NORM_GROUPS)
+    shapes.check_groups(widths, architecture.conventions.groups)
