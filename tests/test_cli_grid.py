@@ -45,7 +45,7 @@ def test_a_cell_is_what_the_settings_give_alone(tmp_path: Path) -> None:
     cell = tmp_path / "out/N=4_seed=2/fox.png"
     assert cell.read_bytes() == (tmp_path / "alone/fox.png").read_bytes()
     record = json.loads(read_record(cell.read_bytes(), cell.name))
-    assert (record["settings"]["method"]["N"], record["settings"]["seed"]) == (4, 2)
+    assert (record["settings"]["method"]["constraint"]["N"], record["settings"]["seed"]) == (4, 2)
     again = ilvrctl("translate", FOX, "--from-image", cell, "-o", "again")
     assert again.code == 0, again.err
     assert pixels(tmp_path / "again/fox.png") == pixels(cell)

@@ -15,7 +15,7 @@ from ilvrctl.diffusion.schedule import Schedule, space_timesteps
 from ilvrctl.engine import sample
 from ilvrctl.methods import ILVR, Context
 from ilvrctl.models.architecture import HiddenFlags
-from ilvrctl.models.loading import load_network
+from ilvrctl.models.loading import load_classifier, load_network
 from ilvrctl.settings import DDPM
 
 pytestmark = [
@@ -45,6 +45,18 @@ def test_the_network_on_cuda_equals_the_published_one() -> None:
     with torch.no_grad():
         out = network(case["x"].to(CUDA), case["t"].to(CUDA)).cpu()
     assert (out - case["out"]).abs().max() <= 1e-4 * case["out"].abs().max()
+
+
+def test_ho_et_al_s_network_and_a_classifier_on_cuda_equal_the_published_ones() -> None:
+    case = golden("ddpm_model.io.pt")
+    network = load_network(GOLDEN / "ddpm_model.pt", HiddenFlags(), device=CUDA)
+    with torch.no_grad():
+        out = network(case["x"].to(CUDA), case["t"].to(CUDA)).cpu()
+    assert (out - case["out"]).abs().max() <= 1e-4 * case["out"].abs().max()
+    case = golden("dse.io.pt")
+    classifier = load_classifier(GOLDEN / "dse.pt", HiddenFlags(num_head_channels=16), device=CUDA)
+    features = classifier.features(case["x"].to(CUDA), case["t"].to(CUDA)).cpu()
+    assert (features - case["features"]).abs().max() <= 1e-4 * case["features"].abs().max()
 
 
 def test_a_published_run_on_cuda_equals_the_recorded_one() -> None:

@@ -55,7 +55,7 @@ def test_commas_outside_of_brackets_and_quotes_part_a_list(text: str, parts: lis
 def test_one_value_each_is_no_grid() -> None:
     [only] = grid("sampler=ddim", N="4")
     assert (only.folder, only.label, only.changes) == ("", "", {})
-    assert only.settings.record()["method"]["N"] == 4
+    assert only.settings.record()["method"]["constraint"]["N"] == 4
 
 
 def test_every_combination_named_by_what_differs() -> None:
@@ -63,7 +63,7 @@ def test_every_combination_named_by_what_differs() -> None:
     assert folders(found) == ["N=2_steps=5", "N=2_steps=10", "N=4_steps=5", "N=4_steps=10"]
     assert found[0].label == "N=2, steps=5"
     assert found[1].changes == {"N": 2, "steps": 10}
-    values = [(v.settings.record()["method"]["N"], v.settings.steps, v.settings.seed) for v in found]
+    values = [(v.settings.record()["method"]["constraint"]["N"], v.settings.steps, v.settings.seed) for v in found]
     assert values == [(N, steps, 3) for N, steps in product((2, 4), (5, 10))]
 
 
@@ -81,7 +81,7 @@ def test_the_later_word_wins_in_a_grid_as_outside() -> None:
     choices, _ = set_choices(["method.N=2,4"])
     flags = flag_choices({"--N": ("method.N", "8", whole(1))})
     found = expand([*choices, *flags], build)
-    assert [variant.settings.record()["method"]["N"] for variant in found] == [8]
+    assert [variant.settings.record()["method"]["constraint"]["N"] for variant in found] == [8]
 
 
 def test_a_flag_applies_where_it_belongs_and_gives_one_cell_elsewhere() -> None:

@@ -162,10 +162,7 @@ def test_a_torchscript_program_is_not_run(tmp_path: Path) -> None:
 
 
 FOREIGN = {
-    "pesser-ddim": ["temb.dense.0.weight", "conv_in.weight", "down.0.block.0.norm1.weight"],
     "rosinality": ["time.1.weight", "down.0.weight", "down.1.conv1.weight"],
-    "diffusers": ["conv_in.weight", "time_embedding.linear_1.weight", "down_blocks.0.resnets.0.norm1.weight"],
-    "guided-diffusion-classifier": ["time_embed.0.weight", "input_blocks.0.0.weight", "out.0.weight"],
     "stable-diffusion": [
         "model.diffusion_model.time_embed.0.weight",
         "first_stage_model.encoder.conv_in.weight",
@@ -193,6 +190,35 @@ def test_other_networks_are_called_by_their_name(name: str, tmp_path: Path) -> N
     with pytest.raises(WeightsError, match="this is ") as error:
         load_network(path, HIDDEN, device=CPU)
     assert next(row.what for row in FORMATS if row.name == name) in error.value.message
+
+
+CRUMBS = {
+    "guided-diffusion network": [
+        "time_embed.0.weight",
+        "input_blocks.0.0.weight",
+        "output_blocks.0.0.in_layers.0.weight",
+    ],
+    "guided-diffusion classifier": ["time_embed.0.weight", "input_blocks.0.0.weight", "out.0.weight"],
+    "pesser/ddim network": ["temb.dense.0.weight", "conv_in.weight", "down.0.block.0.norm1.weight"],
+    "diffusers network": [
+        "conv_in.weight",
+        "time_embedding.linear_1.weight",
+        "up_blocks.0.resnets.0.norm1.bias",
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", CRUMBS)
+@pytest.mark.parametrize("shape", [(), (0,), (2,), (3, 3, 3, 3)])
+def test_crumbs_of_a_readable_format_name_it_and_the_first_tensor(
+    kind: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({key: torch.zeros(shape) for key in CRUMBS[kind]}, path)
+    (tmp_path / "config.json").write_text('{"_class_name": "UNet2DModel"}')
+    with pytest.raises(WeightsError, match=rf"(whole|a) {kind}: tensor \S+ (is missing|does not fit)"):
+        inspect_file(path)
+    assert refusal_when_loaded(path).hint
 
 
 def test_unknown_networks_show_their_first_tensors(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from ilvrctl.cli.output import command, data, data_json
 
 @command
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A checkpoint: .pt, .pth, .ckpt or .safetensors.")],
+    file: Annotated[
+        Path, typer.Argument(help="A checkpoint: a .pt, .ckpt or .safetensors file, or a diffusers folder.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Tell what a checkpoint holds: format, architecture, size, and what its tensors do not tell."""
@@ -32,7 +34,7 @@ def _facts(file: Path) -> dict[str, Any]:
 
     info = inspect_file(file)
     return {
-        "file": file.name,
+        "file": file.resolve().name,
         "format": info.format,
         "container": info.container,
         "inside": list(info.wrapping),

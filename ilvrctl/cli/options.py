@@ -99,7 +99,40 @@ Sheet = Annotated[
 ]
 
 MethodName = Annotated[
-    str | None, typer.Option("--method", metavar="NAME,...", help="Method: ilvr.", rich_help_panel=_METHOD)
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="NAME,...",
+        help="Method: ilvr, sddm, egsde, sdedit, sddm+egsde, ddib, cyclediffusion, or your own.",
+        rich_help_panel=_METHOD,
+    ),
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--start",
+        metavar="LEVEL",
+        help="Begin from the noised input at this level: 0.8 of all, or 500. 1.0 is pure noise.",
+        rich_help_panel=_METHOD,
+    ),
+]
+Blocks = Annotated[
+    str | None,
+    typer.Option(
+        "--blocks",
+        metavar="N",
+        help="Blocks a side whose statistics sddm holds: few leave much free.",
+        rich_help_panel=_METHOD,
+    ),
+]
+Repeats = Annotated[
+    str | None,
+    typer.Option(
+        "--repeats",
+        metavar="N",
+        help="Passes, each from the noised output of the last (K of SDEdit and EGSDE).",
+        rich_help_panel=_METHOD,
+    ),
 ]
 RangeT = Annotated[
     str | None,
@@ -133,7 +166,7 @@ Compat = Annotated[
     typer.Option(
         "--compat",
         metavar="NAME",
-        help="Follow published code where it differs from the paper: ilvr_adm.",
+        help="Follow published code where it differs from the paper: ilvr_adm, sddm, egsde.",
         rich_help_panel=_METHOD,
     ),
 ]
@@ -151,7 +184,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Any setting, for instance method.N=8 or model.num_heads=4.",
+        help="Any setting, for instance energies.dse.weight=500 or model.num_heads=4.",
         rich_help_panel=_METHOD,
     ),
 ]
@@ -167,7 +200,12 @@ Respacing = Annotated[
 ]
 SamplerName = Annotated[
     str | None,
-    typer.Option("--sampler", metavar="NAME,...", help="Sampler: ddpm or ddim.", rich_help_panel=_SAMPLING),
+    typer.Option(
+        "--sampler",
+        metavar="NAME,...",
+        help="Sampler: ddpm, ddim, dpmpp_2m, dpmpp_2m_sde.",
+        rich_help_panel=_SAMPLING,
+    ),
 ]
 Eta = Annotated[
     str | None,
@@ -263,7 +301,12 @@ Compile = Annotated[
 ]
 WeightsFile = Annotated[
     Path | None,
-    typer.Option("--weights", metavar="FILE", help="A checkpoint that you have.", rich_help_panel=_MACHINE),
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        help="A checkpoint that you have: a file, or a folder of diffusers.",
+        rich_help_panel=_MACHINE,
+    ),
 ]
 
 Gif = Annotated[bool, typer.Option("--gif", help="An animation of every sample.", rich_help_panel=_OUTPUT)]

@@ -120,12 +120,26 @@ def bounds(flag: str, text: str) -> list[int | float]:
     """``HIGH:LOW`` as two bounds: levels as whole numbers, fractions with their point."""
     try:
         high, low = text.split(":")
-        return [float(bound) if "." in bound else int(bound) for bound in (high, low)]
+        return [_level(high), _level(low)]
     except ValueError:
         raise UsageError(
             f"{flag} {text!r} is not of the form HIGH:LOW",
             hint="for example --range 1000:200 or --range 1.0:0.2",
         ) from None
+
+
+def level(flag: str, text: str) -> int | float:
+    """A level as a whole number, or a fraction of T with its point."""
+    try:
+        return _level(text)
+    except ValueError:
+        raise UsageError(
+            f"{flag} {text!r} is no level", hint="for example --start 0.8 or --start 500"
+        ) from None
+
+
+def _level(text: str) -> int | float:
+    return float(text) if "." in text else int(text)
 
 
 def _number(kind: type, flag: str, text: str, low: float | None, high: float | None) -> Any:

@@ -82,6 +82,7 @@ def find_source(
     UsageError when nothing is named or too much; WeightsError when the weights are not there, or are no
     checkpoint at first sight.
     """
+    from ilvrctl.models.folder import stated_facts, weights_file
     from ilvrctl.models.sniff import sniff
 
     if from_image is not None:
@@ -96,7 +97,14 @@ def find_source(
         raise UsageError(
             "no target: --to says what the pictures become", hint="--to emoji3d, or see: ilvrctl presets"
         )
-    sniff(source.weights)
+    sniff(weights_file(source.weights))
+    if source.made_with is None:
+        facts = stated_facts(source.weights)
+        if weights is None:  # the preset was written for these weights
+            facts = {
+                key: facts[key] for key in ("image_size",) if key in facts and source.model.image_size is None
+            }
+        source = replace(source, model=replace(source.model, **facts))
     if from_image is None:
         source = replace(source, encoder=find_encoder(from_, from_weights))
     if not isinstance(model_facts.values, Mapping):
@@ -107,10 +115,10 @@ def find_source(
 
 
 def _from_file(weights: Path) -> Source:
-    """A checkpoint by itself; one that has the name of a published file has its facts."""
+    """A checkpoint (file or folder) by itself; one that has the name of a published file has its facts."""
     model = _known_as(weights)
     if model is None:
-        return Source(None, ModelPreset(name=weights.stem), Layer({}), weights)
+        return Source(None, ModelPreset(name=weights.resolve().stem), Layer({}), weights)
     note = f"{weights.name} is known as {model.name}: using its facts"
     return Source(None, model, Layer({}), weights, note=note)
 
@@ -134,11 +142,13 @@ def _replay(
         recipe = Recipe.read(read_bytes(result), str(result))
     except InputError as error:
         raise UsageError(error.message, hint=error.hint) from error
-    model, place = _made_by(recipe.model, recipe.facts, recipe.weights_sha256, recipe.target, weights, result.name)
+    model, place = _made_by(
+        recipe.model, recipe.facts, recipe.weights_sha256, recipe.target, weights, result.name
+    )
     return Source(
         target=recipe.target,
         model=model,
-        settings=Layer.of(result.name, {**recipe.settings, "precision": recipe.precision}),
+        settings=Layer.of(result.name, {**without_code(recipe.settings), "precision": recipe.precision}),
         weights=place,
         samples=(recipe.sample,),
         made_with=recipe.weights_sha256,
@@ -153,6 +163,20 @@ def _replayed_encoder(recipe: Recipe, weights: Path | None, origin: str) -> Netw
     name, facts, sha256, domain = (recipe.source[key] for key in ("name", "network", "sha256", "domain"))
     model, place = _made_by(name, facts, sha256, domain, weights, origin, flag="--from-weights")
     return Network(domain, model, place, sha256)
+
+
+def without_code(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a record, without the functions that energies of one's own call: a picture may run no code."""
+    method = settings.get("method", {})
+    energies = method.get("energies", {}) if isinstance(method, Mapping) else {}
+    if not isinstance(energies, Mapping):
+        return dict(settings)
+    safe = {
+        name: {key: value for key, value in energy.items() if key != "call"}
+        for name, energy in energies.items()
+        if isinstance(energy, Mapping)
+    }
+    return {**settings, "method": {**method, "energies": safe}} if energies else dict(settings)
 
 
 def _made_by(

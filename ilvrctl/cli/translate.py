@@ -19,7 +19,7 @@ from ilvrctl.cli.request import (
     only_one,
     picture_on_stdin,
 )
-from ilvrctl.cli.several import bounds, decimal, flag_choices, preset_choices, set_choices, whole, word
+from ilvrctl.cli.several import bounds, decimal, flag_choices, level, preset_choices, set_choices, whole, word
 from ilvrctl.cli.source import Network, Source, find_source
 from ilvrctl.config import Layer, merge
 from ilvrctl.errors import UsageError
@@ -42,6 +42,8 @@ EPILOG = """Examples:
   ilvrctl translate --examples --sheet sheet.png
 
   ilvrctl translate cats/ --to dog --N 32
+
+  ilvrctl translate cats/ --to dog --method sddm --start 0.8
 
   ilvrctl translate a.png b.jpg --to emoji3d --N 4 -n 3 --seed 7 -o results/ --sheet sheet.png --gif
 
@@ -72,6 +74,9 @@ def translate(
     range_t: opt.RangeT = None,
     range_: opt.Range = None,
     kernel: opt.Kernel = None,
+    blocks: opt.Blocks = None,
+    start: opt.Start = None,
+    repeats: opt.Repeats = None,
     compat: opt.Compat = None,
     preset: opt.Preset = None,
     set_: opt.Set = None,
@@ -101,7 +106,7 @@ def translate(
     verbose: opt.Verbose = 0,
     color: opt.Color = "auto",
 ) -> None:
-    """Turn pictures into pictures of the target domain, keeping their low frequencies (ILVR)."""
+    """Turn pictures into pictures of the target domain, steered by what they look like (ILVR, SDDM, EGSDE, SDEdit)."""
     from ilvrctl.jobs.digest import weights_sha256
     from ilvrctl.jobs.inputs import collect
     from ilvrctl.jobs.outputs import Destination, outputs_of
@@ -119,6 +124,9 @@ def translate(
             "--range": ("method.range", range_, bounds),
             "--range-t": ("method.range_t", range_t, whole(-1)),
             "--kernel": ("method.kernel", kernel, word),
+            "--blocks": ("method.blocks", blocks, whole(1)),
+            "--start": ("method.start", start, level),
+            "--repeats": ("method.repeats", repeats, whole(1)),
             "--sampler": ("sampler.name", sampler, word),
             "--eta": ("sampler.eta", eta, decimal(0, 1)),
             "--variance": ("sampler.variance", variance, word),
@@ -193,7 +201,9 @@ def _settings(source: Source, picked: Picked) -> Settings:
     two_models = source.encoder is not None and not source.samples
     default = [Layer.of("--from", {"method": {"name": TWO_MODELS}})] if two_models else []
     assigned, flags = merge(*layers("set")), merge(*layers("flag"))
-    return build_settings(source.settings, *layers("preset"), overrides=[*default, *environment, assigned, flags])
+    return build_settings(
+        source.settings, *layers("preset"), overrides=[*default, *environment, assigned, flags]
+    )
 
 
 def _check_stdout(destination: Destination, as_json: bool) -> None:

@@ -149,6 +149,12 @@ def match_models(source: Schedule, target: Schedule) -> None:
         )
 
 
+def match_sizes(source: int, target: int) -> None:
+    """UsageError unless two networks make pictures of one size."""
+    if source != target:
+        raise UsageError(f"the source's model makes pictures of {source} px and the target's of {target} px")
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The levels a network was trained on: ``abar_t`` for t = 0 .. T-1."""

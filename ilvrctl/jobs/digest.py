@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ilvrctl import paths
 from ilvrctl.errors import WeightsError
+from ilvrctl.models.folder import network_files
 
 _CHUNK = 1 << 20
 _REMEMBER_ABOVE = 32 << 20
@@ -21,7 +22,15 @@ def sha256_hex(data: bytes) -> str:
 
 
 def weights_sha256(path: Path) -> str:
-    """sha256 of a checkpoint file. WeightsError when it cannot be read."""
+    """sha256 of a checkpoint file; of a diffusers folder that of its files' digests, weights then config.json.
+
+    WeightsError when a file cannot be read.
+    """
+    digests = [_file_sha256(file) for file in network_files(path)]
+    return digests[0] if len(digests) == 1 else sha256_hex("".join(digests).encode())
+
+
+def _file_sha256(path: Path) -> str:
     try:
         state = path.stat()
         key = f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}"

@@ -8,15 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ilvrctl.diffusion.schedule import Schedule
+from ilvrctl.diffusion.schedule import Schedule, match_models, match_sizes
 from ilvrctl.errors import InputError, UsageError
 from ilvrctl.images.geometry import parse_color
-from ilvrctl.jobs.digest import sha256_hex
+from ilvrctl.jobs.digest import sha256_hex, weights_sha256
 from ilvrctl.jobs.grid import Variant, naming
 from ilvrctl.jobs.inputs import Item
 from ilvrctl.jobs.outputs import Output, Status, check_places, check_sheet
 from ilvrctl.jobs.places import exists, real
 from ilvrctl.jobs.record import Recipe, is_sheet_of
+from ilvrctl.methods.encoders import no_source
 from ilvrctl.presets import ModelPreset
 
 _NETWORK_FACTS = (
@@ -70,21 +71,24 @@ class Plan:
 
     @cached_property
     def identities(self) -> tuple[str, ...]:
-        """For each variant the sha256 of everything but the inputs that decides the pixels."""
-        network = {"weights": self.weights_sha256, **network_facts(self.model)}
-        return tuple(
-            variant.settings.identity({**network, **self._source_identity(variant)}) for variant in self.variants
-        )
+        """For each variant the sha256 of everything but the inputs that decides the pixels.
+
+        WeightsError when the network of an energy is not here.
+        """
+        return tuple(variant.settings.identity(self._networks(variant)) for variant in self.variants)
+
+    def _networks(self, variant: Variant) -> dict[str, Any]:
+        found: dict[str, Any] = {"weights": self.weights_sha256, **network_facts(self.model)}
+        energies = variant.settings.method.weights().items()
+        if energies:
+            found["energies"] = {name: weights_sha256(path) for name, path in energies}
+        if (source := self.source_of(variant)) is not None:
+            found["source"] = {"weights": source.weights_sha256, **network_facts(source.model)}
+        return found
 
     def source_of(self, variant: Variant) -> SourceModel | None:
         """The source's model where the variant's method has one."""
         return self.source if variant.settings.method.two_models else None
-
-    def _source_identity(self, variant: Variant) -> dict[str, Any]:
-        source = self.source_of(variant)
-        if source is None:
-            return {}
-        return {"source": {"weights": source.weights_sha256, **network_facts(source.model)}}
 
     def changes(self, output: Output) -> Mapping[str, Any]:
         """The settings that tell the output from others of a grid."""
@@ -96,10 +100,10 @@ class Plan:
         return tuple(output for output in self.outputs if output.status == "to do")
 
     def network_calls(self) -> int:
-        """How often the network will be called for the pending outputs, counted a picture."""
+        """How often a network will be called for the pending outputs, counted a picture."""
         schedule = self.schedule()
-        steps = [len(variant.settings.chain(schedule)) for variant in self.variants]
-        return sum(steps[output.variant] for output in self.pending)
+        calls = [variant.settings.network_calls(schedule) for variant in self.variants]
+        return sum(calls[output.variant] for output in self.pending)
 
     def schedule(self) -> Schedule:
         """The levels that the network was trained on."""
@@ -167,9 +171,9 @@ def _check_source(plan: Plan) -> None:
             hint="--method cyclediffusion or --method ddib",
         )
     match_models(schedule_of(plan.source.model), plan.schedule())
-    sizes = (plan.source.model.image_size, plan.model.image_size)
-    if None not in sizes:
-        match_sizes(*sizes)
+    source, target = plan.source.model.image_size, plan.model.image_size
+    if source is not None and target is not None:
+        match_sizes(source, target)
 
 
 class _Digests:

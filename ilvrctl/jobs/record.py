@@ -78,7 +78,11 @@ def result_record(plan: Plan, output: Output, digest: str, run: Mapping[str, str
         "ilvrctl": __version__,
         "target": plan.target,
         "settings": plan.variants[output.variant].settings.record(),
-        "weights": {"name": plan.model.name, "sha256": plan.weights_sha256, "network": network_facts(plan.model)},
+        "weights": {
+            "name": plan.model.name,
+            "sha256": plan.weights_sha256,
+            "network": network_facts(plan.model),
+        },
         "identity": plan.identities[output.variant],
         "input": {"name": name, "sha256": digest},
         "sample": output.sample,

@@ -4,7 +4,7 @@ Both models see ``x_t = alpha_t x0 + sigma_t eps`` at the same levels t. With on
 comes back: exactly from the noises, and up to the error of the steps from the DDIM encoding.
 
 
-Each encoder's ``sampler`` is the published one, used unless another is asked for.
+Each encoder's ``sampler`` is the published one, used unless another is asked for; ``models``: how many there are.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ilvrctl.diffusion.noise import Noise
     from ilvrctl.diffusion.samplers import Sampler
     from ilvrctl.diffusion.schedule import Step
+    from ilvrctl.methods.base import Context
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,48 @@ class NoEncoder:
 
     name: ClassVar[str] = "none"
     sampler: ClassVar[Mapping[str, Any]] = {}
+    models: ClassVar[int] = 1
+    climbs: ClassVar[bool] = False
 
     def check(self, sampler: Sampler) -> None:
-        """Always well."""
+        """UsageError for a sampler that it does not go with."""
+
+    def encode(self, context: Context, steps: Sequence[Step]) -> Iterator[tuple[Step, Tensor, Tensor]]:
+        """The way up from the references where it ``climbs``: each step, the sample at its t, the clean estimate."""
+        return iter(())
+
+    def begin(self, context: Context, first: Step, x0: Tensor, e: Tensor) -> Tensor | None:
+        """The sample to begin with at the level first.t; None leaves it to the method. ``x0``: what was encoded."""
+        return None
+
+    def path(
+        self, context: Context, steps: Sequence[Step], sampler: Sampler, x: Tensor
+    ) -> Iterator[Surprise] | None:
+        """What the source's model tells in every step on the way down from x, if anything."""
+        return None
+
+    def step(
+        self,
+        sampler: Sampler,
+        x: Tensor,
+        prediction: Prediction,
+        k: Step,
+        noise: Noise,
+        carry: Any,
+        path: Iterator[Surprise] | None,
+    ) -> tuple[Tensor, Any]:
+        """The sampler's step."""
+        return sampler.step(x, prediction, k, noise, carry)
 
 
 @dataclass(frozen=True)
-class DDIMEncoder:
+class DDIMEncoder(NoEncoder):
     """DDIB: up the ODE with the source's model, down with the target's (Su et al., ICLR 2023, arXiv 2203.08382)."""
 
     name: ClassVar[str] = "ddim"
     sampler: ClassVar[Mapping[str, Any]] = {"name": "ddim"}
+    models: ClassVar[int] = 2
+    climbs: ClassVar[bool] = True
 
     def check(self, sampler: Sampler) -> None:
         """UsageError for a sampler that adds noise: it would leave the path of the ODE."""
@@ -52,11 +84,20 @@ class DDIMEncoder:
                 hint="--sampler ddim --eta 0",
             )
 
+    def encode(self, context: Context, steps: Sequence[Step]) -> Iterator[tuple[Step, Tensor, Tensor]]:
+        """By :func:`encode_ddim`."""
+        return encode_ddim(_source(context), context.reference, steps)
+
+    def begin(self, context: Context, first: Step, x0: Tensor, e: Tensor) -> Tensor | None:
+        """The encoded sample as it is."""
+        return x0
+
 
 @dataclass(frozen=True)
-class NoiseEncoder:
+class NoiseEncoder(NoEncoder):
     """CycleDiffusion: the noises with which the source's model would have made the picture, given to the target's
-    (Wu and De la Torre, ICCV 2023, arXiv 2210.05559, DPM-Encoder).
+    (Wu and De la Torre, ICCV 2023, arXiv 2210.05559, DPM-Encoder). Both ways go down side by side, so that no noise
+    is kept.
 
     ``residual``: the last step adds no noise; what the source's model misses of the picture there is given on too,
     so that one model on both sides returns it exactly. The published code leaves it out.
@@ -64,6 +105,7 @@ class NoiseEncoder:
 
     name: ClassVar[str] = "noises"
     sampler: ClassVar[Mapping[str, Any]] = {"name": "ddim", "eta": 0.1}
+    models: ClassVar[int] = 2
     residual: bool = True
 
     def check(self, sampler: Sampler) -> None:
@@ -74,13 +116,51 @@ class NoiseEncoder:
                 hint="--sampler ddim --eta 0.1",
             )
 
+    def begin(self, context: Context, first: Step, x0: Tensor, e: Tensor) -> Tensor | None:
+        """Drawn from q(x_t | y), at the highest level too."""
+        return context.reference_at(first.t, e)
 
-Encoder = NoEncoder | DDIMEncoder | NoiseEncoder
-ENCODERS: dict[str, type[NoEncoder] | type[DDIMEncoder] | type[NoiseEncoder]] = {
+    def path(
+        self, context: Context, steps: Sequence[Step], sampler: Sampler, x: Tensor
+    ) -> Iterator[Surprise] | None:
+        """By :func:`surprises`."""
+        return surprises(_source(context), context.reference, x, steps, sampler, context.noise)
+
+    def step(
+        self,
+        sampler: Sampler,
+        x: Tensor,
+        prediction: Prediction,
+        k: Step,
+        noise: Noise,
+        carry: Any,
+        path: Iterator[Surprise] | None,
+    ) -> tuple[Tensor, Any]:
+        """By :func:`follow`."""
+        if path is None:
+            return sampler.step(x, prediction, k, noise, carry)
+        return follow(sampler, x, prediction, k, carry, next(path), self.residual)
+
+
+ENCODERS: dict[str, type[NoEncoder]] = {
     "none": NoEncoder,
     "ddim": DDIMEncoder,
     "noises": NoiseEncoder,
 }
+
+
+def no_source(what: str) -> UsageError:
+    """The error of a method or encoder whose second model was not given."""
+    return UsageError(
+        f"{what} needs a model of the inputs' own kind",
+        hint="--from NAME (see: ilvrctl presets), or --from-weights FILE",
+    )
+
+
+def _source(context: Context) -> Denoise:
+    if context.source is None:
+        raise no_source("the encoding")
+    return context.source
 
 
 def encode_ddim(source: Denoise, x: Tensor, steps: Sequence[Step]) -> Iterator[tuple[Step, Tensor, Tensor]]:

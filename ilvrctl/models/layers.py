@@ -1,4 +1,4 @@
-"""The layers of an ADM U-Net, with the tensor names of the published format.
+"""The layers of an ADM or DDPM U-Net, with the tensor names of the guided-diffusion format.
 
 Each layer takes a list that holds its input alone and empties it: so the input is freed as soon as the layer
 is done with it, not when the caller's frame lets go. Features are (B, C, H, W) in channels_last memory.
@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from ilvrctl.models.norm import normalise, wants_grad
-from ilvrctl.models.plan import NORM_GROUPS, Attention, Down, Layer, Res, Stem, Up
+from ilvrctl.models.plan import Attention, Conventions, Down, Layer, Res, Stem, Up
 
 
 class Feature(nn.Module):
@@ -31,16 +31,20 @@ class ResBlock(Feature):
     ``fresh_input`` says that nobody else needs the input, so that its memory may be reused.
     """
 
-    def __init__(self, plan: Res, embedding: int, scale_shift: bool, *, fresh_input: bool) -> None:
+    def __init__(
+        self, plan: Res, embedding: int, scale_shift: bool, conventions: Conventions, *, fresh_input: bool
+    ) -> None:
         super().__init__()
         into, out = plan.in_channels, plan.out_channels
         self.resample = plan.resample
         self.fresh_input = fresh_input
         self.scale_shift = scale_shift
-        self.in_layers = nn.Sequential(_norm(into), nn.SiLU(), nn.Conv2d(into, out, 3, padding=1))
+        self.in_layers = nn.Sequential(
+            group_norm(into, conventions), nn.SiLU(), nn.Conv2d(into, out, 3, padding=1)
+        )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, 2 * out if scale_shift else out))
         self.out_layers = nn.Sequential(
-            _norm(out), nn.SiLU(), nn.Identity(), zeroed(nn.Conv2d(out, out, 3, padding=1))
+            group_norm(out, conventions), nn.SiLU(), nn.Identity(), zeroed(nn.Conv2d(out, out, 3, padding=1))
         )
         self.skip_connection = nn.Identity() if into == out else nn.Conv2d(into, out, 1)
 
@@ -70,11 +74,11 @@ class ResBlock(Feature):
 class AttentionBlock(Feature):
     """Self-attention over all pixels with a skip connection; ``new_order``: ``use_new_attention_order``."""
 
-    def __init__(self, plan: Attention, *, new_order: bool) -> None:
+    def __init__(self, plan: Attention, conventions: Conventions, *, new_order: bool) -> None:
         super().__init__()
         self.heads = plan.heads
         self.new_order = new_order
-        self.norm = _norm(plan.channels)
+        self.norm = group_norm(plan.channels, conventions)
         self.qkv = nn.Conv1d(plan.channels, 3 * plan.channels, 1)
         self.proj_out = zeroed(nn.Conv1d(plan.channels, plan.channels, 1))
 
@@ -107,16 +111,22 @@ class StemConvolution(nn.Conv2d):
 class Downsample(Feature):
     """Half the size: convolution ``op`` of stride 2, or the mean of 2x2 pixels."""
 
-    def __init__(self, plan: Down) -> None:
+    def __init__(self, plan: Down, conventions: Conventions) -> None:
         super().__init__()
+        self.pads_after = conventions.pads_after
+        padding = 0 if self.pads_after else 1
         self.op = (
-            nn.Conv2d(plan.channels, plan.channels, 3, stride=2, padding=1) if plan.convolution else None
+            nn.Conv2d(plan.channels, plan.channels, 3, stride=2, padding=padding)
+            if plan.convolution
+            else None
         )
 
     def forward(self, held: list[Tensor], emb: Tensor) -> Tensor:
         """``emb`` is unused."""
         x = held.pop()
-        return _halve(x, "down") if self.op is None else cast(Tensor, self.op(x))
+        if self.op is None:
+            return _halve(x, "down")
+        return cast(Tensor, self.op(F.pad(x, (0, 1, 0, 1)) if self.pads_after else x))
 
 
 class Upsample(Feature):
@@ -133,18 +143,24 @@ class Upsample(Feature):
 
 
 def build_layer(
-    plan: Layer, embedding: int, *, scale_shift: bool, new_order: bool, fresh_input: bool
+    plan: Layer,
+    embedding: int,
+    conventions: Conventions,
+    *,
+    scale_shift: bool,
+    new_order: bool,
+    fresh_input: bool,
 ) -> nn.Module:
     """The module of one planned layer; ``embedding`` is the width of the time embedding."""
     match plan:
         case Stem():
             return StemConvolution(plan.in_channels, plan.out_channels, 3, padding=1)
         case Res():
-            return ResBlock(plan, embedding, scale_shift, fresh_input=fresh_input)
+            return ResBlock(plan, embedding, scale_shift, conventions, fresh_input=fresh_input)
         case Attention():
-            return AttentionBlock(plan, new_order=new_order)
+            return AttentionBlock(plan, conventions, new_order=new_order)
         case Down():
-            return Downsample(plan)
+            return Downsample(plan, conventions)
         case Up():
             return Upsample(plan)
 
@@ -156,8 +172,9 @@ def zeroed(layer: nn.Conv2d | nn.Conv1d) -> nn.Conv2d | nn.Conv1d:
     return layer
 
 
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(NORM_GROUPS, channels, eps=1e-5)
+def group_norm(channels: int, conventions: Conventions) -> nn.GroupNorm:
+    """The normalisation of ``channels``."""
+    return nn.GroupNorm(conventions.groups, channels, eps=conventions.eps)
 
 
 def _halve(x: Tensor, resample: str) -> Tensor:

@@ -1,0 +1,213 @@
+"""UNet2DModel as the diffusers library itself builds and saves it; every flag honoured or refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from test_models_ddpm import DDPM_CONFIG, error_of, load, write_diffusers
+
+from ilvrctl.errors import WeightsError
+from ilvrctl.models.diffusers_config import read_config
+from ilvrctl.models.folder import network_files, stated_facts, weights_file
+from ilvrctl.models.loading import inspect_file
+
+SIZE: dict[str, Any] = {"sample_size": 32, "block_out_channels": (32, 64, 64), "layers_per_block": 1}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "Ho et al.'s": {k: v for k, v in DDPM_CONFIG.items() if not k.startswith("_")},
+    "the library's defaults": {
+        **SIZE,
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    },
+    "as guided-diffusion, with classes": {
+        **SIZE,
+        "down_block_types": ("ResnetDownsampleBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        "downsample_type": "resnet",
+        "upsample_type": "resnet",
+        "resnet_time_scale_shift": "scale_shift",
+        "attn_norm_num_groups": 32,
+        "attention_head_dim": 16,
+        "num_class_embeds": 10,
+        "out_channels": 6,
+    },
+    "no attention at all": {
+        **SIZE,
+        "down_block_types": ("DownBlock2D",) * 3,
+        "up_block_types": ("UpBlock2D",) * 3,
+        "add_attention": False,
+    },
+    "other groups, eps and depth": {
+        "sample_size": 32,
+        "block_out_channels": (16, 24),
+        "layers_per_block": 2,
+        "norm_num_groups": 8,
+        "norm_eps": 1e-3,
+        "attention_head_dim": 8,
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+        "dropout": 0.1,
+    },
+}
+
+
+def build(flags: dict[str, Any]) -> UNet2DModel:
+    """A network in which no weight is near zero."""
+    torch.manual_seed(0)
+    network = UNet2DModel(**flags).eval().requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    return network
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_the_library_agree(name: str, tmp_path: Path) -> None:
+    theirs = build(NETWORKS[name])
+    theirs.save_pretrained(tmp_path, safe_serialization=name != "the library's defaults")
+    ours = load(tmp_path)
+    x, t = torch.randn(2, 3, 32, 32), torch.tensor([3.0, 700.0])
+    y = torch.tensor([1, 4]) if "num_class_embeds" in NETWORKS[name] else None
+    with torch.inference_mode():
+        expected, out = theirs(x, t, y).sample, ours(x, t, y)
+    assert float((out - expected).abs().max() / expected.abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("part", ["", "unet"])
+def test_a_whole_pipeline(part: str, tmp_path: Path) -> None:
+    scheduler = DDPMScheduler(
+        beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", variance_type="fixed_large"
+    )
+    DDPMPipeline(build(NETWORKS["Ho et al.'s"]), scheduler).save_pretrained(tmp_path)
+    facts = {
+        "format": "diffusers",
+        "image_size": 32,
+        "diffusion_steps": 1000,
+        "noise_schedule": "cosine",
+        "predicts": "v",
+        "variance": "fixed_large",
+    }
+    assert stated_facts(tmp_path / part) == facts
+    info = inspect_file(tmp_path / part)
+    assert info.facts["noise_schedule"] == "cosine"
+    assert not info.unknown
+    assert load(tmp_path / part).architecture.downsample_factor == 4
+
+
+@pytest.mark.parametrize("T", [1000, 250])
+def test_the_betas_of_the_library_are_those_of_the_schedules_here(T: int, tmp_path: Path) -> None:
+    from ilvrctl.diffusion.schedule import Schedule
+
+    for name in ("linear", "squaredcos_cap_v2"):
+        scheduler = DDPMScheduler(T, beta_start=0.1 / T, beta_end=20 / T, beta_schedule=name)
+        folder = write_diffusers(tmp_path / f"{name}{T}")
+        scheduler.save_pretrained(folder)
+        facts = stated_facts(folder)
+        ours = Schedule.named(facts["noise_schedule"], facts["diffusion_steps"])
+        assert ours.T == T
+        theirs = scheduler.alphas_cumprod.double()
+        torch.testing.assert_close(
+            torch.tensor(ours.alphas_cumprod, dtype=torch.float64), theirs, atol=1e-6, rtol=1e-4
+        )
+
+
+REFUSED: dict[str, Any] = {
+    "center_input_sample": True,
+    "time_embedding_type": "fourier",
+    "mid_block_type": None,
+    "mid_block_scale_factor": 1.4,
+    "downsample_padding": 2,
+    "downsample_type": "fir",
+    "act_fn": "gelu",
+    "resnet_time_scale_shift": "spatial",
+    "class_embed_type": "timestep",
+    "down_block_types": ["DownBlock2D", "SkipDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "UpBlock2D", "UpBlock2D"],
+    "attn_norm_num_groups": 4,
+    "norm_num_groups": None,
+    "attention_head_dim": [8, 8, 8],
+    "a_flag_of_tomorrow": 1,
+}
+
+
+@pytest.mark.parametrize("flag", REFUSED)
+def test_flags_that_are_not_supported_are_named(flag: str, tmp_path: Path) -> None:
+    folder = write_diffusers(tmp_path / "ddpm", config={**DDPM_CONFIG, flag: REFUSED[flag]})
+    with pytest.raises(WeightsError, match=rf"^{folder}: config\.json: {flag} is .*not supported") as error:
+        load(folder)
+    assert error.value.exit_code == 3
+
+
+def test_levels_that_resample_in_different_ways_are_refused() -> None:
+    mixed = {**DDPM_CONFIG, "down_block_types": ["ResnetDownsampleBlock2D", "AttnDownBlock2D", "DownBlock2D"]}
+    with pytest.raises(WeightsError, match=r"down_block_types .*different ways"):
+        read_config(mixed)
+    bare_middle = {**DDPM_CONFIG, "resnet_time_scale_shift": "scale_shift"}
+    with pytest.raises(WeightsError, match="attn_norm_num_groups is null"):
+        read_config(bare_middle)
+
+
+def test_every_flag_of_the_library_is_known() -> None:
+    flags = {k: v for k, v in UNet2DModel(**NETWORKS["Ho et al.'s"]).config.items() if v is not None}
+    read_config(json.loads(json.dumps(flags)))
+
+
+def test_another_network_of_the_library() -> None:
+    with pytest.raises(WeightsError, match="a diffusers UNet2DConditionModel"):
+        read_config({"_class_name": "UNet2DConditionModel"})
+
+
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "beta_schedule": {"beta_schedule": "scaled_linear"},
+    "beta_end": {"beta_schedule": "linear", "beta_end": 0.012},
+    "beta_start": {"beta_schedule": "linear", "beta_start": 0.00085},
+    "prediction_type": {"beta_schedule": "linear", "prediction_type": "flow"},
+    "trained_betas": {"beta_schedule": "linear", "trained_betas": [0.1]},
+    "rescale_betas_zero_snr": {"beta_schedule": "linear", "rescale_betas_zero_snr": True},
+}
+
+
+@pytest.mark.parametrize("flag", SCHEDULERS)
+def test_schedules_that_are_not_supported_are_named(flag: str, tmp_path: Path) -> None:
+    folder = write_diffusers(tmp_path / "ddpm")
+    (folder / "scheduler_config.json").write_text(json.dumps(SCHEDULERS[flag]))
+    with pytest.raises(WeightsError, match=f"{flag} is "):
+        stated_facts(folder)
+
+
+def test_a_schedule_without_betas_is_refused(tmp_path: Path) -> None:
+    folder = write_diffusers(tmp_path / "ddpm")
+    (folder / "scheduler_config.json").write_text('{"_class_name": "ScoreSdeVeScheduler", "sigma_max": 1348}')
+    with pytest.raises(WeightsError, match="beta_schedule is null"):
+        stated_facts(folder)
+
+
+def test_folders_and_files(tmp_path: Path) -> None:
+    folder = write_diffusers(tmp_path / "ddpm")
+    file = folder / "diffusion_pytorch_model.safetensors"
+    assert weights_file(folder) == weights_file(file) == file
+    assert network_files(folder) == network_files(file) == (file, folder / "config.json")
+    assert stated_facts(file) == stated_facts(folder) == {"format": "diffusers", "image_size": 32}
+    assert error_of(load(file)) < 1e-5
+    (folder / "config.json").write_text("{")
+    with pytest.raises(WeightsError, match=r"config\.json: not a JSON file"):
+        load(folder)
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(WeightsError, match="no settings of a network"):
+        load(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(WeightsError, match=r"config\.json is not beside the weights") as error:
+        load(folder)
+    assert error.value.hint
+
+
+def test_weights_in_pieces_and_empty_folders(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="a folder without a diffusers network"):
+        weights_file(tmp_path)
+    (tmp_path / "diffusion_pytorch_model.safetensors.index.json").write_text("{}")
+    with pytest.raises(WeightsError, match="in several pieces"):
+        weights_file(tmp_path)
