@@ -108,7 +108,7 @@ def _replay(result: Path, to: str | None, weights: Path | None) -> Source:
 
 
 def without_code(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a record, without the functions that energies of one's own call: a picture may run no code."""
+    """The settings of a record, without the functions that its energies call: a picture may run no code."""
     method = settings.get("method", {})
     energies = method.get("energies", {}) if isinstance(method, Mapping) else {}
     if not isinstance(energies, Mapping):

@@ -96,7 +96,7 @@ def translate(
     verbose: opt.Verbose = 0,
     color: opt.Color = "auto",
 ) -> None:
-    """Turn pictures into pictures of the target domain, steered by what they look like (ILVR, SDDM, EGSDE, SDEdit)."""
+    """Turn pictures into pictures of the target domain, steered by the input (ILVR, SDDM, EGSDE, SDEdit)."""
     from ilvrctl.jobs.digest import weights_sha256
     from ilvrctl.jobs.inputs import collect
     from ilvrctl.jobs.outputs import Destination, outputs_of

@@ -89,12 +89,12 @@ class DDIM:
 
 @dataclass(frozen=True)
 class DPMSolver2M:
-    """DPM-Solver++ (2M) on the data prediction: second order from the last step's estimate (Lu et al. 2022, Alg. 2).
+    """DPM-Solver++ (2M) on the data prediction: second order from the last estimate (Lu et al. 2022, Algorithm 2).
 
     With ``lambda = log(alpha / sigma)``, ``h`` the step in lambda and ``h'`` the one before, the estimate is taken
-    halfway along the step, ``D = x0 + h / (2 h') (x0 - x0')``, and ``x_s = sigma_s / sigma_t x + alpha_s (1 - e^-h) D``.
-    The first step, the last (whose h is infinite), and a step after one that the method moved are of first order,
-    which is :class:`DDIM` with eta = 0. The carry is ``(x0, h)``.
+    halfway along the step, ``D = x0 + h / (2 h') (x0 - x0')``; ``x_s = sigma_s / sigma_t x + alpha_s (1 - e^-h)
+    D``. The first step, the last (whose h is infinite), and a step after one that the method moved are of first
+    order, which is :class:`DDIM` with eta = 0. The carry is ``(x0, h)``.
     """
 
     name: ClassVar[str] = "dpmpp_2m"
