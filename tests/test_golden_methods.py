@@ -95,7 +95,9 @@ def distance(case: dict[str, Any], **method: Any) -> float:
 
 
 @pytest.mark.parametrize(("name", "rounding"), SDDM.items())
-def test_compat_sddm_is_as_near_to_the_published_run_as_rounding_lets_it_be(name: str, rounding: float) -> None:
+def test_compat_sddm_is_as_near_to_the_published_run_as_rounding_lets_it_be(
+    name: str, rounding: float
+) -> None:
     """On the manifold the picture energy has no part along it but rounding, 1e-7 of its length, which the published
     code scales up to several times the score's part. ``rounding``: how far its formulas, evaluated in the same way
     but with x changed by 1e-7, end from themselves.
@@ -152,7 +154,9 @@ def test_compat_egsde_equals_the_published_run_within_1e_4(name: str) -> None:
         ],
     )
     assert settings.clip_denoised is case["clip_denoised"]
-    denoiser = Denoiser(load_network(GOLDEN / case["checkpoint"], HiddenFlags(), device=CPU), clip_denoised=False)
+    denoiser = Denoiser(
+        load_network(GOLDEN / case["checkpoint"], HiddenFlags(), device=CPU), clip_denoised=False
+    )
     noise = [case["start_noise"], *case["step_noise"]]
     steps = slice(0, start - stop)
     out = last(denoiser, case["source"], noise, settings, settings.method.load(CPU), steps)

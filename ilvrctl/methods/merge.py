@@ -88,7 +88,8 @@ class Pair:
         whole = (-3, -2, -1)
         length = (d1 - d2).square().sum(whole, keepdim=True)
         g = (d2 * (d2 - d1)).sum(whole, keepdim=True) / length.clamp_min(1e-20)
-        return d1 + ((1 - g) / g).nan_to_num(0.0).clamp(0, 30) * d2
+        g = g.clamp(0, 1)
+        return d1 + ((1 - g) / g).clamp(0, 30) * d2
 
     def describe(self) -> str:
         """``two-vector rule``."""
