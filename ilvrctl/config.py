@@ -177,11 +177,11 @@ def build_named(
     prefix: KeyPath = (),
     use: Callable[[str], str],
 ) -> Any:
-    """The frozen dataclass out of ``table`` that the layers name under ``key``, with the settings they give it.
+    """The frozen dataclass out of ``table`` that the layers name under ``key``, with its settings.
 
     Each layer's value is a name or a mapping with a ``name``; the last name wins, and a class keeps of what was
-    said before it was named what it knows too. ``prefix``: the path of the layers' values; ``use`` tells how another
-    row is chosen. ConfigError says where the name or setting stands that cannot be used.
+    said before it was named what it knows too. ``prefix``: the path of the layers' values; ``use`` tells how
+    another row is chosen. ConfigError says where the name or setting stands that cannot be used.
     """
     name, values = default, dict[str, Any]()
     origins = merge(*layers).origins

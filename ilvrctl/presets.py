@@ -203,9 +203,9 @@ def _folded(name: str) -> str:
     return name.casefold().replace("_", "-")
 
 
-def override_model(preset: ModelPreset, overrides: Layer) -> ModelPreset:
-    """The preset with the facts in ``overrides`` (paths below ``model``) replaced; ConfigError for a bad one."""
-    facts = build(ModelPreset, Layer(overrides.values, overrides.origins), ("model",))
+def override_model(preset: ModelPreset, overrides: Layer, word: str = "model") -> ModelPreset:
+    """The preset with the facts in ``overrides`` (paths below ``word``) replaced; ConfigError for a bad one."""
+    facts = build(ModelPreset, Layer(overrides.values, overrides.origins), (word,))
     return replace(preset, **{key: getattr(facts, key) for key in overrides.values})
 
 

@@ -50,9 +50,9 @@ COMPAT: dict[str, Published] = {
         ),
     ),
 }
-"""``ilvr_adm``: the reference at level t. ``sddm``: plain noise at the start, the refinement's last output used again.
-``egsde``: one noise of the reference, energies at the last step too, no clipping, the learned variance left out, and
-the 1000 levels one by one from 500. Each is explained with its field."""
+"""``ilvr_adm``: the reference at level t. ``sddm``: plain noise at the start, the refinement's last output used
+again. ``egsde``: one noise of the reference, energies at the last step too, no clipping, the learned variance left
+out, and the 1000 levels one by one from 500. Each is explained with its field."""
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def show_plan(plan: Plan, display: Display) -> None:
     if not display.quiet:
         say(
             f"{count}: {len(pending)} to do, {len(plan.outputs) - len(pending)} there already; "
-            f"to {plan.target or plan.model.name} ({plan.model.name}), {_what(plan)}, {calls} network calls"
+            f"{plan.direction} ({plan.model.name}), {_what(plan)}, {calls} network calls"
         )
 
 

@@ -61,8 +61,8 @@ def flag_choices(flags: Mapping[str, tuple[str, Any, Reader | None]]) -> list[Ch
 
 
 def set_choices(assignments: Sequence[str]) -> tuple[list[Choice], Layer]:
-    """The choices of ``--set key=value``, the last of each key, and the facts of the network (``model.*``) among
-    them.
+    """The choices of ``--set key=value``, the last of each key, and the facts of networks among them (``model.*``,
+    ``source.*``).
 
     The value is YAML, so that ``[1.0, 0.2]`` is one value; a comma outside of brackets makes a list.
     """
@@ -71,7 +71,7 @@ def set_choices(assignments: Sequence[str]) -> tuple[list[Choice], Layer]:
     for text in assignments:
         name, equals, value = text.partition("=")
         key = name.strip()
-        if not equals or key.split(".")[0] == "model":
+        if not equals or key.split(".")[0] in ("model", "source"):
             facts.append(parse_assignment(text))
             continue
         parts = [value] if key in _ONE_VALUE else several(f"--set {key}", value)

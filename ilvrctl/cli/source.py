@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,65 +53,82 @@ class Source:
     encoder: Network | None = None
 
 
-def find_encoder(from_: str | None, weights: Path | None) -> Network | None:
-    """The model of the inputs' own kind that ``--from`` and ``--from-weights`` name, if any; errors as below."""
-    from ilvrctl.models.sniff import sniff
+@dataclass(frozen=True)
+class Asked:
+    """The flags that name networks, ``--to``, ``--weights``, ``--from-image``, ``--from`` and ``--from-weights``,
+    and the facts of ``--set model.*`` and ``--set source.*``.
+    """
 
-    if from_ is not None:
-        target, _ = find_target(from_)
-        model = find_model(target.model)
-        found = Network(target.name, model, weights or require_weights(model, target.name))
-    elif weights is not None:
-        found = Network(None, _known_as(weights) or ModelPreset(name=weights.stem), weights)
-    else:
-        return None
-    sniff(found.weights)
-    return found
+    to: str | None = None
+    weights: Path | None = None
+    from_image: Path | None = None
+    from_: str | None = None
+    from_weights: Path | None = None
+    facts: Layer = field(default_factory=lambda: Layer({}))
 
 
-def find_source(
-    to: str | None,
-    weights: Path | None,
-    from_image: Path | None,
-    model_facts: Layer,
-    from_: str | None = None,
-    from_weights: Path | None = None,
-) -> Source:
-    """The source that the flags name, with single facts of its network replaced by ``model_facts``.
+def find_source(asked: Asked) -> Source:
+    """The source that the flags name, with single facts of its networks replaced.
 
     UsageError when nothing is named or too much; WeightsError when the weights are not there, or are no
     checkpoint at first sight.
     """
-    from ilvrctl.models.folder import stated_facts, weights_file
-    from ilvrctl.models.sniff import sniff
-
-    if from_image is not None:
-        source = _replay(from_image, to, weights, from_, from_weights)
-    elif to is not None:
-        target, settings = find_target(to)
+    if asked.from_image is not None:
+        source = _replay(asked.from_image, asked)
+    elif asked.to is not None:
+        target, settings = find_target(asked.to)
         model = find_model(target.model)
-        source = Source(target.name, model, settings, weights or require_weights(model, target.name))
-    elif weights is not None:
-        source = _from_file(weights)
+        source = Source(target.name, model, settings, asked.weights or require_weights(model, target.name))
+    elif asked.weights is not None:
+        source = _from_file(asked.weights)
     else:
         raise UsageError(
             "no target: --to says what the pictures become", hint="--to emoji3d, or see: ilvrctl presets"
         )
-    sniff(weights_file(source.weights))
-    if source.made_with is None:
-        facts = stated_facts(source.weights)
-        if weights is None:  # the preset was written for these weights
-            facts = {
-                key: facts[key] for key in ("image_size",) if key in facts and source.model.image_size is None
+    new = asked.from_image is None
+    source = replace(source, encoder=_encoder(asked) if new else source.encoder)
+    model = _known_facts(source.model, source.weights, asked.facts, "model", asked.weights is None, new)
+    if (encoder := source.encoder) is not None:
+        chosen = asked.from_weights is None
+        facts = _known_facts(encoder.model, encoder.weights, asked.facts, "source", chosen, new)
+        source = replace(source, encoder=replace(encoder, model=facts))
+    return replace(source, model=model)
+
+
+def _encoder(asked: Asked) -> Network | None:
+    """The model of the inputs' own kind that ``--from`` and ``--from-weights`` name, if any."""
+    weights = asked.from_weights
+    if asked.from_ is not None:
+        target, _ = find_target(asked.from_)
+        model = find_model(target.model)
+        return Network(target.name, model, weights or require_weights(model, target.name))
+    if weights is None:
+        return None
+    return Network(None, _known_as(weights) or ModelPreset(name=weights.resolve().stem), weights)
+
+
+def _known_facts(
+    model: ModelPreset, weights: Path, facts: Layer, word: str, preset_weights: bool, new: bool
+) -> ModelPreset:
+    """The model with what its file states of itself, unless a result is replayed, and the facts of ``--set``.
+
+    ``preset_weights``: the preset was written for these weights, and knows better than they do.
+    """
+    from ilvrctl.models.folder import stated_facts, weights_file
+    from ilvrctl.models.sniff import sniff
+
+    sniff(weights_file(weights))
+    if new:
+        stated = stated_facts(weights)
+        if preset_weights:
+            stated = {
+                key: stated[key] for key in ("image_size",) if key in stated and model.image_size is None
             }
-        source = replace(source, model=replace(source.model, **facts))
-    if from_image is None:
-        source = replace(source, encoder=find_encoder(from_, from_weights))
-    if not isinstance(model_facts.values, Mapping):
-        raise ConfigError(
-            f"model is a mapping of facts, not {model_facts.values!r}", hint="--set model.num_heads=4"
-        )
-    return replace(source, model=override_model(source.model, model_facts)) if model_facts.values else source
+        model = replace(model, **stated)
+    given = facts.values.get(word, {})
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{word} is a mapping of facts, not {given!r}", hint=f"--set {word}.num_heads=4")
+    return override_model(model, Layer(given, facts.origins), word) if given else model
 
 
 def _from_file(weights: Path) -> Source:
@@ -128,14 +145,12 @@ def _known_as(weights: Path) -> ModelPreset | None:
     return next((model for model in load_models().values() if model.file == weights.name), None)
 
 
-def _replay(
-    result: Path, to: str | None, weights: Path | None, from_: str | None, from_weights: Path | None
-) -> Source:
+def _replay(result: Path, asked: Asked) -> Source:
     """What made an earlier result, from the record in its file; its precision is the one that was used."""
     from ilvrctl.images.io import read_bytes
     from ilvrctl.jobs.record import Recipe
 
-    for flag, given, what in (("--to", to, "target"), ("--from", from_, "source")):
+    for flag, given, what in (("--to", asked.to, "target"), ("--from", asked.from_, "source")):
         if given is not None:
             raise UsageError(f"--from-image brings its own {what}", hint=f"leave out {flag}")
     try:
@@ -143,7 +158,7 @@ def _replay(
     except InputError as error:
         raise UsageError(error.message, hint=error.hint) from error
     model, place = _made_by(
-        recipe.model, recipe.facts, recipe.weights_sha256, recipe.target, weights, result.name
+        recipe.model, recipe.facts, recipe.weights_sha256, recipe.target, asked.weights, result.name
     )
     return Source(
         target=recipe.target,
@@ -152,7 +167,7 @@ def _replay(
         weights=place,
         samples=(recipe.sample,),
         made_with=recipe.weights_sha256,
-        encoder=_replayed_encoder(recipe, from_weights, result.name),
+        encoder=_replayed_encoder(recipe, asked.from_weights, result.name),
     )
 
 
@@ -166,7 +181,7 @@ def _replayed_encoder(recipe: Recipe, weights: Path | None, origin: str) -> Netw
 
 
 def without_code(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a record, without the functions that energies of one's own call: a picture may run no code."""
+    """The settings of a record, without the functions that its energies call: a picture may run no code."""
     method = settings.get("method", {})
     energies = method.get("energies", {}) if isinstance(method, Mapping) else {}
     if not isinstance(energies, Mapping):

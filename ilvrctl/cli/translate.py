@@ -20,7 +20,7 @@ from ilvrctl.cli.request import (
     picture_on_stdin,
 )
 from ilvrctl.cli.several import bounds, decimal, flag_choices, level, preset_choices, set_choices, whole, word
-from ilvrctl.cli.source import Network, Source, find_source
+from ilvrctl.cli.source import Asked, Network, Source, find_source
 from ilvrctl.config import Layer, merge
 from ilvrctl.errors import UsageError
 from ilvrctl.jobs.grid import Picked, Tier, expand
@@ -106,7 +106,7 @@ def translate(
     verbose: opt.Verbose = 0,
     color: opt.Color = "auto",
 ) -> None:
-    """Turn pictures into pictures of the target domain, steered by what they look like (ILVR, SDDM, EGSDE, SDEdit)."""
+    """Turn pictures into pictures of the target domain, steered by the input (ILVR, SDDM, EGSDE, SDEdit)."""
     from ilvrctl.jobs.digest import weights_sha256
     from ilvrctl.jobs.inputs import collect
     from ilvrctl.jobs.outputs import Destination, outputs_of
@@ -144,8 +144,7 @@ def translate(
     destination = Destination.parse(out)
     _check_stdout(destination, as_json)
     to = "emoji3d" if examples and not (to or weights or from_image) else to
-    model_facts = Layer(facts.values.get("model", {}), facts.origins)
-    source = find_source(to, weights, from_image, model_facts, from_, from_weights)
+    source = find_source(Asked(to, weights, from_image, from_, from_weights, facts))
     variants = expand([*preset_choices(preset), *flags, *assigned], lambda picked: _settings(source, picked))
     arguments = [*(inputs or ()), *([str(paths.EXAMPLES)] if examples else ())]
     items = collect(

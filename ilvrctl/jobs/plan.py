@@ -90,6 +90,12 @@ class Plan:
         """The source's model where the variant's method has one."""
         return self.source if variant.settings.method.two_models else None
 
+    @property
+    def direction(self) -> str:
+        """From where to where, for people: ``to dog``, ``from cat to dog``."""
+        to = f"to {self.target or self.model.name}"
+        return f"from {self.source.domain or self.source.model.name} {to}" if self.source else to
+
     def changes(self, output: Output) -> Mapping[str, Any]:
         """The settings that tell the output from others of a grid."""
         return self.variants[output.variant].changes

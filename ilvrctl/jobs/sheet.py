@@ -153,5 +153,5 @@ def _caption(plan: Plan, some: str) -> str:
         {f"seed {settings.seed}" for settings in every},
     )
     common = [fact for values in facts if len(values) == 1 for fact in values]
-    parts = [f"ilvrctl {__version__}", f"to {plan.target or plan.model.name}", *common, some]
+    parts = [f"ilvrctl {__version__}", plan.direction, *common, some]
     return " · ".join(part for part in parts if part)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EnergyOf = Callable[["Tensor", "Tensor", int], "Tensor"]
 """An energy bound to the references of a batch: ``(x, y_t, t) -> (B,)``, lower is better.
 
-x is the sample (B, 3, H, W) with a gradient, y_t the reference noised to the same level t. At t = -1 both are clean.
+x is the sample (B, 3, H, W) with a gradient, y_t the reference at the same level t. At t = -1 both are clean.
 """
 
 
@@ -25,7 +25,7 @@ class Context:
     """What a method may use: the reference y (B, 3, H, W) in [-1, 1], the levels, and the batch's noise.
 
     ``stochastic`` tells whether the sampler adds fresh noise at every step. ``networks``: those that the method's
-    energies bring, loaded, by the energy's name. ``source``: the model of the references' own kind, if there is one.
+    energies bring, loaded, by the energy's name. ``source``: the model of the references' own kind, if any.
     """
 
     reference: Tensor
@@ -48,8 +48,9 @@ class Context:
 def shift_mean(prediction: Prediction, x: Tensor, shift: Tensor, k: Step) -> Prediction:
     """The prediction at x = x_t whose ancestral mean E[x_s | x_t] lies ``shift`` (B, 3, H, W) further.
 
-    The mean is ``(x - beta / sigma_t eps) alpha_s / alpha_t``, so ``deps = -shift (alpha_t / alpha_s) sigma_t / beta``;
-    x0 follows from ``x = alpha_t x0 + sigma_t eps``. Every sampler steps from x0 and eps, so every one is guided.
+    The mean is ``(x - beta / sigma_t eps) alpha_s / alpha_t``, so ``deps = -shift (alpha_t / alpha_s) sigma_t /
+    beta``; x0 follows from ``x = alpha_t x0 + sigma_t eps``. Every sampler steps from these, so every one is
+    guided.
     """
     from ilvrctl.diffusion.denoiser import Prediction
 

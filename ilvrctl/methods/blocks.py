@@ -21,7 +21,7 @@ PIXELS = (-2, -1)
 
 
 def check_blocks(blocks: int, size: int) -> None:
-    """Raise UsageError unless a picture of ``size`` pixels can be cut into ``blocks`` blocks a side of 2 px and more."""
+    """Raise UsageError unless ``blocks`` blocks a side, of 2 px or more, cut a picture of ``size`` pixels."""
     if blocks < 1 or size % blocks or size == blocks > 1:
         counts = [str(n) for n in range(1, size // 2 + 1) if size % n == 0]
         raise UsageError(
@@ -58,7 +58,7 @@ class Statistics:
         return cls(mean, (variance + VARIANCE_FLOOR).sqrt())
 
     def at(self, alpha_t: float, sigma_t: float) -> Statistics:
-        """Those expected of the picture at a level: ``mu_t = alpha_t mu_0``, ``s_t^2 = alpha_t^2 s_0^2 + sigma_t^2``."""
+        """Those expected at a level: ``mu_t = alpha_t mu_0``, ``s_t^2 = alpha_t^2 s_0^2 + sigma_t^2``."""
         return Statistics(alpha_t * self.mean, ((alpha_t * self.std) ** 2 + sigma_t**2).sqrt())
 
     @property

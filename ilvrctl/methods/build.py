@@ -85,7 +85,7 @@ def _mapping(layer: Layer) -> Mapping[str, Any]:
 
 
 def _mine(layer: Layer, name: str) -> Layer:
-    """What the layer says of the method called ``name``; origins keep their whole paths."""
+    """What the layer says of the method called ``name``."""
     found = _mapping(layer)
     if found.get("name", name) != name:
         return Layer({})
@@ -106,11 +106,14 @@ def _special(layer: Layer, name: str) -> Layer:
 
 
 def written_out(method: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's settings with what they take the place of as null: ``range_t`` of ``range``, ``size`` of ``blocks``."""
+    """Settings of a method, with what they take the place of as null: ``range_t`` of ``range``, for instance."""
     values = dict(method)
     for key, other in (("range", "range_t"), ("blocks", "size")):
         if key in values:
             values.setdefault(other, None)
+    for key in ("constraint", "merge"):
+        if isinstance(values.get(key), str):
+            values[key] = {"name": values[key]}
     constraint = values.get("constraint")
     if isinstance(constraint, Mapping) and "blocks" in constraint:
         values["constraint"] = {"size": None, **constraint}
@@ -168,7 +171,7 @@ def _kind(layers: Sequence[Layer]) -> Any:
 
 
 def _long(layer: Layer, name: str, kind: Any, energies: Mapping[str, Any]) -> Layer:
-    """The layer with short settings in their places: ``N`` is that of the low-pass filter, wherever there is one."""
+    """The layer with short settings in place: ``N`` is that of the low-pass filter, wherever there is one."""
     values, origins = dict(layer.values), dict(layer.origins)
     for key, owner in SHORT.items():
         if key not in values:
@@ -187,7 +190,8 @@ def _long(layer: Layer, name: str, kind: Any, energies: Mapping[str, Any]) -> La
             value = {part: value}
         values = dict(merge(Layer(values), Layer(value)).values)
         if origin:
-            origins[("method", *place)] = origin
+            path = ("method", *place)
+            origins[path] = origin
     return Layer(values, origins)
 
 

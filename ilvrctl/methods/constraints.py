@@ -1,4 +1,4 @@
-"""Constraints: where every sample of the range is moved to. They hold what the reference gives and leave the rest."""
+"""Constraints: where every sample of the range is moved to. They hold what the reference gives, and no more."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ class LowPassConstraint:
     ``reference_level``: the reference is noised to ``s``, the level of the sample, as in the paper; the published
     code (``compat: ilvr_adm``) noises it to ``t``, one level too high, which lowers its contrast by 0.2 % at 1000
     steps, 2.1 % at 100 and 9.4 % at 25.
-    ``noise`` in y_s: ``fresh`` as published, or the ``network``'s own eps, which keeps the low frequencies on the path
-    that the network sees. ``auto``: fresh under samplers that add noise themselves. Under those that add none (ddim
-    with eta = 0, dpmpp_2m) fresh noise would be put into the low frequencies at every step and never taken out
-    again, so the network's eps is used. That is the refinement of the clean estimate ``x0 + phi(y - x0)`` with eps
-    *kept*: with eps recomputed to fit x_t (the usual way) the change of x0 would be taken back from the noise, which
-    then no longer has unit variance, and the picture stays noisy.
+    ``noise`` in y_s: ``fresh`` as published, or the ``network``'s own eps, which keeps the low frequencies on the
+    path that the network sees. ``auto``: fresh under samplers that add noise themselves. Under those that add none
+    (ddim with eta = 0, dpmpp_2m) fresh noise would be put into the low frequencies at every step and never taken
+    out again, so the network's eps is used. That is the refinement of the clean estimate ``x0 + phi(y - x0)`` with
+    eps *kept*: with eps recomputed to fit x_t (the usual way) the change of x0 would be taken back from the noise,
+    which then no longer has unit variance, and the picture stays noisy.
     """
 
     name: ClassVar[str] = "low_pass"
@@ -121,8 +121,9 @@ class BlockStatistics:
     """SDDM: the statistics of every block are those of the noised reference (section 3.2), by block AdaIN.
 
     ``blocks`` a side: 16, blocks of 16 px at 256 px; few leave much free. ``size``: of the blocks in pixels, in the
-    place of ``blocks``. ``order`` 1 holds the means alone: with blocks of N pixels that is ILVR with a box kernel of
-    factor N. ``reference``: statistics that are ``expected`` at the level (mu_t and s_t, as published) or those of a
+    place of ``blocks``. ``order`` 1 holds the means alone: with blocks of N pixels that is ILVR with a box kernel
+    of factor N. ``reference``: statistics that are ``expected`` at the level (mu_t and s_t, as published) or those
+    of a
     ``drawn`` noised reference, as ILVR does; ``auto`` draws for order 1.
     """
 
@@ -202,7 +203,7 @@ def noised_reference(
     level: Level = "s",
     noise: Literal["auto", "fresh", "network"] = "auto",
 ) -> Tensor:
-    """The reference at the level of the new sample, its noise drawn or the network's; see :class:`LowPassConstraint`."""
+    """The reference at the level of the new sample, its noise drawn or the network's."""
     fresh = context.stochastic if noise == "auto" else noise == "fresh"
     eps = context.noise() if fresh else prediction.eps
     return context.reference_at(k.s if level == "s" else k.t, eps)

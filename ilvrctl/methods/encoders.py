@@ -40,7 +40,7 @@ class NoEncoder:
         """UsageError for a sampler that it does not go with."""
 
     def encode(self, context: Context, steps: Sequence[Step]) -> Iterator[tuple[Step, Tensor, Tensor]]:
-        """The way up from the references where it ``climbs``: each step, the sample at its t, the clean estimate."""
+        """The way up from the references where it ``climbs``: step, sample at its level t, clean estimate."""
         return iter(())
 
     def begin(self, context: Context, first: Step, x0: Tensor, e: Tensor) -> Tensor | None:

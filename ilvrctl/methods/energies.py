@@ -32,9 +32,9 @@ BLOCKS = 16
 class Energy:
     """What all energies share. Its part of the step is ``-weight beta / sqrt(1 - beta) grad E``.
 
-    ``weight``: 0 leaves the energy out. ``relative``: the gradient is first brought to the length of the score's part,
-    per image and channel (SDDM), so that the weight has no unit. ``where``: ``range``, merged with the other parts
-    while the method conditions, and left out elsewhere; ``everywhere``, also added as a plain sum below the range.
+    ``weight``: 0 leaves the energy out. ``relative``: the gradient is first brought to the length of the score's
+    part, per image and channel (SDDM), so that the weight has no unit. ``where``: ``range``, merged with the other
+    parts while the method conditions, and left out elsewhere; ``everywhere``, also added as a plain sum below it.
     ``gradient``: with respect to ``x_t`` (published), or to the clean estimate ``x0``, which is compared with the
     clean reference (as MPGD does; He et al., ICLR 2024).
     """
@@ -96,10 +96,12 @@ class LowPassEnergy(Energy):
 
 @dataclass(frozen=True, kw_only=True)
 class PictureEnergy(Energy):
-    """SDDM's energy on the picture itself: ``sum (x_t - BAdaIN(x_t, y))^2``, the clean reference's block statistics.
+    """SDDM's energy on the picture itself: ``sum (x_t - BAdaIN(x_t, y))^2``, with the clean reference's statistics.
 
     Independent of the level, as published; the target moves with x and is differentiated too. ``blocks`` a side:
-    unless given those of the constraint, or 16.
+    unless given those of the constraint, or 16. In every block its gradient is a multiple of ``x - mean`` plus a
+    constant, so on the manifold of the same blocks it has no part along the constraint and does nothing: it acts in
+    the rounds of refinement, and with blocks of its own.
     """
 
     name: ClassVar[str] = "picture"
@@ -157,8 +159,8 @@ class DseEnergy(Energy):
     """EGSDE's realism: the mean over pixels of the cosine of domain features of x_t and y_t (section 3.2).
 
     ``model``: the domain-specific extractor, a classifier of source against target that knows the level; a name of
-    the registry or a file; ``num_head_channels`` where the registry does not know the file's attention (published: 64).
-    Its middle features of the sample are pushed away from those of the reference.
+    the registry or a file; ``num_head_channels`` where the registry does not know the file's attention (published:
+    64). Its middle features of the sample are pushed away from those of the reference.
     """
 
     name: ClassVar[str] = "dse"
@@ -193,9 +195,10 @@ class DseEnergy(Energy):
 class UserEnergy(Energy):
     """An energy of your own: ``call`` is ``module:function`` of a module that Python can import (PYTHONPATH).
 
-    The function is called as ``function(x, y, t)`` with the sample and the reference (B, 3, H, W) at the level t, both
-    noised (or both clean and t = -1 with ``gradient: x0``), pictures in [-1, 1]; it returns (B,), lower is better,
-    differentiable in x. It is imported only when the method is run, and never because a picture's record asks for it.
+    The function is called as ``function(x, y, t)`` with the sample and the reference (B, 3, H, W) at the level t,
+    both noised (or both clean and t = -1 with ``gradient: x0``), pictures in [-1, 1]; it returns (B,), lower is
+    better, differentiable in x. It is imported only when the method is run, and never because the record in a
+    picture asks for it.
     """
 
     name: ClassVar[str] = "module:function"

@@ -45,13 +45,14 @@ class Sum:
 
 @dataclass(frozen=True)
 class MinNorm:
-    """The shortest convex combination: no part is worked against (SDDM; Désidéri 2012, Sener and Koltun 2018).
+    """The shortest convex combination: no part is worked against (SDDM, section 3.4).
 
     Found by Frank-Wolfe: start from equal weights, go to the vertex with the smallest product by exact line search,
     at most 20 times, until the mean step over an image is below 1e-4. ``over``: the weights are found for each
-    ``channel`` of an image, as published, for each ``block`` (the published ``detail_merge``), or for the ``image``.
-    An image stops by itself, so that its result does not depend on its neighbours in the batch; the published code
-    stops when the mean over the batch is below 1e-4.
+    ``channel`` of an image, as published, for each ``block`` (the published ``detail_merge``), or for the
+    ``image``. An image stops by itself, so that its result does not depend on its neighbours in the batch; the
+    published code stops when the mean over the batch is below 1e-4. A part of length 0 pulls nowhere and is left
+    out; as a member of the combination it would stop the others.
     """
 
     name: ClassVar[str] = "min_norm"
@@ -61,9 +62,11 @@ class MinNorm:
         """``sum_i w_i d_i`` with w >= 0, sum 1, of least length."""
         import torch
 
-        if self.over == "block":
-            return join(_frank_wolfe(torch.stack([split(v, blocks) for v in parts]), PIXELS))
-        return _frank_wolfe(torch.stack(list(parts)), PIXELS if self.over == "channel" else (-3, -2, -1))
+        v = torch.stack([split(part, blocks) for part in parts] if self.over == "block" else list(parts))
+        over = (-3, -2, -1) if self.over == "image" else PIXELS
+        v = torch.where(v.square().sum(over, keepdim=True) > 0, v, v[:1])
+        d = _frank_wolfe(v, over)
+        return join(d) if self.over == "block" else d
 
     def describe(self) -> str:
         """For instance ``min-norm per channel``."""
@@ -85,7 +88,8 @@ class Pair:
         whole = (-3, -2, -1)
         length = (d1 - d2).square().sum(whole, keepdim=True)
         g = (d2 * (d2 - d1)).sum(whole, keepdim=True) / length.clamp_min(1e-20)
-        return d1 + ((1 - g) / g).nan_to_num(0.0).clamp(0, 30) * d2
+        g = g.clamp(0, 1)
+        return d1 + ((1 - g) / g).clamp(0, 30) * d2
 
     def describe(self) -> str:
         """``two-vector rule``."""
@@ -96,7 +100,7 @@ MERGES: dict[str, type[Sum] | type[MinNorm] | type[Pair]] = {"sum": Sum, "min_no
 
 
 def _frank_wolfe(v: Tensor, over: tuple[int, ...]) -> Tensor:
-    """The shortest convex combination of the n vectors v (n, B, ...), with weights shared over the dimensions ``over``."""
+    """The shortest convex combination of the n vectors v (n, B, ...); one weight for the dimensions ``over``."""
     import torch
 
     n = v.shape[0]

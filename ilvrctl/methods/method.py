@@ -1,15 +1,15 @@
 """One method out of pieces: constraint, energies, merge, start, range, refinement rounds, repeats.
 
-With ``M`` = :class:`BlockStatistics` this is SDDM, with energies and no constraint EGSDE, with a low-pass constraint
-and no energies ILVR, with neither SDEdit. At x = x_t, with the mean of p(x_s | x_t) split at its scaled input,
+With :class:`BlockStatistics` this is SDDM, with energies and no constraint EGSDE, with a low-pass constraint and no
+energies ILVR, with neither SDEdit. At x = x_t, with the mean of p(x_s | x_t) split at its scaled input,
 
     ``dg = mean - x / sqrt(1 - beta)``,   ``dg = dg_m + dg_o`` along the constraint and across it,
     ``g_j = -weight_j beta / sqrt(1 - beta) grad E_j``, its part along the constraint,
     ``d = merge(dg_m, g_1, g_2, ...)``,   ``mean <- x / sqrt(1 - beta) + d + dg_o = mean + (d - dg_m)``;
 
-then the sampler steps, and the constraint moves the sample (SDDM, Algorithm 1; ``beta`` of the chain that is walked).
-With few steps beta is large: the sum of the shifts over the chain stays the same, its single parts grow. A gradient of
-Lipschitz constant L is followed stably while ``weight beta L / sqrt(1 - beta) < 2`` (L = 2 for ``low_pass``).
+then the sampler steps, and the constraint moves the sample (SDDM, Algorithm 1; ``beta`` of the walked chain).
+With few steps beta is large: the sum of the shifts over the chain stays the same, its single parts grow. A gradient
+of Lipschitz constant L is followed stably while ``weight beta L / sqrt(1 - beta) < 2`` (L = 2 for ``low_pass``).
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from ilvrctl.diffusion.denoiser import Denoise
     from ilvrctl.diffusion.samplers import Sampler
     from ilvrctl.diffusion.schedule import Step
+
+ROUNDING = 1e-5
+"""Of the length of a vector: what float32 leaves of it where it should be 0 (1e-7 seen, 1e-1 where it is not)."""
 
 _TITLES = {
     "ilvr": "ILVR",
@@ -62,30 +65,31 @@ class Memory:
 class Method:
     """How the references steer the sampling. As it stands: not at all.
 
-    ``constraint``, ``energies`` by name and ``merge``: the pieces. ``encoder``: how a second model, of the references'
-    own kind, gives the noise to begin with or to go on with.
+    ``constraint``, ``energies`` by name and ``merge``: the pieces. ``encoder``: how a second model, of the
+    references' own kind, gives the noise to begin with or to go on with.
 
     ``start``: where the sampling begins; a whole number is a level, a number with a decimal point a fraction of T.
-    1.0 is pure noise; below that the first sample is the noised reference (early start of ILVR: CCDF, Chung et al.,
-    CVPR 2022, with 0.8; SDEdit and EGSDE: 0.5).
+    1.0 is pure noise; below that the first sample is the noised reference (early start of ILVR, 0.8: CCDF, Chung et
+    al., CVPR 2022; SDEdit and EGSDE: 0.5).
 
-    ``range``: samples at levels ``high > s >= low`` are conditioned: constrained, energies merged. Whole numbers are
-    original levels, numbers with a decimal point are fractions of T, so ``(1.0, 0.2)`` stops at level 200 of 1000
-    however many steps there are. Where the steps are so few that the first one jumps over ``low``, that one is
+    ``range``: samples at levels ``high > s >= low`` are conditioned: constrained, energies merged. Whole numbers
+    are original levels, numbers with a decimal point are fractions of T, so ``(1.0, 0.2)`` stops at level 200 of
+    1000 however many steps there are. Where the steps are so few that the first one jumps over ``low``, that one is
     conditioned, since the reference would not count otherwise; not under ``compat: ilvr_adm``.
     ``range_t``: the same in respaced steps, as the published flag counts them: the steps with more than
     ``range_t`` steps to go. Takes the place of ``range`` where it is given; -1 conditions the last too.
 
-    ``refinements``: before the last conditioned step the sample is replaced this many times by its guided mean, with
-    another call of the network each (SDDM: 4). ``refinement``: ``retracted`` puts it back onto the constraint's
-    manifold at t each time and the step then calls the network at the new sample, as the paper's text has it;
+    ``refinements``: before the last conditioned step the sample is replaced this many times by its guided mean,
+    with another call of the network each (SDDM: 4). ``refinement``: ``retracted`` puts it back onto the
+    constraint's manifold at t each time and the step then calls the network at the new sample, as the paper's text
+    has it;
     ``stale``, the published code (``compat: sddm``), does neither: the step uses the last round's output.
     ``noise_on_manifold``: pure noise is first moved onto the constraint's manifold, as in the text of SDDM; the
     published code starts from plain noise.
 
     ``repeats``: passes, each begun from the noised output of the last (SDEdit's and EGSDE's K).
-    ``reference_noise``: energies see the reference with noise that is ``fresh`` at every step (EGSDE, Algorithm 1), or
-    with the one ``fixed`` that the pass began with (the published code, ``compat: egsde``).
+    ``reference_noise``: energies see the reference with noise that is ``fresh`` at every step (EGSDE, Algorithm 1),
+    or with the one ``fixed`` that the pass began with (the published code, ``compat: egsde``).
     ``guide_last``: energies also shift the step that ends at the clean picture, as the published code does; there
     nothing is left that would smooth what they do, and with few steps its beta is near 1.
     """
@@ -238,7 +242,7 @@ class Method:
         along = self.constraint.tangent(context, x, mean - x / root, k.t) if inside else mean - x / root
         pulls = []
         for name, g in self._gradients(context, x, prediction, k, memory, acting).items():
-            part = self.constraint.tangent(context, x, -g, k.t) if inside else -g
+            part = _without_rounding(self.constraint.tangent(context, x, -g, k.t), g) if inside else -g
             scale = acting[name].weight * k.beta / root
             pulls.append(part * (scale * _length_ratio(along, part) if acting[name].relative else scale))
         if not inside:
@@ -322,6 +326,18 @@ class Method:
         title = _TITLES.get(self.name, self.name)
         text = ", ".join(piece for piece in pieces if piece)
         return f"{title} {text}" if text else title
+
+
+def _without_rounding(part: Tensor, g: Tensor) -> Tensor:
+    """``part``, the part of the gradient g along a constraint; 0 where it is nothing but rounding.
+
+    The gradient of the picture energy lies across the manifold of the same blocks: on it, nothing but 1e-7 of |g|
+    is left, which the published code scales up to the length of the score's part.
+    """
+    import torch
+
+    length, whole = (torch.linalg.vector_norm(v, dim=(-2, -1), keepdim=True) for v in (part, g))
+    return torch.where(length > ROUNDING * whole, part, torch.zeros_like(part))
 
 
 def _length_ratio(along: Tensor, part: Tensor) -> Tensor:
