@@ -15,7 +15,7 @@ from ilvrctl.config import Layer
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.engine import Engine
-from ilvrctl.errors import OutputError, WeightsError
+from ilvrctl.errors import OutputError, UsageError, WeightsError
 from ilvrctl.events import Extra, ItemFailed, JobEvent, Loaded, Skipped, Written
 from ilvrctl.jobs.grid import Variant
 from ilvrctl.jobs.inputs import collect
@@ -183,12 +183,19 @@ def test_standard_output_gets_bytes_and_no_file(tmp_path: Path) -> None:
     assert tree(tmp_path) == []
 
 
-def grid_of(*inputs: Path, out: Path) -> Plan:
-    """Inputs translated with two seeds."""
+def grid_of(*inputs: Path, out: Path, second: str = "auto") -> Plan:
+    """Inputs translated with two seeds, and a variance for the second."""
     items = collect([str(path) for path in inputs], recursive=False, stdin=None, output=None)
     variants = [
-        Variant(build_settings(Layer({"steps": 3, "seed": seed})), {"seed": seed}, f"s{seed}", f"s {seed}")
-        for seed in (1, 2)
+        Variant(
+            build_settings(
+                Layer({"steps": 3, "seed": seed, "sampler": {"name": "ddpm", "variance": variance}})
+            ),
+            {"seed": seed},
+            f"s{seed}",
+            f"s {seed}",
+        )
+        for seed, variance in ((1, "auto"), (2, second))
     ]
     outputs = outputs_of(items, [1], Destination(folder=out), folders=[v.folder for v in variants])
     return make_plan(Plan(tuple(outputs), tuple(variants), find_model("emoji3d-64"), "00"), overwrite=False)
@@ -223,3 +230,10 @@ def test_a_sample_that_fails_tells_with_which_settings(tmp_path: Path) -> None:
     line = message(failed[1])
     assert line is not None
     assert line[1].startswith("seed=2: the sample became NaN")
+
+
+def test_what_the_network_cannot_do_is_told_before_any_variant_is_begun(tmp_path: Path) -> None:
+    plan = grid_of(FOX, out=tmp_path / "out", second="learned")
+    with pytest.raises(UsageError, match="^s 2: this network has not learned a variance"):
+        list(run(plan, load))
+    assert tree(tmp_path) == []

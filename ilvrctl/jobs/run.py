@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from ilvrctl.errors import InputError
+from ilvrctl.errors import InputError, UsageError
 from ilvrctl.events import (
     BatchStarted,
     Extra,
@@ -25,6 +25,7 @@ from ilvrctl.events import (
 from ilvrctl.images.io import encode_picture, save_gif, save_picture
 from ilvrctl.images.tensors import to_image, to_tensor
 from ilvrctl.jobs.digest import sha256_hex
+from ilvrctl.jobs.grid import naming
 from ilvrctl.jobs.outputs import make_folder
 from ilvrctl.jobs.record import result_record, sheet_record
 from ilvrctl.jobs.sheet import SHEET_ROWS, Cell, Shape, decode, draw_sheet, square
@@ -100,14 +101,25 @@ def _make(job: _Job, load: Callable[[], Engine]) -> Iterator[JobEvent]:
         engine = load()
         seconds = time.perf_counter() - start
         yield Loaded(job.plan.model.name, str(engine.device), engine.precision, seconds)
+        _check(job.plan, engine)
         ready = _squared(chain([first], inputs), engine.image_size)
         if not job.plan.grid:
             yield from _translate(job, engine, 0, ready)
         while job.plan.grid and (held := list(islice(ready, HELD))):
             yield from (_named(job, found) for found in held if isinstance(found, ItemFailed))
             good = [found for found in held if isinstance(found, _Input)]
-            for variant in range(len(job.plan.variants)):
+            wanted = sorted({variant for found in good for variant in found.samples})
+            for variant in wanted:
                 yield from _translate(job, engine, variant, good)
+
+
+def _check(plan: Plan, engine: Engine) -> None:
+    """UsageError naming the variant when the network, now known, cannot do one of them: before any is begun."""
+    for variant in plan.variants:
+        try:
+            engine.check(variant.settings)
+        except UsageError as error:
+            raise naming(variant.label, error) from error
 
 
 def _read(plan: Plan) -> Iterator[_Input | ItemFailed]:
