@@ -25,11 +25,11 @@ from ilvrctl.cli.request import (
 from ilvrctl.cli.source import Source, find_source
 from ilvrctl.config import Layer, merge, parse_assignment
 from ilvrctl.errors import UsageError
-from ilvrctl.settings import Settings, build_settings
 
 if TYPE_CHECKING:
     from ilvrctl.engine import Engine
     from ilvrctl.jobs.outputs import Destination
+    from ilvrctl.settings import Settings
 
 EPILOG = """Examples:
 
@@ -170,6 +170,8 @@ def translate(
 
 def _settings(source: Source, preset: str | None, assigned: Layer, flags: Layer) -> Settings:
     """Target < preset < compat < environment < flags. A replay asks the environment nothing."""
+    from ilvrctl.settings import build_settings
+
     presets = [source.settings, *([preset_layer(preset)] if preset else [])]
     settings = Layer({k: v for k, v in assigned.values.items() if k != "model"}, assigned.origins)
     environment = [] if source.samples else [environment_layer()]
