@@ -178,7 +178,7 @@ def _compat(below: Sequence[Layer], above: Sequence[Layer]) -> list[Layer]:
     chosen = name_of([*below, *above])
     if set(family(chosen)) & set(published.methods):
         return [published.layer]
-    if chosen != name_of(below):
+    if any("name" in layer.values.get("method", {}) for layer in above):
         raise ForeignSettingError(
             "compat",
             f"{origin + ': ' if origin else ''}compat {name} is code of {' and '.join(published.methods)}, "

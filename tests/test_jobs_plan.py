@@ -18,7 +18,7 @@ from ilvrctl.jobs.grid import Variant
 from ilvrctl.jobs.inputs import Item, collect
 from ilvrctl.jobs.outputs import Destination, Output, outputs_of
 from ilvrctl.jobs.places import exists, is_file, is_folder, place, real
-from ilvrctl.jobs.plan import Plan, make_plan
+from ilvrctl.jobs.plan import Plan, make_plan, network_facts
 from ilvrctl.jobs.record import Recipe, result_record
 from ilvrctl.presets import find_model
 from ilvrctl.settings import build_settings
@@ -169,7 +169,7 @@ def test_a_recipe_is_what_was_recorded(tmp_path: Path) -> None:
     recipe = Recipe.read((tmp_path / "out/a.png").read_bytes(), "a.png")
     assert (recipe.identity,) == plan.identities
     assert build_settings(Layer(recipe.settings)) == plan.variants[0].settings
-    assert recipe.facts == plan.network_facts()
+    assert recipe.facts == network_facts(plan.model)
     assert (recipe.model, recipe.weights_sha256, recipe.sample, recipe.precision) == (
         "emoji3d-64",
         "00",

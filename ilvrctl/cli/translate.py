@@ -24,7 +24,6 @@ from ilvrctl.cli.source import Asked, Network, Source, find_source
 from ilvrctl.config import Layer, merge
 from ilvrctl.errors import UsageError
 from ilvrctl.jobs.grid import Picked, Tier, expand
-from ilvrctl.settings import Settings, build_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from ilvrctl.jobs.outputs import Destination
     from ilvrctl.jobs.plan import SourceModel
     from ilvrctl.presets import ModelPreset
+    from ilvrctl.settings import Settings
 
 TWO_MODELS = "cyclediffusion"
 """The method where ``--from`` gives a second model and no method is asked for."""
@@ -195,6 +195,7 @@ def translate(
 
 def _settings(source: Source, picked: Picked) -> Settings:
     """Target < preset < compat < environment < --set < flags. A replay asks the environment nothing."""
+    from ilvrctl.settings import build_settings
 
     def layers(tier: Tier) -> list[Layer]:
         return [option.layer for choice, option in picked if choice.tier == tier]

@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ilvrctl.config import Layer
 from ilvrctl.errors import ForeignSettingError, UsageError
-from ilvrctl.settings import Settings
+
+if TYPE_CHECKING:
+    from ilvrctl.settings import Settings
 
 Tier = Literal["preset", "set", "flag"]
 _BY_NAME_ALONE = ("preset", "method", "sampler")

@@ -28,7 +28,7 @@ class Unconstrained:
     def check(self, size: int) -> None:
         """Always well."""
 
-    def start(self, context: Context, x: Tensor, t: int) -> Tensor:
+    def retract(self, context: Context, x: Tensor, t: int) -> Tensor:
         """x as it is."""
         return x
 
@@ -88,7 +88,7 @@ class LowPassConstraint:
         """UsageError when N does not divide the size."""
         check_factor(self.N, size)
 
-    def start(self, context: Context, x: Tensor, t: int) -> Tensor:
+    def retract(self, context: Context, x: Tensor, t: int) -> Tensor:
         """Plain noise, as published: at the highest level nothing of the reference is left."""
         return x
 
@@ -147,7 +147,7 @@ class BlockStatistics:
         """mu_0 and s_0 of the reference x (B, C, H, W)."""
         return Statistics.of(x, self.count(x.shape[-1]))
 
-    def start(self, context: Context, x: Tensor, t: int) -> Tensor:
+    def retract(self, context: Context, x: Tensor, t: int) -> Tensor:
         """Noise mapped onto the manifold of level t, as in the paper's text."""
         return self.moved(x, self.expected(context, t))
 

@@ -13,7 +13,7 @@ from ilvrctl.diffusion.lowpass import LowPass, check_factor
 from ilvrctl.errors import UsageError
 from ilvrctl.methods.base import Context, EnergyOf
 from ilvrctl.methods.blocks import Statistics, block_adain, check_blocks
-from ilvrctl.methods.networks import load_dse, load_vgg, user_energy, weights_of
+from ilvrctl.methods.networks import NetworkFile, load_dse, load_vgg, user_energy, weights_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,23 +159,33 @@ class DseEnergy(Energy):
     """EGSDE's realism: the mean over pixels of the cosine of domain features of x_t and y_t (section 3.2).
 
     ``model``: the domain-specific extractor, a classifier of source against target that knows the level; a name of
-    the registry or a file; ``num_head_channels`` where the registry does not know the file's attention (published:
-    64). Its middle features of the sample are pushed away from those of the reference.
+    the registry or a file, which targets name for the source they are made for; ``num_head_channels`` where the
+    registry does not know the file's attention (published: 64). Its middle features of the sample are pushed away
+    from those of the reference.
     """
 
     name: ClassVar[str] = "dse"
     uses_noised: ClassVar[bool] = True
     weight: float = 500.0
-    model: str = "emoji_dse"
+    model: str = ""
     num_head_channels: int | None = None
 
     def weights(self) -> Path:
         """The extractor's file."""
-        return weights_of(self.model, "guided-diffusion-classifier").path
+        return self._file().path
+
+    def _file(self) -> NetworkFile:
+        if not self.model:
+            raise UsageError(
+                "the energy dse needs a classifier of the input's domain against the target's, and none is named",
+                hint="--set energies.dse.model=NAME or FILE (ilvrctl download --list), or without it: "
+                "--set energies.dse=0",
+            )
+        return weights_of(self.model, "guided-diffusion-classifier")
 
     def load(self, device: torch.device) -> Any:
         """The extractor."""
-        return load_dse(weights_of(self.model, "guided-diffusion-classifier"), self.num_head_channels, device)
+        return load_dse(self._file(), self.num_head_channels, device)
 
     def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
         """``mean_hw cos_c(D(x_t, t), D(y_t, t))``."""

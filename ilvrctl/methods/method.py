@@ -207,7 +207,7 @@ class Method:
         elif self.levels(context.schedule.T) < context.schedule.T:
             x = context.noised(x0, first.t, e)
         else:
-            x = self.constraint.start(context, e, first.t) if self.noise_on_manifold else e
+            x = self.constraint.retract(context, e, first.t) if self.noise_on_manifold else e
         size = context.reference.shape[-1]
         blocks = self.constraint.count(size) if isinstance(self.constraint, BlockStatistics) else None
         bound = {
@@ -225,7 +225,7 @@ class Method:
             last = x, denoise(x, k)
             x = ancestral_mean(self.guide(context, x, last[1], k, memory), x, k)
             if self.refinement == "retracted":
-                x = self.constraint.start(context, x, k.t)
+                x = self.constraint.retract(context, x, k.t)
         raw = _with_mean_of(last, x, k) if last and self.refinement == "stale" else denoise(x, k)
         return x, self.guide(context, x, raw, k, memory)
 
