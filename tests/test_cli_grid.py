@@ -165,6 +165,15 @@ def test_grids_that_cannot_be_are_refused_before_anything_is_made(
     assert tree(tmp_path) == []
 
 
+def test_a_file_that_one_combination_needs_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    ran = ilvrctl(
+        "translate", FOX, *QUICK, "--method", "egsde,ilvr", "--set", "method.energies.dse.model=cat2dog_dse"
+    )
+    assert ran.code == 3, ran.err
+    assert ran.err.startswith("error: egsde: ")
+    assert tree(tmp_path) == []
+
+
 def test_presets_stand_side_by_side(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("method: {N: 16}")
     ran = ilvrctl("translate", FOX, *QUICK, "--preset", "ilvr_adm,mine.yaml", "--range-t", "-1")

@@ -7,14 +7,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ilvrctl.config import Layer
-from ilvrctl.errors import ForeignSettingError, UsageError
+from ilvrctl.errors import ForeignSettingError, IlvrctlError, UsageError
 
 if TYPE_CHECKING:
     from ilvrctl.settings import Settings
 
+E = TypeVar("E", bound=IlvrctlError)
 Tier = Literal["preset", "set", "flag"]
 _BY_NAME_ALONE = ("preset", "method", "sampler")
 """Settings whose values say by themselves what they are."""
@@ -77,7 +78,7 @@ def expand(choices: Sequence[Choice], build: Callable[[Picked], Settings]) -> li
         try:
             settings, kept = _applicable(picked, build, refusal)
         except UsageError as error:
-            raise naming(_label(_telling(picked, short)), error) from error
+            raise naming(_label(_telling(picked, short)), error) from None
         for choice, _ in kept:
             unused.pop(choice.key, None)
         found.setdefault(repr(settings), _variant(settings, _telling(kept, short)))
@@ -86,9 +87,12 @@ def expand(choices: Sequence[Choice], build: Callable[[Picked], Settings]) -> li
     return _with_own_folders(list(found.values()))
 
 
-def naming(label: str, error: UsageError) -> UsageError:
-    """The error with the combination that it is about, if any."""
-    return UsageError(f"{label}: {error.message}", hint=error.hint) if label else error
+def naming(label: str, error: E) -> E:
+    """The error, its message begun with the combination that it is about, if any."""
+    if label:
+        error.message = f"{label}: {error.message}"
+        error.args = (error.message,)
+    return error
 
 
 def _applicable(

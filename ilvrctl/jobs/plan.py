@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ilvrctl.diffusion.schedule import Schedule, match_models, match_sizes
-from ilvrctl.errors import InputError, UsageError
+from ilvrctl.errors import IlvrctlError, InputError, UsageError
 from ilvrctl.images.geometry import parse_color
 from ilvrctl.jobs.digest import sha256_hex, weights_sha256
 from ilvrctl.jobs.grid import Variant, naming
@@ -155,13 +155,14 @@ def make_plan(plan: Plan, *, overwrite: bool) -> Plan:
 
 
 def _check(plan: Plan, variant: Variant) -> None:
-    """UsageError naming the variant when its settings cannot work."""
+    """UsageError naming the variant when its settings cannot work; WeightsError when they need a file."""
     try:
+        variant.settings.method.weights()
         parse_color(variant.settings.background)
         if plan.model.image_size is not None:
             variant.settings.check(plan.schedule(), plan.model.image_size)
-    except UsageError as error:
-        raise naming(variant.label, error) from error
+    except IlvrctlError as error:
+        raise naming(variant.label, error) from None
 
 
 def _check_source(plan: Plan) -> None:

@@ -119,7 +119,7 @@ def _check(plan: Plan, engine: Engine) -> None:
         try:
             engine.check(variant.settings)
         except UsageError as error:
-            raise naming(variant.label, error) from error
+            raise naming(variant.label, error) from None
 
 
 def _read(plan: Plan) -> Iterator[_Input | ItemFailed]:
