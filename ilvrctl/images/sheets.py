@@ -22,6 +22,7 @@ _FONT_SIZE = 12
 _LABEL_WIDTH = 116
 _LABEL_LINES = 3
 _TITLE_LINES = 6
+_TITLE_AIR = 10
 _ROWS_IN_ONE_GROUP = 8
 _SAME_IN_ASCII = str.maketrans({"×": "x", "−": "-", "–": "-", "—": "-", "→": "->"})
 _DRAWN_BEYOND_ASCII = "·±°"
@@ -86,7 +87,7 @@ def contact_sheet(
     if not columns or any(len(row.pictures) > len(columns) for row in rows):
         raise ValueError("a sheet needs a column for every picture of a row")
     font = ImageFont.load_default(_FONT_SIZE)
-    titles = [_label_lines(title, font, cell, _TITLE_LINES) for title in columns]
+    titles = [_label_lines(title, font, cell - _TITLE_AIR, _TITLE_LINES) for title in columns]
     layout = _laid_out(rows, titles, cell, font)
     notes = [
         line
