@@ -52,7 +52,8 @@ class Memory:
 class Method:
     """How the references steer the sampling. As it stands: not at all.
 
-    ``constraint``, ``energies`` by name and ``merge``: the pieces.
+    ``constraint``, ``energies`` by name (in the order of their names, which the rounding of a merge depends on) and
+    ``merge``: the pieces.
 
     ``start``: where the sampling begins; a whole number is a level, a number with a decimal point a fraction of T.
     1.0 is pure noise; below that the first sample is the noised reference (early start of ILVR, 0.8: CCDF, Chung et
