@@ -63,7 +63,9 @@ def test_every_combination_named_by_what_differs() -> None:
     assert folders(found) == ["N=2_steps=5", "N=2_steps=10", "N=4_steps=5", "N=4_steps=10"]
     assert found[0].label == "N=2, steps=5"
     assert found[1].changes == {"N": 2, "steps": 10}
-    values = [(v.settings.record()["method"]["constraint"]["N"], v.settings.steps, v.settings.seed) for v in found]
+    values = [
+        (v.settings.record()["method"]["constraint"]["N"], v.settings.steps, v.settings.seed) for v in found
+    ]
     assert values == [(N, steps, 3) for N, steps in product((2, 4), (5, 10))]
 
 

@@ -148,12 +148,16 @@ def _assemble(name: str, layers: Sequence[Layer]) -> Method:
         raise ConfigError(
             f"{_at(whole, ('method', 'energies'))}energies must be a mapping of names to settings"
         )
-    layers = [_long(layer, name, kind, energies) for layer in layers]
+    if kind not in list(CONSTRAINTS):
+        _piece("constraint", CONSTRAINTS, layers, "none")
+    layers = [_long(layer, name, kind, energies, layers[n + 1 :]) for n, layer in enumerate(layers)]
     pieces: dict[str, Any] = {
         "constraint": _piece("constraint", CONSTRAINTS, layers, "none"),
         "merge": _piece("merge", MERGES, layers, "sum"),
         "encoder": _piece("encoder", ENCODERS, layers, "none"),
-        "energies": {key: _energy(key, layers) for key in merge(*layers).values.get("energies") or {}},
+        "energies": {
+            key: _energy(key, layers) for key in sorted(merge(*layers).values.get("energies") or {})
+        },
     }
     whole = merge(*layers)
     method = build(Method, Layer({"name": name, **whole.values, **pieces}, whole.origins), ("method",))
@@ -170,8 +174,12 @@ def _kind(layers: Sequence[Layer]) -> Any:
     return kind
 
 
-def _long(layer: Layer, name: str, kind: Any, energies: Mapping[str, Any]) -> Layer:
-    """The layer with short settings in place: ``N`` is that of the low-pass filter, wherever there is one."""
+def _long(layer: Layer, name: str, kind: Any, energies: Mapping[str, Any], above: Sequence[Layer]) -> Layer:
+    """The layer with short settings in place: ``N`` is that of the low-pass filter, wherever there is one.
+
+    What no piece knows is an error, unless a layer above took the piece away.
+    """
+    changed = any("name" in (other.values.get("constraint") or {}) for other in above)
     values, origins = dict(layer.values), dict(layer.origins)
     for key, owner in SHORT.items():
         if key not in values:
@@ -182,7 +190,7 @@ def _long(layer: Layer, name: str, kind: Any, energies: Mapping[str, Any]) -> La
             place: KeyPath = ("constraint", key)
         elif owner == "low_pass" and key != "reference_level" and "low_pass" in energies:
             place = ("energies", "low_pass", key)
-        elif value is None:
+        elif value is None or changed:
             continue
         else:
             raise _misplaced(key, name, kind, origin)

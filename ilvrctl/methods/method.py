@@ -65,8 +65,9 @@ class Memory:
 class Method:
     """How the references steer the sampling. As it stands: not at all.
 
-    ``constraint``, ``energies`` by name and ``merge``: the pieces. ``encoder``: how a second model, of the
-    references' own kind, gives the noise to begin with or to go on with.
+    ``constraint``, ``energies`` by name (in the order of their names, which the rounding of a merge depends on) and
+    ``merge``: the pieces. ``encoder``: how a second model, of the references' own kind, gives the noise to begin
+    with or to go on with.
 
     ``start``: where the sampling begins; a whole number is a level, a number with a decimal point a fraction of T.
     1.0 is pure noise; below that the first sample is the noised reference (early start of ILVR, 0.8: CCDF, Chung et
@@ -139,14 +140,11 @@ class Method:
         return [self.refinements if inside and k.i == inside[-1] else 0 for k in steps]
 
     def network_calls(self, steps: Sequence[Step], T: int) -> int:
-        """Calls of the denoising network for one batch."""
+        """Calls of the denoising networks for one batch."""
         extra = self.rounds(steps, T)
         stale = self.refinement == "stale"
-        return (
-            self.encoder.models
-            * self.repeats
-            * sum(count if stale and count else 1 + count for count in extra)
-        )
+        own = self.repeats * sum(count if stale and count else 1 + count for count in extra)
+        return own + (self.encoder.models - 1) * len(steps)
 
     def check(self, size: int, steps: Sequence[Step], T: int) -> None:
         """UsageError when the pieces do not fit the size, or the references would not be used at all."""

@@ -141,8 +141,8 @@ def line(name: str, runs: list[Figures], calls: int | str) -> str:
         return f"{statistics.mean(values):.{digits}f}{spread}"
 
     return (
-        f"| {name} | {calls} | {cell('psnr', 2)} | {cell('ssim', 3)} | {cell('l2', 2)} | {cell('psnr_to_input', 2)} "
-        f"| {cell('l2_to_input', 2)} | {cell('distance', 3)} | {cell('seconds', 3)} |"
+        f"| {name} | {calls} | {cell('psnr', 2)} | {cell('ssim', 3)} | {cell('l2', 2)} "
+        f"| {cell('psnr_to_input', 2)} | {cell('l2_to_input', 2)} | {cell('distance', 3)} | {cell('seconds', 3)} |"
     )
 
 
