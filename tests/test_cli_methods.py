@@ -89,7 +89,7 @@ def test_each_choice_changes_the_pixels() -> None:
         (
             [],
             ["--sampler", "dpmpp_2m"],
-            ["--sampler", "dpmpp_2m_sde", "--range-t", "1"],
+            ["--sampler", "dpmpp_2m_sde", "--range-t", "3"],
             ["--start", "0.8"],
             ["--method", "sddm"],
             ["--method", "sddm", "--compat", "sddm"],
