@@ -10,14 +10,14 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 
-from ilvrctl.errors import ConfigError, did_you_mean
+from ilvrctl.errors import ConfigError, ForeignSettingError, did_you_mean
 
 T = TypeVar("T")
 KeyPath = tuple[str, ...]
@@ -166,6 +166,64 @@ def build(cls: type[T], layer: Layer, prefix: KeyPath = ()) -> T:
         first = [f"{origin}: " for origin in layer.origins.values()][:1]
         raise ConfigError(f"{''.join(first)}missing key {'.'.join((*prefix, missing[0]))!r}")
     return cls(**values)
+
+
+def build_named(
+    table: Mapping[str, Any],
+    layers: Sequence[Layer],
+    key: str,
+    default: str,
+    *,
+    prefix: KeyPath = (),
+    use: Callable[[str], str],
+) -> Any:
+    """The frozen dataclass out of ``table`` that the layers name under ``key``, with its settings.
+
+    Each layer's value is a name or a mapping with a ``name``; the last name wins, and a class keeps of what was
+    said before it was named what it knows too. ``prefix``: the path of the layers' values; ``use`` tells how
+    another row is chosen. ConfigError says where the name or setting stands that cannot be used.
+    """
+    name, values = default, dict[str, Any]()
+    origins = merge(*layers).origins
+    for layer in layers:
+        given = layer.values.get(key) or {}
+        given = {"name": given} if isinstance(given, str) else given
+        origin = layer.origins.get((*prefix, key))
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"{_at(origin)}{key} must be a name or a mapping with a name, not {given!r}")
+        asked = given.get("name", name)
+        if asked not in list(table):
+            raise unknown_name(key, asked, table, layer.origins.get((*prefix, key, "name"), origin))
+        if asked != name:
+            name, values = asked, {k: v for k, v in values.items() if k in _fields(table[asked])}
+        values.update({k: v for k, v in given.items() if k != "name"})
+    for setting in sorted(values.keys() - _fields(table[name])):
+        owners = [other for other, cls in table.items() if setting in _fields(cls)]
+        if owners:
+            raise ForeignSettingError(
+                ".".join((*prefix, key, setting)),
+                f"{_at(origins.get((*prefix, key, setting)))}the {key} {name} has no {setting!r}; "
+                f"it belongs to {' and '.join(owners)}",
+                hint=use(owners[0]),
+            )
+    return build(table[name], Layer(values, origins), (*prefix, key))
+
+
+def unknown_name(what: str, name: Any, known: Iterable[str], origin: str | None) -> ConfigError:
+    """The error for a name that is in no table, with the closest one that is."""
+    names = list(known)
+    return ConfigError(
+        f"{_at(origin)}unknown {what} {name!r}; known: {', '.join(names)}",
+        hint=did_you_mean(str(name), names),
+    )
+
+
+def _fields(cls: Any) -> set[str]:
+    return {f.name for f in dataclasses.fields(cls)}
+
+
+def _at(origin: str | None) -> str:
+    return f"{origin}: " if origin else ""
 
 
 def _known(key: str, fields: tuple[str, ...], prefix: KeyPath) -> str:

@@ -32,6 +32,14 @@ class ConfigError(UsageError):
     """A preset or configuration file has an unknown key or a value out of range. Exit code 2."""
 
 
+class ForeignSettingError(ConfigError):
+    """A setting, its dotted ``key``, belongs to another method or sampler than the one chosen. Exit code 2."""
+
+    def __init__(self, key: str, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.key = key
+
+
 class WeightsError(IlvrctlError):
     """A checkpoint is missing, broken, or something other than a denoising network. Exit code 3."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ilvrctl.errors import IlvrctlError
 
@@ -50,12 +51,16 @@ class SampleDone:
 
 @dataclass(frozen=True)
 class ItemFailed:
-    """One input, or one sample of it, failed; the others go on. ``lost``: how many results will not be made."""
+    """One input, or one sample of it, failed; the others go on. ``lost``: how many results will not be made.
+
+    ``changes`` as in :class:`Written`, where it failed with those settings alone.
+    """
 
     key: str
     error: IlvrctlError
     sample: int | None = None
     lost: int = 1
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ class Loaded:
 class Written:
     """A result is on disk at ``path``, or stands encoded in ``data`` where it is meant for standard output.
 
-    ``seconds``: its share of the time of its batch.
+    ``seconds``: its share of the time of its batch. ``changes``: the settings that tell it from the other results
+    of a grid, as JSON values.
     """
 
     key: str
@@ -88,15 +94,17 @@ class Written:
     path: Path | None
     seconds: float
     data: bytes | None = field(default=None, repr=False)
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A result was there already, made from the same input with the same settings."""
+    """A result was there already, made from the same input with the same settings (``changes`` of them)."""
 
     key: str
     sample: int
     path: Path
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

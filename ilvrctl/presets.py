@@ -209,12 +209,12 @@ def _folded(name: str) -> str:
     return name.casefold().replace("_", "-")
 
 
-def override_model(preset: ModelPreset, overrides: Layer) -> ModelPreset:
-    """The preset with the facts in ``overrides`` (paths below ``model``) replaced; ConfigError for a bad one.
+def override_model(preset: ModelPreset, overrides: Layer, word: str = "model") -> ModelPreset:
+    """The preset with the facts in ``overrides`` (paths below ``word``) replaced; ConfigError for a bad one.
 
     A number of heads takes the place of ``num_head_channels``, which would win over it.
     """
-    facts = build(ModelPreset, Layer(overrides.values, overrides.origins), ("model",))
+    facts = build(ModelPreset, Layer(overrides.values, overrides.origins), (word,))
     given = {key: getattr(facts, key) for key in overrides.values}
     if given.get("num_heads"):
         given.setdefault("num_head_channels", None)

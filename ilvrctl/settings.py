@@ -7,24 +7,52 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from ilvrctl.config import Layer, build, merge
+from ilvrctl.config import Layer, build, build_named, merge, unknown_name
 from ilvrctl.diffusion.samplers import DDIM, DDPM, SAMPLERS, Sampler
 from ilvrctl.diffusion.schedule import Schedule, Step, space_timesteps, spread_levels
-from ilvrctl.errors import ConfigError, did_you_mean
-from ilvrctl.methods import ILVR, METHODS, Method
+from ilvrctl.errors import ConfigError, ForeignSettingError, UsageError
+from ilvrctl.methods import Method
+from ilvrctl.methods.build import FIELDS, SHORT, build_method, family, name_of, written_out
 
-COMPAT: dict[str, Layer] = {
-    "ilvr_adm": Layer.of("compat: ilvr_adm", {"method": {"reference_level": "t"}}),
-}
-"""Published code whose behaviour differs from its paper, as the settings that reproduce it."""
 
-_PARTS: dict[str, tuple[Mapping[str, Any], str]] = {
-    "method": (METHODS, ILVR.name),
-    "sampler": (SAMPLERS, DDPM.name),
+@dataclass(frozen=True)
+class Published:
+    """Published code whose behaviour differs from its paper: the settings that reproduce it.
+
+    ``methods``: the methods that it is code of; the first is taken where no method is asked for.
+    """
+
+    methods: tuple[str, ...]
+    layer: Layer
+
+
+COMPAT: dict[str, Published] = {
+    "ilvr_adm": Published(
+        ("ilvr",), Layer.of("compat: ilvr_adm", {"method": {"constraint": {"reference_level": "t"}}})
+    ),
+    "sddm": Published(
+        ("sddm", "sddm+egsde"),
+        Layer.of("compat: sddm", {"method": {"refinement": "stale", "noise_on_manifold": False}}),
+    ),
+    "egsde": Published(
+        ("egsde",),
+        Layer.of(
+            "compat: egsde",
+            {
+                "method": {"reference_noise": "fixed", "guide_last": True, "start": 500},
+                "sampler": {"name": "ddpm", "variance": "fixed_small"},
+                "steps": 1000,
+                "timestep_respacing": None,
+                "clip_denoised": False,
+            },
+        ),
+    ),
 }
-"""The settings that are built by a class out of a table: the table, and the name used unless one is given."""
+"""``ilvr_adm``: the reference at level t. ``sddm``: plain noise at the start, the refinement's last output used
+again. ``egsde``: one noise of the reference, energies at the last step too, no clipping, the learned variance left
+out, and the 1000 levels one by one from 500. Each is explained with its field."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +64,7 @@ class Settings:
     class-conditional networks. ``fit`` and ``background`` make the input square. ``precision`` as asked for.
     """
 
-    method: Method = field(default_factory=ILVR)
+    method: Method = field(default_factory=lambda: build_method([]))
     sampler: Sampler = field(default_factory=DDPM)
     steps: int = 100
     timestep_respacing: str | None = None
@@ -48,22 +76,41 @@ class Settings:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
 
     def chain(self, schedule: Schedule) -> list[Step]:
-        """The transitions that will be walked; UsageError for steps that the schedule cannot give."""
+        """The transitions that a pass walks; UsageError for steps that the schedule cannot give.
+
+        With an early start, ``steps`` keep their density: so many as fall below the start, the first at it. Of a
+        respacing string the levels below the start are taken, as the published code does.
+        """
+        count = self.method.levels(schedule.T)
         if self.timestep_respacing is not None:
-            return schedule.steps(space_timesteps(schedule.T, self.timestep_respacing))
-        return schedule.steps(spread_levels(schedule.T, self.steps))
+            levels = space_timesteps(schedule.T, self.timestep_respacing)
+        else:
+            spread_levels(schedule.T, self.steps)
+            levels = spread_levels(count, max(1, round(self.steps * count / schedule.T)))
+        below = [t for t in levels if t < count]
+        if not below:
+            raise UsageError(
+                f"no level of {self.timestep_respacing!r} lies below the start {self.method.start}",
+                hint="a higher --start, or --steps in its place",
+            )
+        return schedule.steps(below)
+
+    def network_calls(self, schedule: Schedule) -> int:
+        """Calls of the denoising network for one sample."""
+        return self.method.network_calls(self.chain(schedule), schedule.T)
 
     def check(self, schedule: Schedule, image_size: int) -> list[Step]:
         """The chain, once chain and method are known to work for a model. UsageError when they cannot."""
         steps = self.chain(schedule)
         self.method.check(image_size, steps, schedule.T)
+        self.method.encoder.check(self.sampler)
         return steps
 
     def record(self) -> dict[str, Any]:
         """As plain JSON values, from which :func:`build_settings` makes an equal value."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        for part in _PARTS:
-            values[part] = {"name": values[part].name, **dataclasses.asdict(values[part])}
+        values["method"] = self.method.record()
+        values["sampler"] = {"name": self.sampler.name, **dataclasses.asdict(cast(Any, self.sampler))}
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
 
@@ -80,86 +127,62 @@ def build_settings(*presets: Layer, overrides: Sequence[Layer] = ()) -> Settings
     """Settings from layers, the later winning: ``presets``, then ``compat``, then ``overrides``.
 
     A layer that gives ``steps`` takes the place of an earlier ``timestep_respacing``, and ``method.range``
-    that of an earlier ``method.range_t``. A layer that names another method or sampler keeps of the earlier
-    ones what the new one knows too. ConfigError names the source of a value that cannot be used.
+    that of an earlier ``method.range_t``. A layer that names another sampler keeps of the earlier one what the new
+    one knows too; for methods see :func:`ilvrctl.methods.build.build_method`. The fields of a method may stand
+    without their ``method``. ConfigError names the source of a value that cannot be used.
     """
     below = [_written_out(layer) for layer in presets]
     above = [_written_out(layer) for layer in overrides]
-    layers = [*below, *_compat(merge(*below, *above)), *above]
+    layers = [*below, *_compat(below, above), *above]
     merged = merge(*layers)
-    rest = {key: value for key, value in merged.values.items() if key not in (*_PARTS, "compat")}
-    settings = build(Settings, Layer(rest, merged.origins))
-    return dataclasses.replace(settings, **{key: _part(key, layers) for key in _PARTS})
+    parts = ("method", "methods", "sampler", "compat")
+    rest = {key: value for key, value in merged.values.items() if key not in parts}
+    method = build_method(layers)
+    published = Layer({"sampler": method.encoder.sampler})
+    sampler = build_named(
+        SAMPLERS, [published, *layers], "sampler", DDPM.name, use=lambda name: f"--sampler {name}"
+    )
+    if isinstance(sampler, DDIM) and not 0 <= sampler.eta <= 1:
+        origin = merged.origins.get(("sampler", "eta"))
+        at = f"{origin}: " if origin else ""
+        raise ConfigError(f"{at}sampler.eta goes from 0 to 1, not {sampler.eta}")
+    settings = build(Settings, Layer({**rest, "method": method}, merged.origins))
+    return dataclasses.replace(settings, sampler=sampler)
 
 
 def _written_out(layer: Layer) -> Layer:
-    """``method: ilvr`` as ``method: {name: ilvr}``, and what a value takes the place of as null."""
-    values = {
-        key: {"name": value} if key in _PARTS and isinstance(value, str) else value
-        for key, value in layer.values.items()
-    }
+    """Names as mappings, a method's fields under ``method``, and what a value takes the place of as null."""
+    values, origins = dict(layer.values), dict(layer.origins)
+    if isinstance(values.get("method"), str):
+        values["method"] = {"name": values["method"]}
+    lifted = {key: values.pop(key) for key in list(values) if key in FIELDS or key in SHORT}
+    if lifted:
+        values = dict(merge(Layer(values), Layer({"method": lifted})).values)
+        origins |= {("method", *path): at for path, at in layer.origins.items() if path[0] in lifted}
     if "steps" in values:
         values.setdefault("timestep_respacing", None)
-    method = values.get("method")
-    if isinstance(method, Mapping) and "range" in method:
-        values["method"] = {"range_t": None, **method}
-    return Layer(values, layer.origins)
+    if isinstance(values.get("method"), Mapping):
+        values["method"] = written_out(values["method"])
+    return Layer(values, origins)
 
 
-def _compat(layer: Layer) -> list[Layer]:
-    """The layer of the published code that ``layer`` wants to follow, if any."""
-    name = layer.values.get("compat")
+def _compat(below: Sequence[Layer], above: Sequence[Layer]) -> list[Layer]:
+    """The layer of the published code to follow, if any, with its method where none is asked for."""
+    whole = merge(*below, *above)
+    name, origin = whole.values.get("compat"), whole.origins.get(("compat",))
     if name is None:
         return []
     if not isinstance(name, str) or name not in COMPAT:
-        raise _unknown("compat", name, COMPAT, layer.origins.get(("compat",)))
-    return [COMPAT[name]]
-
-
-def _part(key: str, layers: Sequence[Layer]) -> Any:
-    """The method or sampler that the layers name, built by its class in the table."""
-    table, name = _PARTS[key]
-    values: dict[str, Any] = {}
-    for layer in layers:
-        given = layer.values.get(key, {})
-        origin = layer.origins.get((key,))
-        if not isinstance(given, Mapping):
-            raise ConfigError(f"{_at(origin)}{key} must be a name or a mapping with a name, not {given!r}")
-        asked = given.get("name", name)
-        if asked not in list(table):
-            raise _unknown(key, asked, table, layer.origins.get((key, "name"), origin))
-        if asked != name:
-            name, values = asked, {k: v for k, v in values.items() if k in _fields(table[asked])}
-        values.update({k: v for k, v in given.items() if k != "name"})
-    origins = merge(*layers).origins
-    for setting in sorted(values.keys() - _fields(table[name])):
-        _refuse_foreign(key, name, setting, origins.get((key, setting)))
-    part = build(table[name], Layer(values, origins), (key,))
-    if isinstance(part, DDIM) and not 0 <= part.eta <= 1:
-        raise ConfigError(f"{_at(origins.get((key, 'eta')))}sampler.eta goes from 0 to 1, not {part.eta}")
-    return part
-
-
-def _refuse_foreign(key: str, name: str, setting: str, origin: str | None) -> None:
-    """ConfigError when the setting belongs to another row of the table than ``name``."""
-    owners = [other for other, cls in _PARTS[key][0].items() if setting in _fields(cls)]
-    if owners:
-        raise ConfigError(
-            f"{_at(origin)}the {key} {name} has no {setting!r}; it belongs to {' and '.join(owners)}",
-            hint=f"--{key} {owners[0]}",
+        raise unknown_name("compat", name, COMPAT, origin)
+    published = COMPAT[name]
+    chosen = name_of([*below, *above])
+    if set(family(chosen)) & set(published.methods):
+        return [published.layer]
+    if any("name" in layer.values.get("method", {}) for layer in above):
+        raise ForeignSettingError(
+            "compat",
+            f"{origin + ': ' if origin else ''}compat {name} is code of {' and '.join(published.methods)}, "
+            f"not of {chosen}",
+            hint=f"--method {published.methods[0]}",
         )
-
-
-def _fields(cls: Any) -> set[str]:
-    return {f.name for f in dataclasses.fields(cls)}
-
-
-def _at(origin: str | None) -> str:
-    return f"{origin}: " if origin else ""
-
-
-def _unknown(what: str, name: Any, known: Mapping[str, Any], origin: str | None) -> ConfigError:
-    return ConfigError(
-        f"{_at(origin)}unknown {what} {name!r}; known: {', '.join(known)}",
-        hint=did_you_mean(str(name), known),
-    )
+    return [Layer({"method": {"name": published.methods[0]}}), published.layer]

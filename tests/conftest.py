@@ -10,6 +10,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: tests may run s
 import pytest
 import torch
 
+from ilvrctl.config import Layer
+from ilvrctl.methods import Method
+from ilvrctl.settings import build_settings
+
 TESTS = Path(__file__).parent
 GOLDEN = TESTS / "golden"
 EMOJI = TESTS / "emoji"
@@ -25,6 +29,11 @@ def _own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
         monkeypatch.setenv(f"ILVRCTL_{name}", str(home / name.lower()))
     for name in ("DEVICE", "PRECISION", "BATCH_SIZE", "SEED"):
         monkeypatch.delenv(f"ILVRCTL_{name}", raising=False)
+
+
+def method(name: str = "ilvr", **changes: Any) -> Method:
+    """The method of that name with some of its settings changed."""
+    return build_settings(Layer({"method": {"name": name, **changes}})).method
 
 
 def golden(name: str) -> Any:

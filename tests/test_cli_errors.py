@@ -116,7 +116,7 @@ def test_flags_that_cannot_work_are_refused_before_anything_is_made(tmp_path: Pa
 def test_flags_that_do_not_exist_are_usage_errors_with_a_suggestion() -> None:
     says(ilvrctl("translate", FOX, "--step", "3"), 2, "--steps")
     says(ilvrctl("translte", FOX), 2, "translate")
-    says(ilvrctl("translate", FOX, "--steps", "three"), 2, "Invalid value for '--steps'")
+    says(ilvrctl("translate", FOX, "--steps", "three"), 2, "--steps takes a whole number, not 'three'")
 
 
 @pytest.mark.usefixtures("nothing_loads")

@@ -37,15 +37,15 @@ TARGET = ("--to", "emoji3d", "--precision", "fp32")
 
 def test_a_later_layer_wins() -> None:
     plain = settings(*QUICK)
-    assert plain["method"]["N"] == load_targets()["emoji3d"].settings["method"]["N"]
-    assert plain["method"]["reference_level"] == "s"
-    assert settings(*QUICK, "--preset", "scribble")["method"]["N"] == 8
-    assert settings(*QUICK, "--preset", "scribble", "--N", "16")["method"]["N"] == 16
+    assert plain["method"]["constraint"]["N"] == load_targets()["emoji3d"].settings["method"]["N"]
+    assert plain["method"]["constraint"]["reference_level"] == "s"
+    assert settings(*QUICK, "--preset", "scribble")["method"]["constraint"]["N"] == 8
+    assert settings(*QUICK, "--preset", "scribble", "--N", "16")["method"]["constraint"]["N"] == 16
     preset = settings(*TARGET, "--preset", "ilvr_adm", "--timestep-respacing", "3", "--range-t", "0")
-    assert preset["method"]["reference_level"] == "t"
-    assert settings(*QUICK, "--compat", "ilvr_adm")["method"]["reference_level"] == "t"
+    assert preset["method"]["constraint"]["reference_level"] == "t"
+    assert settings(*QUICK, "--compat", "ilvr_adm")["method"]["constraint"]["reference_level"] == "t"
     over = settings(*QUICK, "--compat", "ilvr_adm", "--set", "method.reference_level=s")
-    assert over["method"]["reference_level"] == "s"
+    assert over["method"]["constraint"]["reference_level"] == "s"
 
 
 def test_the_environment_lies_between_presets_and_flags() -> None:
@@ -88,11 +88,17 @@ def test_range_and_range_t_take_the_place_of_each_other() -> None:
 @pytest.mark.parametrize(
     ("assignment", "words"),
     [
-        ("method.M=8", ["--set method.M=8: unknown key 'method.M'", "known keys under 'method': N, kernel"]),
+        (
+            "method.M=8",
+            ["--set method.M=8: unknown key 'method.M'", "known keys under 'method': name, constraint"],
+        ),
         ("methd.N=8", ["--set methd.N=8: unknown key 'methd'", "did you mean 'method'?"]),
-        ("method.N=eight", ["--set method.N=eight: method.N must be a whole number, not 'eight'"]),
-        ("method.N=8.5", ["method.N must be a whole number, not 8.5"]),
-        ("method.kernel=cubci", ["method.kernel must be cubic or linear or box", "did you mean 'cubic'?"]),
+        ("method.N=eight", ["--set method.N=eight: method.constraint.N must be a whole number, not 'eight'"]),
+        ("method.N=8.5", ["method.constraint.N must be a whole number, not 8.5"]),
+        (
+            "method.kernel=cubci",
+            ["method.constraint.kernel must be cubic or linear or box", "did you mean 'cubic'?"],
+        ),
         ("method=[1]", ["--set method=[1]: method must be a name or a mapping"]),
         ("method.range=[1.0]", ["method.range must be a list of 2 times"]),
         ("sampler.eta=0.5", ["--set sampler.eta=0.5: the sampler ddpm has no 'eta'; it belongs to ddim"]),
@@ -116,9 +122,9 @@ def test_assignments_that_cannot_be(assignment: str, words: list[str]) -> None:
 def test_preset_files() -> None:
     Path("good.yaml").write_text("method: {name: ilvr, N: 8}\nseed: 3\n")
     found = settings(*QUICK, "--preset", "good.yaml")
-    assert (found["method"]["N"], found["seed"]) == (8, 3)
+    assert (found["method"]["constraint"]["N"], found["seed"]) == (8, 3)
     Path("shown.yaml").write_bytes(ilvrctl("presets", "show", "paint").out)
-    assert settings(*QUICK, "--preset", "shown.yaml")["method"]["N"] == 64
+    assert settings(*QUICK, "--preset", "shown.yaml")["method"]["constraint"]["N"] == 64
     for text, words in [
         ("seed: 3\nmethod:\n  N: 8\n  kernl: box\n", "bad.yaml, line 4: unknown key 'method.kernl'"),
         ("seed: x\n", "bad.yaml, line 1: seed must be a whole number, not 'x'"),
@@ -144,7 +150,7 @@ def test_targets_of_ones_own(tmp_path: Path) -> None:
     )
     for name in ("mine", "own"):
         found = settings("--to", name, "--precision", "fp32", **env)
-        assert (found["steps"], found["method"]["N"], found["sampler"]) == (
+        assert (found["steps"], found["method"]["constraint"]["N"], found["sampler"]) == (
             4,
             8,
             {"name": "ddim", "eta": 0.5},
@@ -218,7 +224,7 @@ def test_a_file_with_a_published_name_has_its_facts() -> None:
     assert ran.code == 0, ran.err
     assert "emoji3d-64.safetensors is known as emoji3d-64: using its facts" in ran.err
     assert "known as" not in ilvrctl(*args, "-q").err
-    assert settings(*QUICK, "--weights", file, "--N", "4")["method"]["N"] == 4
+    assert settings(*QUICK, "--weights", file, "--N", "4")["method"]["constraint"]["N"] == 4
 
 
 def test_what_this_network_cannot_do() -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from commands import FOX, ilvrctl
-from conftest import GOLDEN, golden, recorded
+from conftest import GOLDEN, golden, method, recorded
 from PIL import Image, ImageChops, ImageStat
 
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.schedule import Schedule, space_timesteps
 from ilvrctl.engine import sample
-from ilvrctl.methods import ILVR, Context
+from ilvrctl.methods import Context
 from ilvrctl.models.architecture import HiddenFlags
 from ilvrctl.models.loading import load_classifier, load_network
 from ilvrctl.settings import DDPM
@@ -65,9 +65,9 @@ def test_a_published_run_on_cuda_equals_the_recorded_one() -> None:
     network = load_network(GOLDEN / case["checkpoint"], hidden, device=CUDA)
     schedule = Schedule.named("linear")
     context = Context(case["reference"].to(CUDA), schedule, recorded([e.to(CUDA) for e in case["noise"]]))
-    method = ILVR(N=case["N"], range_t=case["range_t"], reference_level="t")
+    chosen = method(N=case["N"], range_t=case["range_t"], reference_level="t")
     chain = schedule.steps(space_timesteps(1000, case["timestep_respacing"]))
-    *_, last = sample(Denoiser(network), context, chain, method, DDPM())
+    *_, last = sample(Denoiser(network), context, chain, chosen, DDPM())
     torch.testing.assert_close(last.x.cpu(), case["out"], atol=1e-3, rtol=0)
 
 

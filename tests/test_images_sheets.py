@@ -96,6 +96,22 @@ def test_long_names_are_shortened_in_the_middle_so_that_they_still_differ() -> N
     assert sheets[0].tobytes() != sheets[1].tobytes()
 
 
+@pytest.mark.parametrize("title", ["sddm+egsde, " * 20, "x" * 300, "range=1.0:0.2, energies.dse.weight=500"])
+def test_long_titles_stay_above_their_columns(title: str) -> None:
+    """Nothing is drawn where the neighbours' titles stand."""
+    bare = contact_sheet([row()], ("a", "b", "c"), "")
+    sheet = contact_sheet([row()], ("a", title, "c"), "")
+    assert sheet.width == bare.width
+    left, top, right, _ = area(sheet, (0, 255, 0))
+    for box in ((0, 0, left, top), (right, 0, sheet.width, top)):
+        alone = contact_sheet([row()], ("a", "", "c"), "")
+        beside = sheet.crop(box)
+        shift = sheet.height - alone.height
+        assert beside.crop((0, shift, beside.width, beside.height)).tobytes() == (
+            alone.crop((box[0], 0, box[2], top - shift)).tobytes()
+        )
+
+
 @pytest.mark.parametrize(
     "label",
     [

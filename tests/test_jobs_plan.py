@@ -14,10 +14,11 @@ from ilvrctl.errors import InputError, OutputError, UsageError
 from ilvrctl.images.io import open_picture, save_picture
 from ilvrctl.jobs import digest
 from ilvrctl.jobs.digest import sha256_hex, weights_sha256
+from ilvrctl.jobs.grid import Variant
 from ilvrctl.jobs.inputs import Item, collect
 from ilvrctl.jobs.outputs import Destination, Output, outputs_of
 from ilvrctl.jobs.places import exists, is_file, is_folder, place, real
-from ilvrctl.jobs.plan import Plan, make_plan
+from ilvrctl.jobs.plan import Plan, make_plan, network_facts
 from ilvrctl.jobs.record import Recipe, result_record
 from ilvrctl.presets import find_model
 from ilvrctl.settings import build_settings
@@ -33,7 +34,7 @@ def plan_of(*inputs: Path, out: Path, samples: int = 1, gif: bool = False, **set
     outputs = outputs_of(items_of(*inputs), range(1, samples + 1), Destination(folder=out), gif=gif)
     return Plan(
         tuple(outputs),
-        build_settings(Layer({"method": {"N": 4}, **settings})),
+        (Variant(build_settings(Layer({"method": {"N": 4}, **settings}))),),
         find_model("emoji3d-64"),
         "00",
     )
@@ -131,7 +132,7 @@ def test_what_a_model_is_called_or_where_it_comes_from_is_not_its_identity(tmp_p
     [a] = copies(tmp_path, ["a.png"])
     plan = plan_of(a, out=tmp_path / "out")
     renamed = replace(plan, model=replace(plan.model, name="x", title="y", file="z", notes="n"))
-    assert renamed.identity == plan.identity
+    assert renamed.identities == plan.identities
 
 
 def test_many_files_in_the_way_are_counted(tmp_path: Path) -> None:
@@ -166,9 +167,9 @@ def test_a_recipe_is_what_was_recorded(tmp_path: Path) -> None:
     plan = plan_of(a, out=tmp_path / "out", seed=3)
     make(plan, plan.outputs[0])
     recipe = Recipe.read((tmp_path / "out/a.png").read_bytes(), "a.png")
-    assert recipe.identity == plan.identity
-    assert build_settings(Layer(recipe.settings)) == plan.settings
-    assert recipe.facts == plan.network_facts()
+    assert (recipe.identity,) == plan.identities
+    assert build_settings(Layer(recipe.settings)) == plan.variants[0].settings
+    assert recipe.facts == network_facts(plan.model)
     assert (recipe.model, recipe.weights_sha256, recipe.sample, recipe.precision) == (
         "emoji3d-64",
         "00",

@@ -10,12 +10,14 @@ import pytest
 import torch
 from commands import CUP, FOX, copies, leftovers, tree
 
+from ilvrctl.cli.progress import message
 from ilvrctl.config import Layer
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.engine import Engine
-from ilvrctl.errors import OutputError, WeightsError
+from ilvrctl.errors import OutputError, UsageError, WeightsError
 from ilvrctl.events import Extra, ItemFailed, JobEvent, Loaded, Skipped, Written
+from ilvrctl.jobs.grid import Variant
 from ilvrctl.jobs.inputs import collect
 from ilvrctl.jobs.outputs import Destination, outputs_of
 from ilvrctl.jobs.plan import Plan, make_plan
@@ -40,7 +42,7 @@ def plan_of(*inputs: Path, out: Path, samples: int = 1, gif: bool = False, sheet
     items = collect([str(path) for path in inputs], recursive=False, stdin=None, output=None)
     outputs = outputs_of(items, range(1, samples + 1), Destination(folder=out), gif=gif)
     settings = build_settings(Layer({"steps": 3, "method": {"N": 4}}))
-    plan = Plan(tuple(outputs), settings, find_model("emoji3d-64"), "00", sheet=sheet)
+    plan = Plan(tuple(outputs), (Variant(settings),), find_model("emoji3d-64"), "00", sheet=sheet)
     return make_plan(plan, overwrite=False)
 
 
@@ -178,4 +180,60 @@ def test_standard_output_gets_bytes_and_no_file(tmp_path: Path) -> None:
     assert written.path is None
     assert written.data is not None
     assert written.data.startswith(b"\x89PNG")
+    assert tree(tmp_path) == []
+
+
+def grid_of(*inputs: Path, out: Path, second: str = "auto") -> Plan:
+    """Inputs translated with two seeds, and a variance for the second."""
+    items = collect([str(path) for path in inputs], recursive=False, stdin=None, output=None)
+    variants = [
+        Variant(
+            build_settings(
+                Layer({"steps": 3, "seed": seed, "sampler": {"name": "ddpm", "variance": variance}})
+            ),
+            {"seed": seed},
+            f"s{seed}",
+            f"s {seed}",
+        )
+        for seed, variance in ((1, "auto"), (2, second))
+    ]
+    outputs = outputs_of(items, [1], Destination(folder=out), folders=[v.folder for v in variants])
+    return make_plan(Plan(tuple(outputs), tuple(variants), find_model("emoji3d-64"), "00"), overwrite=False)
+
+
+def test_a_grid_that_is_closed_goes_on_in_any_of_its_variants(tmp_path: Path) -> None:
+    inputs = copies(tmp_path, [f"in/{n}.png" for n in range(3)])
+    events = run(grid_of(*inputs, out=tmp_path / "out"), load)
+    for event in events:
+        if isinstance(event, Written) and event.path == tmp_path / "out/s2/0.png":
+            break
+    events.close()
+    assert tree(tmp_path / "out") == ["s1", "s1/0.png", "s1/1.png", "s1/2.png", "s2", "s2/0.png"]
+    (tmp_path / "out/s1/1.png").unlink()
+    rest = list(run(grid_of(*inputs, out=tmp_path / "out"), load))
+    written = [
+        event.path.relative_to(tmp_path / "out").as_posix() for event in rest if isinstance(event, Written)
+    ]
+    assert written == ["s1/1.png", "s2/1.png", "s2/2.png"]
+    assert named(rest).count("Loaded") == 1
+
+
+def test_a_sample_that_fails_tells_with_which_settings(tmp_path: Path) -> None:
+    def broken() -> Engine:
+        return replace(load(), denoiser=Denoiser(lambda x, t, y: x * float("nan")))
+
+    failed = [e for e in run(grid_of(FOX, out=tmp_path / "out"), broken) if isinstance(e, ItemFailed)]
+    assert [(event.key, event.changes, event.lost) for event in failed] == [
+        ("examples/fox.png", {"seed": 1}, 1),
+        ("examples/fox.png", {"seed": 2}, 1),
+    ]
+    line = message(failed[1])
+    assert line is not None
+    assert line[1].startswith("seed=2: the sample became NaN")
+
+
+def test_what_the_network_cannot_do_is_told_before_any_variant_is_begun(tmp_path: Path) -> None:
+    plan = grid_of(FOX, out=tmp_path / "out", second="learned")
+    with pytest.raises(UsageError, match=r"^s 2: this network has not learned"):
+        list(run(plan, load))
     assert tree(tmp_path) == []

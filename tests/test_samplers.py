@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import recorded
+from conftest import method, recorded
 
-from ilvrctl.diffusion.denoiser import Denoiser, Prediction
+from ilvrctl.diffusion.denoiser import Denoise, Denoiser, Prediction
+from ilvrctl.diffusion.lowpass import LowPass
 from ilvrctl.diffusion.noise import NoiseStream, noise_seed
-from ilvrctl.diffusion.samplers import DDIM, DDPM, Sampler
+from ilvrctl.diffusion.samplers import DDIM, DDPM, DPMSolver2M, DPMSolver2MSDE, Sampler
 from ilvrctl.diffusion.schedule import Schedule, Step, spread_levels
 from ilvrctl.engine import sample
 from ilvrctl.errors import UsageError
-from ilvrctl.methods import ILVR, Context, Method
+from ilvrctl.methods import Context, Method
+from ilvrctl.settings import Settings
 
 SCHEDULE = Schedule.named("linear")
 CPU = torch.device("cpu")
@@ -28,30 +30,98 @@ def perfect(x: torch.Tensor, k: Step) -> Prediction:
     return Prediction(X0, (x - k.alpha_t * X0) / k.sigma_t)
 
 
-def run(method: Method, sampler: Sampler, steps: int, seed: int = 0) -> torch.Tensor:
+SAMPLERS = [
+    DDPM(),
+    DDPM("fixed_large"),
+    DDIM(),
+    DDIM(0.5),
+    DDIM(1.0),
+    DPMSolver2M(),
+    DPMSolver2MSDE(),
+]
+EGSDE = {"energies": {"dse": 0, "low_pass": {"N": 4}}, "range": (1.0, 0.0)}
+METHODS = {
+    "plain": Method(),
+    "ilvr": method(N=4),
+    "ilvr-to-the-end": method(N=4, range_t=-1),
+    "ilvr-compat": method(N=2, reference_level="t"),
+    "ilvr-early": method(N=4, start=0.8),
+    "means": method(constraint={"name": "block_statistics", "size": 4, "order": 1}),
+    "sddm": method("sddm", blocks=4),
+    "sddm-to-the-end": method("sddm", blocks=4, range_t=-1, merge={"over": "block"}),
+    "sdedit-twice": method("sdedit", repeats=2),
+    "egsde": method("egsde", **EGSDE),
+    "egsde-clean": method("egsde", energies={"dse": 0, "low_pass": {"N": 4, "gradient": "x0"}}),
+    "sddm+egsde": method("sddm+egsde", blocks=4, energies=EGSDE["energies"]),
+}
+
+
+def chain(chosen: Method, steps: int) -> list[Step]:
+    return Settings(chosen, steps=steps).chain(SCHEDULE)
+
+
+def run(
+    chosen: Method, sampler: Sampler, steps: int, seed: int = 0, denoise: Denoise | None = None
+) -> torch.Tensor:
     context = Context(X0, SCHEDULE, stream(seed), sampler.stochastic)
-    *_, last = sample(perfect, context, SCHEDULE.steps(spread_levels(1000, steps)), method, sampler)
+    *_, last = sample(denoise or perfect, context, chain(chosen, steps), chosen, sampler)
     return last.x
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 20])
-@pytest.mark.parametrize(
-    "sampler", [DDPM(), DDPM("fixed_large"), DDIM(), DDIM(0.5), DDIM(1.0)], ids=lambda s: f"{s}"
-)
-@pytest.mark.parametrize(
-    "method",
-    [Method(), ILVR(N=4), ILVR(N=4, range_t=-1), ILVR(N=2, reference_level="t")],
-    ids=["plain", "ilvr", "ilvr-to-the-end", "ilvr-compat"],
-)
-def test_a_perfect_denoiser_returns_the_reference(method: Method, sampler: Sampler, steps: int) -> None:
-    torch.testing.assert_close(run(method, sampler, steps), X0, atol=2e-4, rtol=0)
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_perfect_denoiser_returns_the_reference(name: str, sampler: Sampler, steps: int) -> None:
+    torch.testing.assert_close(run(METHODS[name], sampler, steps), X0, atol=2e-4, rtol=0)
+
+
+def crude(x: torch.Tensor, k: Step) -> Prediction:
+    """A denoiser that is wrong."""
+    x0 = x.tanh()
+    return Prediction(x0, (x - k.alpha_t * x0) / k.sigma_t)
+
+
+@pytest.mark.parametrize("steps", [2, 7])
+def test_steps_of_first_order_are_ddim_and_ddpm(steps: int) -> None:
+    """Both forms of DPM-Solver++ are, as long as nothing is remembered."""
+
+    def forgetful(sampler: Sampler) -> torch.Tensor:
+        context = Context(X0, SCHEDULE, stream(), sampler.stochastic)
+        x = context.noise()
+        for k in SCHEDULE.steps(spread_levels(1000, steps)):
+            x, _ = sampler.step(x, crude(x, k), k, context.noise, None)
+        return x
+
+    for second, first in ((DPMSolver2M(), DDIM()), (DPMSolver2MSDE(), DDPM("fixed_small"))):
+        torch.testing.assert_close(forgetful(second), forgetful(first), atol=1e-5, rtol=0)
+
+
+def test_dpm_solver_converges_faster_than_ddim() -> None:
+    """For pictures of independent normal pixels the best denoiser, and the end of the ODE, are known."""
+    std = 0.4
+
+    def normal(x: torch.Tensor, k: Step) -> Prediction:
+        x0 = x * (k.alpha_t * std**2 / (k.alpha_t**2 * std**2 + k.sigma_t**2))
+        return Prediction(x0, (x - k.alpha_t * x0) / k.sigma_t)
+
+    x_T = stream()()
+    alpha_T, sigma_T = SCHEDULE.level(999)
+    exact = x_T * std / (alpha_T**2 * std**2 + sigma_T**2) ** 0.5
+    error = {s: (run(Method(), s, 25, denoise=normal) - exact).abs().mean() for s in (DDIM(), DPMSolver2M())}
+    assert error[DPMSolver2M()] < 0.3 * error[DDIM()]
+
+
+def test_history_is_dropped_where_the_method_moves_the_sample() -> None:
+    """Within the range both are of first order; after it the first step begins a new history."""
+    everywhere, half = method(N=4, range=(1.0, 0.0)), method(N=4, range=(1.0, 0.5))
+    same = [run(everywhere, sampler, 10, denoise=crude) for sampler in (DPMSolver2M(), DDIM())]
+    torch.testing.assert_close(*same, atol=1e-5, rtol=0)
+    free = [run(half, sampler, 10, denoise=crude) for sampler in (DPMSolver2M(), DDIM())]
+    assert (free[0] - free[1]).abs().max() > 1e-3
 
 
 def test_ddim_with_eta_1_is_ddpm_on_the_full_chain() -> None:
     steps = SCHEDULE.steps(range(40))
-
-    def crude(x: torch.Tensor, k: Step) -> Prediction:
-        return Prediction(x.tanh(), (x - k.alpha_t * x.tanh()) / k.sigma_t)
 
     results = []
     for sampler in (DDPM("fixed_small"), DDIM(1.0)):
@@ -66,18 +136,18 @@ def test_ilvr_moves_the_sample_by_phi_of_what_is_missing(level: str) -> None:
     """x' - x == phi(y - x): true also for kernels whose phi is no projection."""
     k = SCHEDULE.steps(spread_levels(1000, 10))[3]
     e, x = stream(1)(), stream(2)()
-    method = ILVR(N=4, reference_level=level)  # type: ignore[arg-type]
+    chosen = method(N=4, reference_level=level)
     context = Context(X0, SCHEDULE, recorded([e]))
-    moved = method.project(context, x, perfect(x, k), k)
+    moved = chosen.project(context, x, perfect(x, k), k)
     y = context.reference_at(k.s if level == "s" else k.t, e)
-    torch.testing.assert_close(moved - x, method.low_pass(y - x), atol=1e-5, rtol=0)
+    torch.testing.assert_close(moved - x, LowPass(4)(y - x), atol=1e-5, rtol=0)
 
 
 def test_ilvr_with_the_box_kernel_gives_the_sample_the_block_means_of_the_reference() -> None:
     k = SCHEDULE.steps(spread_levels(1000, 10))[3]
     e, x = stream(1)(), stream(2)()
     context = Context(X0, SCHEDULE, recorded([e]))
-    moved = ILVR(N=4, kernel="box").project(context, x, perfect(x, k), k)
+    moved = method(N=4, kernel="box").project(context, x, perfect(x, k), k)
     pool = torch.nn.functional.avg_pool2d
     torch.testing.assert_close(pool(moved, 4), pool(context.reference_at(k.s, e), 4), atol=1e-5, rtol=0)
 
@@ -85,34 +155,36 @@ def test_ilvr_with_the_box_kernel_gives_the_sample_the_block_means_of_the_refere
 @pytest.mark.parametrize("range_t", [-1, 0, 20, 98])
 def test_range_t_refines_as_many_steps_as_the_published_loop(range_t: int) -> None:
     steps = SCHEDULE.steps(spread_levels(1000, 100))
-    refined = [k.remaining for k in steps if ILVR(range_t=range_t).refines(k, 1000)]
+    refined = [k.remaining for k in steps if method(range_t=range_t).conditions(k, 1000)]
     assert refined == [i for i in reversed(range(100)) if i > range_t]
 
 
 @pytest.mark.parametrize("steps", [100, 50, 20, 10])
 def test_a_range_in_fractions_is_the_range_in_levels_and_keeps_its_share_of_the_steps(steps: int) -> None:
     chain = SCHEDULE.steps(spread_levels(1000, steps))
-    fraction = [k.i for k in chain if ILVR(range=(1.0, 0.2)).refines(k, 1000)]
-    levels = [k.i for k in chain if ILVR(range=(1000, 200)).refines(k, 1000)]
+    fraction = [k.i for k in chain if method(range=(1.0, 0.2)).conditions(k, 1000)]
+    levels = [k.i for k in chain if method(range=(1000, 200)).conditions(k, 1000)]
     published = [k.i for k in chain if k.remaining > steps * 0.2]
     assert fraction == levels == published
 
 
 def test_the_default_range_leaves_only_the_last_step_free_as_range_t_0() -> None:
     chain = SCHEDULE.steps(spread_levels(1000, 25))
-    assert [ILVR().refines(k, 1000) for k in chain] == [ILVR(range_t=0).refines(k, 1000) for k in chain]
+    assert [method().conditions(k, 1000) for k in chain] == [
+        method(range_t=0).conditions(k, 1000) for k in chain
+    ]
 
 
 @pytest.mark.parametrize(("steps", "refined"), [(1, [0]), (2, [0]), (3, [0]), (4, [0, 1])])
 def test_however_few_the_steps_the_reference_counts(steps: int, refined: list[int]) -> None:
     chain = SCHEDULE.steps(spread_levels(1000, steps))
-    assert [k.i for k in chain if ILVR(range=(1.0, 0.2)).refines(k, 1000)] == refined
-    assert not any(ILVR(range=(0.1, 0.05)).refines(k, 1000) for k in chain[1:])
+    assert [k.i for k in chain if method(range=(1.0, 0.2)).conditions(k, 1000)] == refined
+    assert not any(method(range=(0.1, 0.05)).conditions(k, 1000) for k in chain[1:])
 
 
 def test_conditioning_no_step_at_all_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="would not be used"):
-        ILVR(range_t=20).check(16, SCHEDULE.steps(spread_levels(1000, 20)), 1000)
+        method(range_t=20).check(16, SCHEDULE.steps(spread_levels(1000, 20)), 1000)
 
 
 def test_clipping_keeps_x0_in_range_and_eps_consistent() -> None:

@@ -50,7 +50,7 @@ def show_plan(plan: Plan, display: Display) -> None:
     """What would be done: the files to make on stdout, the rest on stderr. Nothing is loaded or written."""
     from ilvrctl.jobs.places import exists
 
-    pending, chain = plan.pending, plan.settings.chain(plan.schedule())
+    pending, calls = plan.pending, plan.network_calls()
     for item in dict.fromkeys(output.item for output in pending):
         if item.path is not None and not exists(item.path):
             say(f"{item.name} does not exist", label="warning", color=display.color)
@@ -63,9 +63,9 @@ def show_plan(plan: Plan, display: Display) -> None:
                     "sample": output.sample,
                     "output": str(output.path) if output.path else None,
                     "status": output.status,
+                    **({"settings": plan.changes(output)} if plan.grid else {}),
                 }
             )
-        calls = len(pending) * len(chain)
         done = len(plan.outputs) - len(pending)
         data_json({"event": "summary", "pending": len(pending), "done": done, "network_calls": calls})
     else:
@@ -75,6 +75,13 @@ def show_plan(plan: Plan, display: Display) -> None:
     if not display.quiet:
         say(
             f"{count}: {len(pending)} to do, {len(plan.outputs) - len(pending)} there already; "
-            f"to {plan.target or plan.model.name} ({plan.model.name}), {plan.settings.method.describe()}, "
-            f"{len(chain)} steps, {len(pending) * len(chain)} network calls"
+            f"{plan.direction} ({plan.model.name}), {_what(plan)}, {calls} network calls"
         )
+
+
+def _what(plan: Plan) -> str:
+    """The settings of the plan, or how many there are."""
+    if plan.grid:
+        return f"{len(plan.variants)} settings ({'; '.join(variant.label for variant in plan.variants)})"
+    settings = plan.variants[0].settings
+    return f"{settings.method.describe()}, {len(settings.chain(plan.schedule()))} steps"

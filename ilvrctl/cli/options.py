@@ -24,6 +24,21 @@ To = Annotated[
         rich_help_panel=_MAIN,
     ),
 ]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="NAME",
+        help="Domain of the inputs, for methods with two models: ddib, cyclediffusion.",
+        rich_help_panel=_METHOD,
+    ),
+]
+FromWeights = Annotated[
+    Path | None,
+    typer.Option(
+        "--from-weights", metavar="FILE", help="A checkpoint of the inputs' kind.", rich_help_panel=_MACHINE
+    ),
+]
 Out = Annotated[
     str,
     typer.Option(
@@ -31,11 +46,11 @@ Out = Annotated[
     ),
 ]
 Factor = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "--N",
         "-N",
-        min=1,
+        metavar="N,...",
         help="Factor of the low-pass filter: small stays close to the input, large keeps only its colours.",
         rich_help_panel=_MAIN,
     ),
@@ -47,15 +62,19 @@ Samples = Annotated[
     ),
 ]
 Steps = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        "--steps", min=1, help="Sampling steps, spread evenly over the levels.", rich_help_panel=_MAIN
+        "--steps",
+        metavar="N,...",
+        help="Sampling steps, spread evenly over the levels.",
+        rich_help_panel=_MAIN,
     ),
 ]
 Seed = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "--seed",
+        metavar="N,...",
         help="Noise for this seed; also ILVRCTL_SEED in the environment.",
         show_default="0",
         rich_help_panel=_MAIN,
@@ -72,18 +91,54 @@ Examples = Annotated[
 Sheet = Annotated[
     Path | None,
     typer.Option(
-        "--sheet", metavar="FILE", help="Contact sheet: input, low-pass, samples.", rich_help_panel=_MAIN
+        "--sheet",
+        metavar="FILE",
+        help="Contact sheet: input, low-pass, samples; a grid has one anyhow.",
+        rich_help_panel=_MAIN,
     ),
 ]
 
 MethodName = Annotated[
-    str | None, typer.Option("--method", metavar="NAME", help="Method: ilvr.", rich_help_panel=_METHOD)
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="NAME,...",
+        help="Method: ilvr, sddm, egsde, sdedit, sddm+egsde, ddib, cyclediffusion, or your own.",
+        rich_help_panel=_METHOD,
+    ),
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--start",
+        metavar="LEVEL",
+        help="Begin from the noised input at this level: 0.8 of all, or 500. 1.0 is pure noise.",
+        rich_help_panel=_METHOD,
+    ),
+]
+Blocks = Annotated[
+    str | None,
+    typer.Option(
+        "--blocks",
+        metavar="N",
+        help="Blocks a side whose statistics sddm holds: few leave much free.",
+        rich_help_panel=_METHOD,
+    ),
+]
+Repeats = Annotated[
+    str | None,
+    typer.Option(
+        "--repeats",
+        metavar="N",
+        help="Passes, each from the noised output of the last (K of SDEdit and EGSDE).",
+        rich_help_panel=_METHOD,
+    ),
 ]
 RangeT = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "--range-t",
-        min=-1,
+        metavar="STEPS",
         help="Condition the steps with more than this many to go (respaced steps, as ILVR's range_t).",
         rich_help_panel=_METHOD,
     ),
@@ -111,7 +166,7 @@ Compat = Annotated[
     typer.Option(
         "--compat",
         metavar="NAME",
-        help="Follow published code where it differs from the paper: ilvr_adm.",
+        help="Follow published code where it differs from the paper: ilvr_adm, sddm, egsde.",
         rich_help_panel=_METHOD,
     ),
 ]
@@ -129,7 +184,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Any setting, for instance method.N=8 or model.num_heads=4.",
+        help="Any setting, for instance energies.dse.weight=500 or model.num_heads=4.",
         rich_help_panel=_METHOD,
     ),
 ]
@@ -145,12 +200,17 @@ Respacing = Annotated[
 ]
 SamplerName = Annotated[
     str | None,
-    typer.Option("--sampler", metavar="NAME", help="Sampler: ddpm or ddim.", rich_help_panel=_SAMPLING),
+    typer.Option(
+        "--sampler",
+        metavar="NAME,...",
+        help="Sampler: ddpm, ddim, dpmpp_2m, dpmpp_2m_sde.",
+        rich_help_panel=_SAMPLING,
+    ),
 ]
 Eta = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        "--eta", min=0.0, max=1.0, help="Noise of the ddim sampler, 0 to 1.", rich_help_panel=_SAMPLING
+        "--eta", metavar="ETA", help="Noise of the ddim sampler, 0 to 1.", rich_help_panel=_SAMPLING
     ),
 ]
 VarianceName = Annotated[
@@ -172,9 +232,9 @@ Clip = Annotated[
     ),
 ]
 ClassLabel = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        "--class-label", min=0, help="Class, for class-conditional models.", rich_help_panel=_SAMPLING
+        "--class-label", metavar="N", help="Class, for class-conditional models.", rich_help_panel=_SAMPLING
     ),
 ]
 

@@ -45,7 +45,11 @@ def message(event: JobEvent) -> tuple[str | None, str] | None:
     """Label and line that people read about an event; None for events that only move a bar."""
     if isinstance(event, ItemFailed):
         hint = f"; {event.error.hint}" if event.error.hint else ""
-        return "failed", f"{event.error.message}{hint}"
+        settings = ", ".join(f"{key}={value}" for key, value in event.changes.items())
+        return (
+            "failed",
+            f"{settings}: {event.error.message}{hint}" if settings else f"{event.error.message}{hint}",
+        )
     if isinstance(event, BatchShrunk):
         return "warning", f"out of memory: going on with {event.now} at a time instead of {event.before}"
     if isinstance(event, Extra):
@@ -192,6 +196,8 @@ class Results:
 
 def event_record(event: JobEvent) -> dict[str, Any] | None:
     """An event as a JSON value; None for those that only tell how far a batch is."""
+    if isinstance(event, (Written, Skipped, ItemFailed)):
+        settings = {"settings": event.changes} if event.changes else {}
     if isinstance(event, (Written, Skipped)):
         seconds = {"seconds": round(event.seconds, 3)} if isinstance(event, Written) else {}
         return {
@@ -200,6 +206,7 @@ def event_record(event: JobEvent) -> dict[str, Any] | None:
             "sample": event.sample,
             "output": str(event.path),
             **seconds,
+            **settings,
         }
     if isinstance(event, ItemFailed):
         return {
@@ -208,6 +215,7 @@ def event_record(event: JobEvent) -> dict[str, Any] | None:
             "sample": event.sample,
             "error": event.error.message,
             "hint": event.error.hint,
+            **settings,
         }
     if isinstance(event, Loaded):
         return {

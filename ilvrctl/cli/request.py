@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ilvrctl.cli.output import terminal
-from ilvrctl.config import Layer, build, merge, nested, parse_value
+from ilvrctl.config import Layer, build, merge, parse_value
 from ilvrctl.errors import UsageError
 from ilvrctl.presets import MethodPreset, find_method
 
 ENVIRONMENT = {"ILVRCTL_SEED": "seed", "ILVRCTL_PRECISION": "precision"}
 """Settings that a variable of the environment can give; flags win over it."""
-
-
-def flag_layer(flags: Mapping[str, tuple[str, Any]]) -> Layer:
-    """The settings that flags give, ``{flag: (key, value)}``; a value of None was not given."""
-    return merge(*(nested(flag, key, value) for flag, (key, value) in flags.items() if value is not None))
 
 
 def environment_layer() -> Layer:
@@ -41,20 +36,6 @@ def only_one(first: str, a: Any, second: str, b: Any, what: str) -> None:
     """UsageError when both flags of a pair are given, of which one takes the place of the other."""
     if a is not None and b is not None:
         raise UsageError(f"{first} and {second} both say {what}", hint="give one of them")
-
-
-def parse_range(text: str | None) -> list[int | float] | None:
-    """``HIGH:LOW`` as two bounds: levels as whole numbers, fractions with their point."""
-    if text is None:
-        return None
-    try:
-        high, low = text.split(":")
-        return [float(bound) if "." in bound else int(bound) for bound in (high, low)]
-    except ValueError:
-        raise UsageError(
-            f"--range {text!r} is not of the form HIGH:LOW",
-            hint="for example --range 1000:200 or --range 1.0:0.2",
-        ) from None
 
 
 def names_of(arguments: Sequence[str], list_file: str | None, null: bool) -> list[str]:

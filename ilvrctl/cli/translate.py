@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,21 +15,27 @@ from ilvrctl.cli.display import Display
 from ilvrctl.cli.output import command, say, terminal, use_color
 from ilvrctl.cli.request import (
     environment_layer,
-    flag_layer,
     names_of,
     only_one,
-    parse_range,
     picture_on_stdin,
-    preset_layer,
 )
-from ilvrctl.cli.source import Source, find_source
-from ilvrctl.config import Layer, merge, parse_assignment
+from ilvrctl.cli.several import bounds, decimal, flag_choices, level, preset_choices, set_choices, whole, word
+from ilvrctl.cli.source import Asked, Network, Source, find_source
+from ilvrctl.config import Layer, merge
 from ilvrctl.errors import UsageError
-from ilvrctl.settings import Settings, build_settings
+from ilvrctl.jobs.grid import Picked, Tier, expand
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ilvrctl.engine import Engine
     from ilvrctl.jobs.outputs import Destination
+    from ilvrctl.jobs.plan import SourceModel
+    from ilvrctl.presets import ModelPreset
+    from ilvrctl.settings import Settings
+
+TWO_MODELS = "cyclediffusion"
+"""The method where ``--from`` gives a second model and no method is asked for."""
 
 EPILOG = """Examples:
 
@@ -36,7 +43,11 @@ EPILOG = """Examples:
 
   ilvrctl translate cats/ --to dog --N 32
 
+  ilvrctl translate cats/ --to dog --method sddm --start 0.8
+
   ilvrctl translate a.png b.jpg --to emoji3d --N 4 -n 3 --seed 7 -o results/ --sheet sheet.png --gif
+
+  ilvrctl translate --examples --N 2,4,8 --steps 10,100 -o grid/
 
   cat cat.jpg | ilvrctl translate - --to dog -o - > dog.png
 
@@ -59,9 +70,13 @@ def translate(
     examples: opt.Examples = False,
     sheet: opt.Sheet = None,
     method: opt.MethodName = None,
+    from_: opt.From = None,
     range_t: opt.RangeT = None,
     range_: opt.Range = None,
     kernel: opt.Kernel = None,
+    blocks: opt.Blocks = None,
+    start: opt.Start = None,
+    repeats: opt.Repeats = None,
     compat: opt.Compat = None,
     preset: opt.Preset = None,
     set_: opt.Set = None,
@@ -81,6 +96,7 @@ def translate(
     batch_size: opt.BatchSize = None,
     compile_: opt.Compile = False,
     weights: opt.WeightsFile = None,
+    from_weights: opt.FromWeights = None,
     gif: opt.Gif = False,
     overwrite: opt.Overwrite = False,
     from_image: opt.FromImage = None,
@@ -90,7 +106,10 @@ def translate(
     verbose: opt.Verbose = 0,
     color: opt.Color = "auto",
 ) -> None:
-    """Turn pictures into pictures of the target domain, keeping their low frequencies (ILVR)."""
+    """Turn pictures into pictures of the target domain, steered by the input (ILVR, SDDM, EGSDE, SDEdit).
+
+    A comma list in a setting (--N 2,4,8) makes a grid: a folder a combination, and one labelled sheet.
+    """
     from ilvrctl.jobs.digest import weights_sha256
     from ilvrctl.jobs.inputs import collect
     from ilvrctl.jobs.outputs import Destination, outputs_of
@@ -100,33 +119,36 @@ def translate(
     only_one("--steps", steps, "--timestep-respacing", timestep_respacing, "how many steps there are")
     only_one("--range", range_, "--range-t", range_t, "what is conditioned")
     only_one("--samples", samples, "--from-image", from_image, "which samples are made")
-    flags = flag_layer(
+    flags = flag_choices(
         {
-            "--N": ("method.N", N),
-            "--range": ("method.range", parse_range(range_)),
-            "--range-t": ("method.range_t", range_t),
-            "--kernel": ("method.kernel", kernel),
-            "--method": ("method.name", method),
-            "--compat": ("compat", compat),
-            "--steps": ("steps", steps),
-            "--timestep-respacing": ("timestep_respacing", timestep_respacing),
-            "--sampler": ("sampler.name", sampler),
-            "--eta": ("sampler.eta", eta),
-            "--variance": ("sampler.variance", variance),
-            "--clip": ("clip_denoised", clip),
-            "--class-label": ("class_label", class_label),
-            "--seed": ("seed", seed),
-            "--fit": ("fit", fit),
-            "--background": ("background", background),
-            "--precision": ("precision", precision),
+            "--method": ("method.name", method, word),
+            "--compat": ("compat", compat, word),
+            "--N": ("method.N", N, whole(1)),
+            "--range": ("method.range", range_, bounds),
+            "--range-t": ("method.range_t", range_t, whole(-1)),
+            "--kernel": ("method.kernel", kernel, word),
+            "--blocks": ("method.blocks", blocks, whole(1)),
+            "--start": ("method.start", start, level),
+            "--repeats": ("method.repeats", repeats, whole(1)),
+            "--sampler": ("sampler.name", sampler, word),
+            "--eta": ("sampler.eta", eta, decimal(0, 1)),
+            "--variance": ("sampler.variance", variance, word),
+            "--steps": ("steps", steps, whole(1)),
+            "--timestep-respacing": ("timestep_respacing", timestep_respacing, None),
+            "--clip": ("clip_denoised", clip, None),
+            "--class-label": ("class_label", class_label, whole(0)),
+            "--seed": ("seed", seed, whole()),
+            "--fit": ("fit", fit, word),
+            "--background": ("background", background, word),
+            "--precision": ("precision", precision, None),
         }
     )
-    assigned = merge(*(parse_assignment(text) for text in set_ or ()))
+    assigned, facts = set_choices(set_ or ())
     destination = Destination.parse(out)
     _check_stdout(destination, as_json)
     to = "emoji3d" if examples and not (to or weights or from_image) else to
-    source = find_source(to, weights, from_image, Layer(assigned.values.get("model", {}), assigned.origins))
-    settings = _settings(source, preset, assigned, flags)
+    source = find_source(Asked(to, weights, from_image, from_, from_weights, facts))
+    variants = expand([*preset_choices(preset), *flags, *assigned], lambda picked: _settings(source, picked))
     arguments = [*(inputs or ()), *([str(paths.EXAMPLES)] if examples else ())]
     items = collect(
         names_of(arguments, from_file, null),
@@ -135,10 +157,13 @@ def translate(
         output=destination.folder or destination.file,
     )
     numbers = source.samples or tuple(range(1, (samples or 1) + 1))
-    outputs = outputs_of(items, numbers, destination, gif=gif)
+    outputs = outputs_of(items, numbers, destination, gif=gif, folders=[v.folder for v in variants])
     digest = weights_sha256(source.weights)
     _tell(source, digest, display)
-    plan = Plan(tuple(outputs), settings, source.model, digest, source.target, sheet)
+    encoder = _source_model(source.encoder, display)
+    plan = Plan(tuple(outputs), tuple(variants), source.model, digest, source.target, sheet, encoder)
+    if plan.grid and sheet is None and destination.folder is not None:
+        plan = replace(plan, sheet=destination.folder / "sheet.png")
     plan = make_plan(plan, overwrite=overwrite)
     if dry_run:
         show_plan(plan, display)
@@ -147,24 +172,39 @@ def translate(
     def load() -> Engine:
         from ilvrctl.engine import Engine
 
-        return Engine.load(
-            source.model,
-            source.weights,
-            device=device,
-            precision=settings.precision,
-            batch_size=batch_size,
-            compiled=compile_,
-        )
+        def one(model: ModelPreset, file: Path) -> Engine:
+            return Engine.load(
+                model,
+                file,
+                device=device,
+                precision=variants[0].settings.precision,
+                batch_size=batch_size,
+                compiled=compile_,
+            )
+
+        engine = one(source.model, source.weights)
+        if source.encoder is None:
+            return engine
+        same = source.encoder.weights == source.weights and source.encoder.model == source.model
+        return engine.with_source(engine if same else one(source.encoder.model, source.encoder.weights))
 
     carry_out(plan, load, display)
 
 
-def _settings(source: Source, preset: str | None, assigned: Layer, flags: Layer) -> Settings:
-    """Target < preset < compat < environment < flags. A replay asks the environment nothing."""
-    presets = [source.settings, *([preset_layer(preset)] if preset else [])]
-    settings = Layer({k: v for k, v in assigned.values.items() if k != "model"}, assigned.origins)
+def _settings(source: Source, picked: Picked) -> Settings:
+    """Target < preset < compat < environment < --set < flags. A replay asks the environment nothing."""
+    from ilvrctl.settings import build_settings
+
+    def layers(tier: Tier) -> list[Layer]:
+        return [option.layer for choice, option in picked if choice.tier == tier]
+
     environment = [] if source.samples else [environment_layer()]
-    return build_settings(*presets, overrides=[*environment, settings, flags])
+    two_models = source.encoder is not None and not source.samples
+    default = [Layer.of("--from", {"method": {"name": TWO_MODELS}})] if two_models else []
+    assigned, flags = merge(*layers("set")), merge(*layers("flag"))
+    return build_settings(
+        source.settings, *layers("preset"), overrides=[*default, *environment, assigned, flags]
+    )
 
 
 def _check_stdout(destination: Destination, as_json: bool) -> None:
@@ -179,16 +219,27 @@ def _check_stdout(destination: Destination, as_json: bool) -> None:
         )
 
 
-def _tell(source: Source, digest: str, display: Display) -> None:
+def _source_model(encoder: Network | None, display: Display) -> SourceModel | None:
+    """The source's model for the plan."""
+    from ilvrctl.jobs.digest import weights_sha256
+    from ilvrctl.jobs.plan import SourceModel
+
+    if encoder is None:
+        return None
+    digest = weights_sha256(encoder.weights)
+    _tell(encoder, digest, display)
+    return SourceModel(encoder.model, digest, encoder.domain)
+
+
+def _tell(source: Source | Network, digest: str, display: Display) -> None:
     """What people should know about the weights."""
     if source.note and not display.quiet:
         say(source.note)
     if source.warning:
         say(source.warning, label="warning", color=display.color)
     if source.made_with not in (None, digest):
-        name = source.weights.name
         say(
-            f"{name} is not the file that the picture was made with; the result will differ",
+            f"{source.weights.name} is not the file that the picture was made with; the result will differ",
             label="warning",
             color=display.color,
         )

@@ -21,6 +21,8 @@ _LINE = 16
 _FONT_SIZE = 12
 _LABEL_WIDTH = 116
 _LABEL_LINES = 3
+_TITLE_LINES = 6
+_TITLE_AIR = 10
 _ROWS_IN_ONE_GROUP = 8
 _SAME_IN_ASCII = str.maketrans({"×": "x", "−": "-", "–": "-", "—": "-", "→": "->"})
 _DRAWN_BEYOND_ASCII = "·±°"
@@ -78,14 +80,14 @@ def contact_sheet(
     """RGB sheet: the titles ``columns``, a line of pictures for each of ``rows``, ``caption`` at the bottom.
 
     Pictures are scaled into squares of ``cell`` pixels, keeping their shape; None, or a picture too few, is
-    an empty square. More than 8 rows stand in several groups side by side. Letters that the font lacks
-    lose their accent or become "?".
+    an empty square. More than 8 rows stand in several groups side by side where one would be tall and narrow.
+    Letters that the font lacks lose their accent or become "?".
     Raises ValueError when there are no columns or a row has more pictures than columns.
     """
     if not columns or any(len(row.pictures) > len(columns) for row in rows):
         raise ValueError("a sheet needs a column for every picture of a row")
     font = ImageFont.load_default(_FONT_SIZE)
-    titles = [_wrapped(_plain(title), font, cell, 2) for title in columns]
+    titles = [_label_lines(title, font, cell - _TITLE_AIR, _TITLE_LINES) for title in columns]
     layout = _laid_out(rows, titles, cell, font)
     notes = [
         line
@@ -114,8 +116,8 @@ def _laid_out(rows: Sequence[SheetRow], titles: list[list[str]], cell: int, font
         filled = max(1, -(-len(rows) // in_group))
         return _Layout(len(titles), cell, label_width, header, in_group, filled)
 
-    groups = 1 if len(rows) <= _ROWS_IN_ONE_GROUP else 2
-    while groups > 1 and layout(groups).body_bottom * 3 > layout(groups).width * 4:
+    groups = 1
+    while len(rows) > _ROWS_IN_ONE_GROUP and layout(groups).body_bottom * 3 > layout(groups).width * 4:
         groups += 1
     return layout(groups)
 
@@ -138,7 +140,8 @@ def _draw_row(
     draw = ImageDraw.Draw(sheet)
     top, cell = layout.row_top(index), layout.cell
     if layout.label_width:
-        lines = _label_lines(row.label, font, layout.label_width - 12, cell // _LINE)
+        most = max(1, min(cell // _LINE, _LABEL_LINES))
+        lines = _label_lines(row.label, font, layout.label_width - 12, most)
         first = top + cell / 2 - (len(lines) - 1) * _LINE / 2
         for below, line in enumerate(lines):
             draw.text((layout.group_left(group), first + below * _LINE), line, _GREY_INK, font, anchor="lm")
@@ -178,11 +181,11 @@ def _plain(text: str) -> str:
 
 
 def _label_lines(label: str, font: _Font, width: int, most: int) -> list[str]:
-    """``label`` in at most three lines; from a longer one the middle goes, as names differ at their ends."""
+    """``label`` in at most so many lines; from a longer one the middle goes, as names differ at their ends."""
     text = _plain(label)
     kept = min(len(text), 120)
     lines = _wrapped(_without_middle(text, kept), font, width, kept + 4)
-    while len(lines) > max(1, min(most, _LABEL_LINES)) and kept > 0:
+    while len(lines) > most and kept > 0:
         kept -= 1
         lines = _wrapped(_without_middle(text, kept), font, width, kept + 4)
     return lines

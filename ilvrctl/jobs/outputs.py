@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -20,13 +21,17 @@ _ELSEWHERE = "choose another place with -o"
 
 @dataclass(frozen=True)
 class Output:
-    """One sample of one item; ``path`` None is standard output, ``gif`` the animation beside it, if any."""
+    """One sample of one item; ``path`` None is standard output, ``gif`` the animation beside it, if any.
+
+    ``variant``: the place of its settings among those of the plan.
+    """
 
     item: Item
     sample: int
     path: Path | None
     gif: Path | None = None
     status: Status = "to do"
+    variant: int = 0
 
     @property
     def files(self) -> list[Path]:
@@ -64,33 +69,43 @@ class Destination:
 
 
 def outputs_of(
-    items: Sequence[Item], samples: Sequence[int], destination: Destination, *, gif: bool = False
+    items: Sequence[Item],
+    samples: Sequence[int],
+    destination: Destination,
+    *,
+    gif: bool = False,
+    folders: Sequence[str] = ("",),
 ) -> list[Output]:
     """The results asked for: ``cat.png``, or ``cat_1.png``, ``cat_2.png`` for several samples.
+
+    ``folders``, below the destination, of the variants of a grid.
 
     UsageError when one file (or standard output) is to take several results, or an animation without a name.
     """
     results = len(samples) if destination.stdout else 1
+    if destination.folder is None and any(folders):
+        what = "standard output" if destination.stdout else str(destination.file)
+        raise UsageError(f"a grid of settings does not fit into {what}", hint="-o FOLDER")
     if destination.folder is None and (len(items) > 1 or results > 1):
         many = f"{len(items)} inputs" if len(items) > 1 else f"{results} samples"
         raise UsageError(f"{many} do not fit into one output", hint="-o FOLDER")
     if gif and (destination.stdout or (destination.file and destination.file.suffix.lower() == ".gif")):
         raise UsageError("--gif writes an animation beside the result", hint="-o FILE.png or -o FOLDER")
     outputs = []
-    for item in items:
-        for n in samples:
-            path = _path(item, n, samples, destination)
+    for variant, folder in enumerate(folders):
+        for item, n in product(items, samples):
+            path = _path(item, n, samples, destination, folder)
             animation = path.with_suffix(".gif") if gif and path is not None else None
-            outputs.append(Output(item, n, path, animation))
+            outputs.append(Output(item, n, path, animation, variant=variant))
     written = [(str(path), output.item.name) for output in outputs for path in output.files]
     refuse_equal([path for path, _ in written], [name for _, name in written])
     return outputs
 
 
-def _path(item: Item, n: int, samples: Sequence[int], destination: Destination) -> Path | None:
+def _path(item: Item, n: int, samples: Sequence[int], destination: Destination, folder: str) -> Path | None:
     number = "" if tuple(samples) == (1,) else f"_{n}"
     if destination.folder is not None:
-        return destination.folder / f"{item.stem}{number}.png"
+        return destination.folder / folder / f"{item.stem}{number}.png"
     if destination.file is not None:
         return destination.file.with_name(f"{destination.file.stem}{number}{destination.file.suffix}")
     return None

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ilvrctl.diffusion.schedule import Schedule
-from ilvrctl.errors import InputError, UsageError
+from ilvrctl.diffusion.schedule import Schedule, match_models, match_sizes
+from ilvrctl.errors import IlvrctlError, InputError, UsageError
 from ilvrctl.images.geometry import parse_color
-from ilvrctl.jobs.digest import sha256_hex
+from ilvrctl.jobs.digest import sha256_hex, weights_sha256
+from ilvrctl.jobs.grid import Variant, naming
+from ilvrctl.jobs.inputs import Item
 from ilvrctl.jobs.outputs import Output, Status, check_places, check_sheet
 from ilvrctl.jobs.places import exists, real
 from ilvrctl.jobs.record import Recipe, is_sheet_of
+from ilvrctl.methods.encoders import no_source
 from ilvrctl.presets import ModelPreset
-from ilvrctl.settings import Settings
 
 _NETWORK_FACTS = (
     "image_size",
@@ -34,33 +36,94 @@ _NETWORK_FACTS = (
 
 
 @dataclass(frozen=True)
+class SourceModel:
+    """The model of the inputs' own kind, for methods with two: ``domain`` as ``--from`` named it."""
+
+    model: ModelPreset
+    weights_sha256: str
+    domain: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        network = {"network": network_facts(self.model), "sha256": self.weights_sha256}
+        return {"domain": self.domain, "name": self.model.name, **network}
+
+
+@dataclass(frozen=True)
 class Plan:
-    """All results of a job, in the order of the inputs, and the contact sheet of them, if any."""
+    """All results of a job, variant by variant in the order of the inputs, and the contact sheet of them, if any.
+
+    A job is a grid where it has several ``variants``: then each has its folder and its share of the ``outputs``.
+    """
 
     outputs: tuple[Output, ...]
-    settings: Settings
+    variants: tuple[Variant, ...]
     model: ModelPreset
     weights_sha256: str
     target: str | None = None
     sheet: Path | None = None
+    source: SourceModel | None = None
+
+    @property
+    def grid(self) -> bool:
+        """Whether its results stand in folders of their variants."""
+        return any(variant.folder for variant in self.variants)
 
     @cached_property
-    def identity(self) -> str:
-        """sha256 of everything but the inputs that decides the pixels."""
-        return self.settings.identity({"weights": self.weights_sha256, **self.network_facts()})
+    def identities(self) -> tuple[str, ...]:
+        """For each variant the sha256 of everything but the inputs that decides the pixels.
+
+        WeightsError when the network of an energy is not here.
+        """
+        return tuple(variant.settings.identity(self._networks(variant)) for variant in self.variants)
+
+    def _networks(self, variant: Variant) -> dict[str, Any]:
+        found: dict[str, Any] = {"weights": self.weights_sha256, **network_facts(self.model)}
+        energies = variant.settings.method.weights().items()
+        if energies:
+            found["energies"] = {name: weights_sha256(path) for name, path in energies}
+        if (source := self.source_of(variant)) is not None:
+            found["source"] = {"weights": source.weights_sha256, **network_facts(source.model)}
+        return found
+
+    def source_of(self, variant: Variant) -> SourceModel | None:
+        """The source's model where the variant's method has one."""
+        return self.source if variant.settings.method.two_models else None
+
+    @property
+    def direction(self) -> str:
+        """From where to where, for people: ``to dog``, ``from cat to dog``."""
+        to = f"to {self.target or self.model.name}"
+        return f"from {self.source.domain or self.source.model.name} {to}" if self.source else to
+
+    def changes(self, output: Output) -> Mapping[str, Any]:
+        """The settings that tell the output from others of a grid."""
+        return self.variants[output.variant].changes
 
     @property
     def pending(self) -> tuple[Output, ...]:
         """The outputs still to be made."""
         return tuple(output for output in self.outputs if output.status == "to do")
 
-    def network_facts(self) -> dict[str, Any]:
-        """What the preset adds to the tensors, as JSON values."""
-        return {name: getattr(self.model, name) for name in _NETWORK_FACTS}
+    def network_calls(self) -> int:
+        """How often a network will be called for the pending outputs, counted a picture."""
+        schedule = self.schedule()
+        calls = [variant.settings.network_calls(schedule) for variant in self.variants]
+        return sum(calls[output.variant] for output in self.pending)
 
     def schedule(self) -> Schedule:
         """The levels that the network was trained on."""
-        return Schedule.named(self.model.noise_schedule, self.model.diffusion_steps)
+        return schedule_of(self.model)
+
+
+def network_facts(model: ModelPreset) -> dict[str, Any]:
+    """What a preset adds to the tensors, as JSON values."""
+    return {name: getattr(model, name) for name in _NETWORK_FACTS}
+
+
+def schedule_of(model: ModelPreset) -> Schedule:
+    """The levels that a network was trained on."""
+    return Schedule.named(model.noise_schedule, model.diffusion_steps)
 
 
 def make_plan(plan: Plan, *, overwrite: bool) -> Plan:
@@ -70,9 +133,9 @@ def make_plan(plan: Plan, *, overwrite: bool) -> Plan:
     that cannot work, for an output that is an input (inputs are never touched), and, unless ``overwrite``,
     naming the files that are there but were made otherwise.
     """
-    parse_color(plan.settings.background)
-    if plan.model.image_size is not None:
-        plan.settings.check(plan.schedule(), plan.model.image_size)
+    for variant in plan.variants:
+        _check(plan, variant)
+    _check_source(plan)
     files = [file for output in plan.outputs for file in output.files]
     if plan.sheet is not None:
         check_sheet(plan.sheet)
@@ -80,14 +143,62 @@ def make_plan(plan: Plan, *, overwrite: bool) -> Plan:
             raise UsageError(f"--sheet {plan.sheet} is also the name of a result", hint="choose another name")
         files.append(plan.sheet)
     check_places(files, {o.item.path for o in plan.outputs if o.item.path is not None})
-    judged = [replace(output, status=_judge(output, plan.identity)) for output in plan.outputs]
+    digests = _Digests()
+    judged = [
+        replace(output, status=_judge(output, plan.identities[output.variant], digests))
+        for output in plan.outputs
+    ]
     if not overwrite:
         _refuse_taken(plan, judged)
     pending = (replace(o, status="to do") if o.status == "taken" else o for o in judged)
     return replace(plan, outputs=tuple(pending))
 
 
-def _judge(output: Output, identity: str) -> Status:
+def _check(plan: Plan, variant: Variant) -> None:
+    """UsageError naming the variant when its settings cannot work; WeightsError when they need a file."""
+    try:
+        variant.settings.method.weights()
+        parse_color(variant.settings.background)
+        if plan.model.image_size is not None:
+            variant.settings.check(plan.schedule(), plan.model.image_size)
+    except IlvrctlError as error:
+        raise naming(variant.label, error) from None
+
+
+def _check_source(plan: Plan) -> None:
+    """UsageError when methods and the source's model do not go together."""
+    wanting = [variant for variant in plan.variants if variant.settings.method.two_models]
+    if plan.source is None:
+        for variant in wanting:
+            raise naming(variant.label, no_source(variant.settings.method.name))
+        return
+    if not wanting:
+        raise UsageError(
+            "--from names the model of the inputs' own kind, which this method has no use for",
+            hint="--method cyclediffusion or --method ddib",
+        )
+    match_models(schedule_of(plan.source.model), plan.schedule())
+    source, target = plan.source.model.image_size, plan.model.image_size
+    if source is not None and target is not None:
+        match_sizes(source, target)
+
+
+class _Digests:
+    """sha256 of the inputs' bytes, each read once however many variants ask; None for one that cannot be read."""
+
+    def __init__(self) -> None:
+        self._known: dict[Item, str | None] = {}
+
+    def of(self, item: Item) -> str | None:
+        if item not in self._known:
+            try:
+                self._known[item] = sha256_hex(item.read())
+            except InputError:
+                self._known[item] = None
+        return self._known[item]
+
+
+def _judge(output: Output, identity: str, digests: _Digests) -> Status:
     """Done when all files are there and are what the plan would make; taken when they are something else.
 
     A result without its animation was made halfway, and one whose input cannot be read fails by itself.
@@ -95,7 +206,7 @@ def _judge(output: Output, identity: str) -> Status:
     there = [file for file in output.files if exists(file)]
     if not there:
         return "to do"
-    ours = _is_ours(output, identity)
+    ours = _is_ours(output, identity, digests.of(output.item))
     if ours is False:
         return "taken"
     return "done" if ours and there == output.files else "to do"
@@ -104,7 +215,7 @@ def _judge(output: Output, identity: str) -> Status:
 def _refuse_taken(plan: Plan, judged: Sequence[Output]) -> None:
     """UsageError naming the files that are in the way."""
     taken = [str(file) for o in judged if o.status == "taken" for file in o.files if exists(file)]
-    if plan.sheet is not None and exists(plan.sheet) and not is_sheet_of(plan.sheet, plan.identity):
+    if plan.sheet is not None and exists(plan.sheet) and not is_sheet_of(plan.sheet, plan.identities):
         taken.append(str(plan.sheet))
     if taken:
         more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
@@ -115,11 +226,9 @@ def _refuse_taken(plan: Plan, judged: Sequence[Output]) -> None:
         )
 
 
-def _is_ours(output: Output, identity: str) -> bool | None:
+def _is_ours(output: Output, identity: str, digest: str | None) -> bool | None:
     """Whether the file is the result that the plan would make; None when its input cannot be read."""
-    try:
-        digest = sha256_hex(output.item.read())
-    except InputError:
+    if digest is None:
         return None
     try:
         recipe = Recipe.read(output.path.read_bytes(), output.path.name) if output.path is not None else None

@@ -1,9 +1,13 @@
-"""The contact sheet of a job: a row an input, with what the method took from it and its samples."""
+"""The contact sheet of a job: a row an input, with what the method took from it and its samples.
+
+That of a grid has a row for every sample of an input, and a column for every variant.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from ilvrctl import __version__
 from ilvrctl.errors import InputError
@@ -18,75 +22,136 @@ if TYPE_CHECKING:
     from ilvrctl.jobs.inputs import Item
     from ilvrctl.jobs.outputs import Output
     from ilvrctl.jobs.plan import Plan
+    from ilvrctl.settings import Settings
 
 SHEET_ROWS = 96
 """Inputs on a sheet: more would make a picture that nobody can open."""
 
-Samples = Mapping[int, "Image"]
+Cell = tuple[int, int]
+"""Where a result stands: the number of its variant, and of its sample."""
+Cells = Mapping[Cell, "Image"]
 
 
-def draw_sheet(plan: Plan, made: Mapping[str, Samples]) -> Image | None:
-    """The sheet of the first inputs with results, ``made`` now (by key and sample number) or done before.
+@dataclass(frozen=True)
+class Shape:
+    """How an input becomes square: the settings of these names."""
+
+    fit: Literal["crop", "pad", "stretch"]
+    background: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> Shape:
+        """What the settings say."""
+        return cls(settings.fit, settings.background)
+
+
+def draw_sheet(plan: Plan, made: Mapping[str, Cells]) -> Image | None:
+    """The sheet of the first inputs with results, ``made`` now (by the input's key) or done before.
 
     None when there is no result at all.
     """
     outputs: dict[Item, list[Output]] = {}
     for output in plan.outputs:
         outputs.setdefault(output.item, []).append(output)
-    samples = sorted({output.sample for output in plan.outputs})
+    draw = _grid_rows if plan.grid else _rows
     rows: list[SheetRow] = []
+    shown = 0
     for item, wanted in outputs.items():
         pictures = {**_done(wanted), **made.get(item.key, {})}
-        if pictures and (row := _row(plan, item, pictures, samples)):
-            rows.append(row)
-        if len(rows) == SHEET_ROWS:
+        if pictures and (more := draw(plan, item, pictures)):
+            rows.extend(more)
+            shown += 1
+        if len(rows) >= SHEET_ROWS:
             break
     if not rows:
         return None
-    titles = ["translated"] if len(samples) == 1 else [f"sample {n}" for n in samples]
-    extra = [plan.settings.method.preview_title()] if len(rows[0].pictures) > len(samples) + 1 else []
-    return contact_sheet(rows, ["input", *extra, *titles], _caption(plan, len(rows), len(outputs)))
+    some = "" if shown == len(outputs) else f"{shown} of {len(outputs)} inputs"
+    return contact_sheet(rows, _titles(plan, len(rows[0].pictures)), _caption(plan, some))
 
 
-def decode(item: Item, data: bytes, plan: Plan) -> Image:
+def decode(item: Item, data: bytes, background: str) -> Image:
     """The input as a picture of its own size; InputError when it is none."""
-    return open_picture(data, item.name, background=parse_color(plan.settings.background))
+    return open_picture(data, item.name, background=parse_color(background))
 
 
-def square(picture: Image, plan: Plan, size: int) -> Image:
+def square(picture: Image, shape: Shape, size: int) -> Image:
     """The picture as the network gets it."""
-    return fit_picture(picture, size, plan.settings.fit, parse_color(plan.settings.background))
+    return fit_picture(picture, size, shape.fit, parse_color(shape.background))
 
 
-def _done(outputs: Sequence[Output]) -> dict[int, Image]:
+def _samples(plan: Plan) -> list[int]:
+    return sorted({output.sample for output in plan.outputs})
+
+
+def _titles(plan: Plan, columns: int) -> list[str]:
+    """``columns``: how many there are; one more than samples and input is the preview's."""
+    if plan.grid:
+        return ["input", *(variant.label for variant in plan.variants)]
+    samples = _samples(plan)
+    titles = ["translated"] if len(samples) == 1 else [f"sample {n}" for n in samples]
+    preview = [plan.variants[0].settings.method.preview_title()] if columns > len(samples) + 1 else []
+    return ["input", *preview, *titles]
+
+
+def _done(outputs: Sequence[Output]) -> dict[Cell, Image]:
     """The results that were there already; one that has gone since is left out."""
     found = {}
     for output in outputs:
         if output.status == "done" and output.path is not None:
             try:
-                found[output.sample] = open_picture(read_bytes(output.path), output.path.name)
+                picture = open_picture(read_bytes(output.path), output.path.name)
             except InputError:
                 continue
+            found[output.variant, output.sample] = picture
     return found
 
 
-def _row(plan: Plan, item: Item, pictures: Samples, samples: Sequence[int]) -> SheetRow | None:
-    """Input, preview and samples; None when the input has gone since."""
+def _input(plan: Plan, item: Item, pictures: Cells) -> Image | None:
+    """The input as the first variant's network gets it; None when it has gone since."""
+    shape = Shape.of(plan.variants[0].settings)
     size = next(iter(pictures.values())).width
     try:
-        picture = square(decode(item, item.read(), plan), plan, size)
+        return square(decode(item, item.read(), shape.background), shape, size)
     except InputError:
         return None
-    preview = plan.settings.method.preview(to_tensor(picture))
+
+
+def _rows(plan: Plan, item: Item, pictures: Cells) -> list[SheetRow]:
+    """Input, preview and samples in one row; none when the input has gone since."""
+    if (picture := _input(plan, item, pictures)) is None:
+        return []
+    preview = plan.variants[0].settings.method.preview(to_tensor(picture))
     low = [] if preview is None else [to_image(preview)]
-    return SheetRow(item.stem.rpartition("/")[2], (picture, *low, *(pictures.get(n) for n in samples)))
+    return [SheetRow(_label(item), (picture, *low, *(pictures.get((0, n)) for n in _samples(plan))))]
 
 
-def _caption(plan: Plan, shown: int, inputs: int) -> str:
-    settings = plan.settings
-    steps = settings.timestep_respacing or settings.steps
-    some = "" if shown == inputs else f" · {shown} of {inputs} inputs"
-    return (
-        f"ilvrctl {__version__} · to {plan.target or plan.model.name} · {settings.method.describe()} · "
-        f"{settings.sampler.name}, {steps} steps · seed {settings.seed}{some}"
+def _grid_rows(plan: Plan, item: Item, pictures: Cells) -> list[SheetRow]:
+    """Input and variants, a row a sample; none when the input has gone since."""
+    if (picture := _input(plan, item, pictures)) is None:
+        return []
+    samples = _samples(plan)
+    variants = range(len(plan.variants))
+    return [
+        SheetRow(
+            _label(item) if len(samples) == 1 else f"{_label(item)}, sample {n}",
+            (picture, *(pictures.get((variant, n)) for variant in variants)),
+        )
+        for n in samples
+    ]
+
+
+def _label(item: Item) -> str:
+    return item.stem.rpartition("/")[2]
+
+
+def _caption(plan: Plan, some: str) -> str:
+    """Release, target, and what all variants have in common."""
+    every = [variant.settings for variant in plan.variants]
+    facts = (
+        {settings.method.describe() for settings in every},
+        {f"{s.sampler.name}, {s.timestep_respacing or s.steps} steps" for s in every},
+        {f"seed {settings.seed}" for settings in every},
     )
+    common = [fact for values in facts if len(values) == 1 for fact in values]
+    parts = [f"ilvrctl {__version__}", plan.direction, *common, some]
+    return " · ".join(part for part in parts if part)

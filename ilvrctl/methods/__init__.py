@@ -1,10 +1,8 @@
-"""The methods: what steers the sampling towards the reference picture."""
+"""The methods: what steers the sampling towards the reference picture, as pieces that are put together."""
 
 from __future__ import annotations
 
-from ilvrctl.methods.base import Context, Method
-from ilvrctl.methods.ilvr import ILVR
+from ilvrctl.methods.base import Context
+from ilvrctl.methods.method import Method
 
-METHODS: dict[str, type[Method]] = {"ilvr": ILVR}
-
-__all__ = ["ILVR", "METHODS", "Context", "Method"]
+__all__ = ["Context", "Method"]

@@ -1,62 +1,64 @@
-"""The seam between a paper and the sampling loop: a frozen dataclass with hooks that do nothing by default."""
+"""What every piece of a method may use: the references of a batch, the levels and the noise."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ilvrctl.diffusion.denoiser import Prediction
+    from ilvrctl.diffusion.denoiser import Denoise, Prediction
     from ilvrctl.diffusion.noise import Noise
     from ilvrctl.diffusion.schedule import Schedule, Step
+
+EnergyOf = Callable[["Tensor", "Tensor", int], "Tensor"]
+"""An energy bound to the references of a batch: ``(x, y_t, t) -> (B,)``, lower is better.
+
+x is the sample (B, 3, H, W) with a gradient, y_t the reference at the same level t. At t = -1 both are clean.
+"""
 
 
 @dataclass(frozen=True)
 class Context:
     """What a method may use: the reference y (B, 3, H, W) in [-1, 1], the levels, and the batch's noise.
 
-    ``stochastic`` tells whether the sampler adds fresh noise at every step.
+    ``stochastic`` tells whether the sampler adds fresh noise at every step. ``networks``: those that the method's
+    energies bring, loaded, by the energy's name. ``source``: the model of the references' own kind, if any.
     """
 
     reference: Tensor
     schedule: Schedule
     noise: Noise
     stochastic: bool = True
+    networks: Mapping[str, Any] = field(default_factory=dict)
+    source: Denoise | None = None
 
     def reference_at(self, t: int, eps: Tensor) -> Tensor:
         """The reference noised to level t with the given eps: ``alpha_t y + sigma_t eps``."""
+        return self.noised(self.reference, t, eps)
+
+    def noised(self, x0: Tensor, t: int, eps: Tensor) -> Tensor:
+        """``alpha_t x0 + sigma_t eps``."""
         alpha_t, sigma_t = self.schedule.level(t)
-        return alpha_t * self.reference + sigma_t * eps
+        return alpha_t * x0 + sigma_t * eps
 
 
-@dataclass(frozen=True)
-class Method:
-    """No steering at all: plain unconditional sampling. A paper's method overrides what it changes."""
+def shift_mean(prediction: Prediction, x: Tensor, shift: Tensor, k: Step) -> Prediction:
+    """The prediction at x = x_t whose ancestral mean E[x_s | x_t] lies ``shift`` (B, 3, H, W) further.
 
-    name: ClassVar[str] = "plain"
+    The mean is ``(x - beta / sigma_t eps) alpha_s / alpha_t``, so ``deps = -shift (alpha_t / alpha_s) sigma_t /
+    beta``; x0 follows from ``x = alpha_t x0 + sigma_t eps``. Every sampler steps from these, so every one is
+    guided.
+    """
+    from ilvrctl.diffusion.denoiser import Prediction
 
-    def check(self, size: int, steps: Sequence[Step], T: int) -> None:
-        """Raise UsageError when the settings cannot work for pictures of this size and this chain of T levels."""
+    eps = prediction.eps - shift * (k.alpha_t / k.alpha_s * k.sigma_t / k.beta)
+    x0 = prediction.x0 + shift * (k.sigma_t**2 / (k.alpha_s * k.beta))
+    return Prediction(x0, eps, prediction.log_variance)
 
-    def begin(self, context: Context, levels: Sequence[int]) -> tuple[Tensor, Sequence[int]]:
-        """The first sample and the levels to walk; plain noise and all of them unless overridden."""
-        return context.noise(), levels
 
-    def project(self, context: Context, x: Tensor, prediction: Prediction, k: Step) -> Tensor:
-        """The sample after the step k, x = x_s, moved to where the method wants it."""
-        return x
-
-    def preview(self, reference: Tensor) -> Tensor | None:
-        """What the method takes from the reference, as a picture for people; None when there is no such thing."""
-        return None
-
-    def describe(self) -> str:
-        """The settings in a few words, for captions and plans."""
-        return self.name
-
-    def preview_title(self) -> str:
-        """What :meth:`preview` shows, for the head of a column."""
-        return ""
+def ancestral_mean(prediction: Prediction, x: Tensor, k: Step) -> Tensor:
+    """E[x_s | x_t, x0]: the posterior mean (Ho et al. 2020, eq. 7)."""
+    return k.posterior_x0 * prediction.x0 + k.posterior_x_t * x

@@ -1,38 +1,75 @@
 """Quality of flat -> 3D translation against the true 3D pictures: the figures of the README.
 
-    python tests/benchmarks/emoji_quality.py                      the README's table
-    python tests/benchmarks/emoji_quality.py --steps 10 20 --N 4  other settings
+    python tests/benchmarks/emoji_quality.py                          every method, sampler and number of steps
+    python tests/benchmarks/emoji_quality.py --rows 'ILVR.*ddim.* 25'   those whose name fits
+    python tests/benchmarks/emoji_quality.py --rows 'SDDM' --set range=[1.0,0.1] --seeds 3
 
 65 characters that the bundled model was not trained on (tests/emoji). PSNR, SSIM and L2 are means over pictures on
-[0, 1], to the truth; `phi` is the mean absolute |phi(out) - phi(in)| of the pictures in units of 1/255.
-Several seeds give the spread. Seconds are wall clock on this machine, the model's loading left out.
+[0, 1], to the truth (3D) and to the source (flat). `calls` of the denoising network and wall-clock `seconds` are a
+picture's on this machine, the model's loading left out. Several seeds give the spread. With
+`--distance module:function` a column more: the function gets the results and the truth, (65, 3, 64, 64) on [0, 1],
+and gives a number, for instance a distance of features. A row whose energies want weights that are not here is left
+out and named.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import re
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ilvrctl.config import Layer
+from ilvrctl.config import Layer, parse_assignment
 from ilvrctl.engine import Engine, Reference
+from ilvrctl.errors import IlvrctlError
 from ilvrctl.events import SampleDone
 from ilvrctl.images.io import open_picture, save_picture
 from ilvrctl.images.sheets import SheetRow, contact_sheet
 from ilvrctl.images.tensors import to_image, to_tensor
-from ilvrctl.methods import ILVR
 from ilvrctl.metrics.pixel import l2, psnr, ssim
-from ilvrctl.presets import find_model
+from ilvrctl.presets import find_model, find_target
 from ilvrctl.settings import Settings, build_settings
 
 EMOJI = Path(__file__).parents[1] / "emoji"
+Distance = Callable[[Tensor, Tensor], float]
+
+METHODS: Mapping[str, Mapping[str, Any]] = {
+    "ILVR N=2": {"method": {"name": "ilvr", "N": 2}},
+    "ILVR N=4": {"method": {"name": "ilvr"}},
+    "ILVR N=8": {"method": {"name": "ilvr", "N": 8}},
+    "ILVR N=4 from 0.8": {"method": {"name": "ilvr", "start": 0.8}},
+    "ILVR N=4 to 0.2": {"method": {"name": "ilvr", "range": [1.0, 0.2]}},
+    "ILVR N=4 to 0.2, published code": {
+        "compat": "ilvr_adm",
+        "method": {"name": "ilvr", "range": [1.0, 0.2]},
+    },
+    "SDDM": {"method": "sddm"},
+    "SDDM to 0.05": {"method": {"name": "sddm", "range": [1.0, 0.05], "refinements": 0}},
+    "SDDM 32 blocks to 0.05": {
+        "method": {"name": "sddm", "blocks": 32, "range": [1.0, 0.05], "refinements": 0}
+    },
+    "SDEdit": {"method": "sdedit"},
+    "EGSDE without its classifier": {"method": {"name": "egsde", "energies": {"dse": 0}}},
+    "EGSDE": {"method": "egsde"},
+    "SDDM + EGSDE": {"method": "sddm+egsde"},
+}
+SAMPLERS: Mapping[str, Mapping[str, Any]] = {
+    "ddpm": {"name": "ddpm"},
+    "ddim": {"name": "ddim"},
+    "ddim eta 0.5": {"name": "ddim", "eta": 0.5},
+    "dpmpp_2m": {"name": "dpmpp_2m"},
+    "dpmpp_2m_sde": {"name": "dpmpp_2m_sde"},
+}
+STEPS = (10, 25, 50, 100)
 
 
 @dataclass(frozen=True)
@@ -40,8 +77,9 @@ class Figures:
     psnr: float
     ssim: float
     l2: float
-    phi: float
     psnr_to_input: float
+    l2_to_input: float
+    distance: float
     seconds: float
 
 
@@ -60,8 +98,22 @@ def unit(pictures: list[Tensor]) -> Tensor:
     return (torch.stack(pictures) + 1) / 2
 
 
-def measure(engine: Engine, settings: Settings) -> tuple[Figures, dict[str, Tensor]]:
-    flat, truth = load("flat"), load("3d")
+def figures_of(out: Tensor, seconds: float, distance: Distance | None) -> Figures:
+    target, source = (unit(list(load(folder).values())) for folder in ("3d", "flat"))
+    return Figures(
+        psnr=float(psnr(out, target).mean()),
+        ssim=float(ssim(out, target).mean()),
+        l2=float(l2(out, target).mean()),
+        psnr_to_input=float(psnr(out, source).mean()),
+        l2_to_input=float(l2(out, source).mean()),
+        distance=distance(out, target) if distance else float("nan"),
+        seconds=seconds / len(out),
+    )
+
+
+def measure(
+    engine: Engine, settings: Settings, distance: Distance | None
+) -> tuple[Figures, dict[str, Tensor]]:
     start = time.perf_counter()
     made = {
         event.sample.key: to_tensor(to_image(event.x))  # as written: rounded to 8 bits
@@ -69,19 +121,7 @@ def measure(engine: Engine, settings: Settings) -> tuple[Figures, dict[str, Tens
         if isinstance(event, SampleDone)
     }
     seconds = time.perf_counter() - start
-    out, target, source = (unit([table[key] for key in flat]) for table in (made, truth, flat))
-    method = settings.method
-    assert isinstance(method, ILVR)
-    phi = (method.low_pass(out) - method.low_pass(source)).abs().mean() * 255
-    figures = Figures(
-        psnr=float(psnr(out, target).mean()),
-        ssim=float(ssim(out, target).mean()),
-        l2=float(l2(out, target).mean()),
-        phi=float(phi),
-        psnr_to_input=float(psnr(out, source).mean()),
-        seconds=seconds,
-    )
-    return figures, made
+    return figures_of(unit([made[key] for key in load("flat")]), seconds, distance), made
 
 
 def draw(path: Path, columns: dict[str, dict[str, Tensor]], caption: str) -> None:
@@ -94,62 +134,69 @@ def draw(path: Path, columns: dict[str, dict[str, Tensor]], caption: str) -> Non
     save_picture(contact_sheet(rows, list(columns), caption, cell=96), path)
 
 
-def row(name: str, runs: list[Figures]) -> str:
+def line(name: str, runs: list[Figures], calls: int | str) -> str:
     def cell(key: str, digits: int) -> str:
         values = [getattr(run, key) for run in runs]
         spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
         return f"{statistics.mean(values):.{digits}f}{spread}"
 
     return (
-        f"| {name} | {cell('psnr', 2)} | {cell('ssim', 3)} | {cell('l2', 2)} | {cell('phi', 2)} "
-        f"| {cell('psnr_to_input', 2)} | {statistics.mean(run.seconds for run in runs):.0f} |"
+        f"| {name} | {calls} | {cell('psnr', 2)} | {cell('ssim', 3)} | {cell('l2', 2)} "
+        f"| {cell('psnr_to_input', 2)} | {cell('l2_to_input', 2)} | {cell('distance', 3)} | {cell('seconds', 3)} |"
     )
+
+
+def rows(pattern: str, steps: list[int]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows whose names fit, with their settings."""
+    for count in steps:
+        for method, values in METHODS.items():
+            for sampler, chosen in SAMPLERS.items():
+                name = f"{method}, {sampler}, {count} steps"
+                if re.search(pattern, name):
+                    yield name, {**values, "sampler": dict(chosen), "steps": count}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--N", type=int, nargs="+", default=[2, 4, 8])
-    parser.add_argument("--steps", type=int, nargs="+", default=[100, 20])
-    parser.add_argument("--range", type=float, nargs=2, default=[1.0, 0.05])
+    parser.add_argument("--rows", default="", metavar="REGEX", help="only the rows whose name it is found in")
+    parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a change of every row"
+    )
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--distance", metavar="MODULE:FUNCTION")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--compat", choices=["ilvr_adm"])
     parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--sampler", default="ddpm")
-    parser.add_argument("--sheet", type=Path, help="pictures of the first number of steps, beside the truth")
+    parser.add_argument("--sheet", type=Path, help="pictures of every row, beside the truth")
     args = parser.parse_args()
-    model = find_model("emoji3d-64")
+    module, _, function = (args.distance or "").partition(":")
+    distance: Distance | None = getattr(importlib.import_module(module), function) if module else None
+    model, (_, target) = find_model("emoji3d-64"), find_target("emoji3d")
     engine = Engine.load(model, model.path(), precision=args.precision, batch_size=args.batch_size)
     print(
         f"torch {torch.__version__}, {engine.device}, {engine.precision}, {torch.get_num_threads()} threads"
     )
-    print("| setting | PSNR | SSIM | L2 | phi | PSNR to the input | seconds |")
-    print("|---|---|---|---|---|---|---|")
-    flat, truth = (unit(list(load(name).values())) for name in ("flat", "3d"))
-    print(
-        f"| the input itself | {psnr(flat, truth).mean():.2f} | {ssim(flat, truth).mean():.3f} "
-        f"| {l2(flat, truth).mean():.2f} | 0 | | |"
-    )
+    print("| setting | calls | PSNR | SSIM | L2 | PSNR to input | L2 to input | distance | seconds |")
+    print("|---|---|---|---|---|---|---|---|---|")
     columns = {"input": load("flat"), "true 3D": load("3d")}
-    for steps in args.steps:
-        for N in args.N:
+    print(line("the input itself", [figures_of(unit(list(columns["input"].values())), 0.0, distance)], 0))
+    changes = [parse_assignment(text) for text in args.set]
+    for name, values in rows(args.rows, args.steps):
+        try:
             runs = []
             for seed in range(args.seeds):
-                layer = {
-                    "method": {"name": "ilvr", "N": N, "range": args.range},
-                    "sampler": args.sampler,
-                    "steps": steps,
-                    "seed": seed,
-                    "compat": args.compat,
-                }
-                figures, made = measure(engine, build_settings(Layer(layer)))
+                settings = build_settings(target, overrides=[Layer({**values, "seed": seed}), *changes])
+                figures, made = measure(engine, settings, distance)
                 runs.append(figures)
-                columns.setdefault(f"N = {N}", made)
-            print(row(f"ILVR N={N}, {steps} steps", runs), flush=True)
+                columns.setdefault(name, made)
+        except IlvrctlError as error:
+            print(f"| {name} | left out: {error.message} |", flush=True)
+            continue
+        print(line(name, runs, settings.network_calls(engine.schedule)), flush=True)
     if args.sheet is not None:
-        draw(args.sheet, columns, f"{args.steps[0]} steps, levels {args.range[0]} to {args.range[1]}, seed 0")
+        draw(args.sheet, columns, "seed 0")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,245 @@
+"""Energies: what the sample should be near to or far from, as functions whose gradient pushes it there.
+
+None is differentiated through the denoising network: the gradient is that with respect to the energy's own input,
+the sample x_t (as published) or the clean estimate x0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from ilvrctl.diffusion.lowpass import LowPass, check_factor
+from ilvrctl.errors import UsageError
+from ilvrctl.methods.base import Context, EnergyOf
+from ilvrctl.methods.blocks import Statistics, block_adain, check_blocks
+from ilvrctl.methods.networks import NetworkFile, load_dse, load_vgg, user_energy, weights_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from torch import Tensor
+
+Where = Literal["range", "everywhere"]
+Argument = Literal["x_t", "x0"]
+
+BLOCKS = 16
+"""Blocks a side, where the constraint has none: SDDM's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Energy:
+    """What all energies share. Its part of the step is ``-weight beta / sqrt(1 - beta) grad E``.
+
+    ``weight``: 0 leaves the energy out. ``relative``: the gradient is first brought to the length of the score's
+    part, per image and channel (SDDM), so that the weight has no unit. ``where``: ``range``, merged with the other
+    parts while the method conditions, and left out elsewhere; ``everywhere``, also added as a plain sum below it.
+    ``gradient``: with respect to ``x_t`` (published), or to the clean estimate ``x0``, which is compared with the
+    clean reference (as MPGD does; He et al., ICLR 2024).
+    """
+
+    name: ClassVar[str] = ""
+    uses_noised: ClassVar[bool] = False
+    """Whether the reference is wanted noised to the sample's level."""
+
+    weight: float = 1.0
+    relative: bool = False
+    where: Where = "everywhere"
+    gradient: Argument = "x_t"
+
+    def check(self, size: int) -> None:
+        """UsageError when the energy cannot work for pictures of ``size`` pixels."""
+
+    def weights(self) -> Path | None:
+        """The file of the network that the energy needs, if any; WeightsError (exit code 3) when it is not here."""
+
+    def load(self, device: torch.device) -> Any:
+        """What :meth:`bind` wants as ``network``: the energy's network on the device, or None."""
+        return None
+
+    def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
+        """The energy for the references of a batch; ``blocks`` a side of the method's constraint, if it has any."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """For instance ``dse 500``."""
+        return f"{self.name} {self.weight:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowPassEnergy(Energy):
+    """EGSDE's faithfulness ``|| phi_N(x_t) - phi_N(y_t) ||^2`` (Zhao et al., NeurIPS 2022, section 3.3).
+
+    The norm is over all pixels and channels; phi as published has the linear kernel.
+    """
+
+    name: ClassVar[str] = "low_pass"
+    uses_noised: ClassVar[bool] = True
+    weight: float = 2.0
+    N: int = 32
+    kernel: Literal["cubic", "linear", "box", "lanczos3"] = "linear"
+
+    def check(self, size: int) -> None:
+        """UsageError when N does not divide the size."""
+        check_factor(self.N, size)
+
+    def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
+        """One application of phi: it is linear."""
+        phi = LowPass(self.N, self.kernel)
+        return lambda x, y_t, t: phi(x - y_t).square().flatten(1).sum(1)
+
+    def describe(self) -> str:
+        """For instance ``low-pass 2 (N=32)``."""
+        return f"low-pass {self.weight:g} (N={self.N})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureEnergy(Energy):
+    """SDDM's energy on the picture itself: ``sum (x_t - BAdaIN(x_t, y))^2``, with the clean reference's statistics.
+
+    Independent of the level, as published; the target moves with x and is differentiated too. ``blocks`` a side:
+    unless given those of the constraint, or 16. In every block its gradient is a multiple of ``x - mean`` plus a
+    constant, so on the manifold of the same blocks it has no part along the constraint and does nothing: it acts in
+    the rounds of refinement, and with blocks of its own.
+    """
+
+    name: ClassVar[str] = "picture"
+    weight: float = 25.0
+    relative: bool = True
+    where: Where = "range"
+    blocks: int | None = None
+
+    def check(self, size: int) -> None:
+        """UsageError when the blocks do not fit the size."""
+        if self.blocks is not None:
+            check_blocks(self.blocks, size)
+
+    def features(self, x: Tensor, network: Any) -> Tensor:
+        """F(x): the picture itself."""
+        return x
+
+    def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
+        """``sum (F(x) - BAdaIN(F(x), F(y)))^2``."""
+        asked = Statistics.of(self.features(context.reference, network), self.blocks or blocks or BLOCKS)
+
+        def energy(x: Tensor, y_t: Tensor, t: int) -> Tensor:
+            found = self.features(x, network)
+            return (found - block_adain(found, asked)).square().flatten(1).sum(1)
+
+        return energy
+
+
+@dataclass(frozen=True, kw_only=True)
+class VggEnergy(PictureEnergy):
+    """SDDM's energy as published: F is relu1_1 of the VGG-19 that was normalised for AdaIN style transfer.
+
+    Its weights: ``ilvrctl download vgg_normalised``; ``model`` is a name of the registry or a file.
+    """
+
+    name: ClassVar[str] = "vgg"
+    model: str = "vgg_normalised"
+
+    def weights(self) -> Path:
+        """The encoder's file."""
+        return weights_of(self.model, "vgg").path
+
+    def load(self, device: torch.device) -> Any:
+        """The encoder's first layers."""
+        return load_vgg(weights_of(self.model, "vgg"), device)
+
+    def features(self, x: Tensor, network: Any) -> Tensor:
+        """relu1_1 of the picture on [0, 1]: (B, 64, H, W)."""
+        features: Tensor = network((x + 1) / 2)
+        return features
+
+
+@dataclass(frozen=True, kw_only=True)
+class DseEnergy(Energy):
+    """EGSDE's realism: the mean over pixels of the cosine of domain features of x_t and y_t (section 3.2).
+
+    ``model``: the domain-specific extractor, a classifier of source against target that knows the level; a name of
+    the registry or a file, which targets name for the source they are made for; ``num_head_channels`` where the
+    registry does not know the file's attention (published: 64). Its middle features of the sample are pushed away
+    from those of the reference.
+    """
+
+    name: ClassVar[str] = "dse"
+    uses_noised: ClassVar[bool] = True
+    weight: float = 500.0
+    model: str = ""
+    num_head_channels: int | None = None
+
+    def weights(self) -> Path:
+        """The extractor's file."""
+        return self._file().path
+
+    def _file(self) -> NetworkFile:
+        if not self.model:
+            raise UsageError(
+                "the energy dse needs a classifier of the input's domain against the target's, and none is named",
+                hint="--set energies.dse.model=NAME or FILE (ilvrctl download --list), or without it: "
+                "--set energies.dse=0",
+            )
+        return weights_of(self.model, "guided-diffusion-classifier")
+
+    def load(self, device: torch.device) -> Any:
+        """The extractor."""
+        return load_dse(self._file(), self.num_head_channels, device)
+
+    def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
+        """``mean_hw cos_c(D(x_t, t), D(y_t, t))``."""
+        import torch
+
+        def energy(x: Tensor, y_t: Tensor, t: int) -> Tensor:
+            levels = x.new_full((len(x),), max(t, 0))
+            with torch.no_grad():
+                source = network.features(y_t, levels)
+            found = network.features(x, levels)
+            return torch.cosine_similarity(found, source, dim=1).flatten(1).mean(1)
+
+        return energy
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserEnergy(Energy):
+    """An energy of your own: ``call`` is ``module:function`` of a module that Python can import (PYTHONPATH).
+
+    The function is called as ``function(x, y, t)`` with the sample and the reference (B, 3, H, W) at the level t,
+    both noised (or both clean and t = -1 with ``gradient: x0``), pictures in [-1, 1]; it returns (B,), lower is
+    better, differentiable in x. It is imported only when the method is run, and never because the record in a
+    picture asks for it.
+    """
+
+    name: ClassVar[str] = "module:function"
+    uses_noised: ClassVar[bool] = True
+    call: str
+
+    def load(self, device: torch.device) -> Any:
+        """The function. UsageError when there is none of that name."""
+        return user_energy(self.call)
+
+    def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
+        """The function as it is, with its result checked."""
+
+        def energy(x: Tensor, y_t: Tensor, t: int) -> Tensor:
+            value: Tensor = network(x, y_t, t)
+            if tuple(value.shape) != (len(x),):
+                raise UsageError(
+                    f"{self.call} must return one number an image, ({len(x)},), not {tuple(value.shape)}"
+                )
+            return value
+
+        return energy
+
+    def describe(self) -> str:
+        """For instance ``mine:sharpness 3``."""
+        return f"{self.call} {self.weight:g}"
+
+
+ENERGIES: dict[str, type[Energy]] = {
+    "low_pass": LowPassEnergy,
+    "picture": PictureEnergy,
+    "vgg": VggEnergy,
+    "dse": DseEnergy,
+}

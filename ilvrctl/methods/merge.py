@@ -1,0 +1,120 @@
+"""How the parts of a step that pull in different directions become one: the score's and each energy's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+from ilvrctl.methods.blocks import PIXELS, join, split
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Over = Literal["image", "channel", "block"]
+ITERATIONS = 20
+STOP = 1e-4
+
+
+class Merge(Protocol):
+    """One direction out of several, each (B, C, H, W); the first is the score's."""
+
+    name: ClassVar[str]
+
+    def __call__(self, parts: Sequence[Tensor], blocks: int) -> Tensor:
+        """The merged direction (B, C, H, W); ``blocks`` a side where blocks are merged by themselves."""
+
+    def describe(self) -> str:
+        """In a word or two, or "" for what goes without saying."""
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The plain sum: energies as the gradient of a product of densities (EGSDE)."""
+
+    name: ClassVar[str] = "sum"
+
+    def __call__(self, parts: Sequence[Tensor], blocks: int) -> Tensor:
+        """``d_1 + d_2 + ...``."""
+        return sum(parts[1:], start=parts[0])
+
+    def describe(self) -> str:
+        """Nothing."""
+        return ""
+
+
+@dataclass(frozen=True)
+class MinNorm:
+    """The shortest convex combination: no part is worked against (SDDM, section 3.4).
+
+    Found by Frank-Wolfe: start from equal weights, go to the vertex with the smallest product by exact line search,
+    at most 20 times, until the mean step over an image is below 1e-4. ``over``: the weights are found for each
+    ``channel`` of an image, as published, for each ``block`` (the published ``detail_merge``), or for the
+    ``image``. An image stops by itself, so that its result does not depend on its neighbours in the batch; the
+    published code stops when the mean over the batch is below 1e-4. A part of length 0 pulls nowhere and is left
+    out; as a member of the combination it would stop the others.
+    """
+
+    name: ClassVar[str] = "min_norm"
+    over: Over = "channel"
+
+    def __call__(self, parts: Sequence[Tensor], blocks: int) -> Tensor:
+        """``sum_i w_i d_i`` with w >= 0, sum 1, of least length."""
+        import torch
+
+        v = torch.stack([split(part, blocks) for part in parts] if self.over == "block" else list(parts))
+        over = (-3, -2, -1) if self.over == "image" else PIXELS
+        v = torch.where(v.square().sum(over, keepdim=True) > 0, v, v[:1])
+        d = _frank_wolfe(v, over)
+        return join(d) if self.over == "block" else d
+
+    def describe(self) -> str:
+        """For instance ``min-norm per channel``."""
+        return f"min-norm per {self.over}"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """SDDM's older rule for the score d_1 and one energy d_2 (more are summed first), per image:
+
+    ``d_1 + clamp((1 - g) / g, 0, 30) d_2``,   g the min-norm weight of d_1
+    """
+
+    name: ClassVar[str] = "pair"
+
+    def __call__(self, parts: Sequence[Tensor], blocks: int) -> Tensor:
+        """The score's part in full, and as much of the energies' as the min-norm combination has."""
+        d1, d2 = parts[0], sum(parts[2:], start=parts[1])
+        whole = (-3, -2, -1)
+        length = (d1 - d2).square().sum(whole, keepdim=True)
+        g = (d2 * (d2 - d1)).sum(whole, keepdim=True) / length.clamp_min(1e-20)
+        g = g.clamp(0, 1)
+        return d1 + ((1 - g) / g).clamp(0, 30) * d2
+
+    def describe(self) -> str:
+        """``two-vector rule``."""
+        return "two-vector rule"
+
+
+MERGES: dict[str, type[Sum] | type[MinNorm] | type[Pair]] = {"sum": Sum, "min_norm": MinNorm, "pair": Pair}
+
+
+def _frank_wolfe(v: Tensor, over: tuple[int, ...]) -> Tensor:
+    """The shortest convex combination of the n vectors v (n, B, ...); one weight for the dimensions ``over``."""
+    import torch
+
+    n = v.shape[0]
+    weights = torch.full_like(v.sum(over, keepdim=True), 1 / n)
+    running = torch.ones(v.shape[1], dtype=torch.bool, device=v.device)
+    for _ in range(ITERATIONS if n > 1 else 0):
+        d = (weights * v).sum(0)
+        vertex = (v * d).sum(over, keepdim=True).argmin(0, keepdim=True)
+        towards = torch.take_along_dim(v, vertex, 0)[0]
+        length = (d - towards).square().sum(over, keepdim=True)
+        gamma = (d * (d - towards)).sum(over, keepdim=True) / length.clamp_min(1e-30)
+        gamma = gamma.clamp(0, 1) * (length > 0)
+        running = running & (gamma.abs().flatten(1).mean(1) >= STOP)
+        gamma = gamma * running.view(-1, *[1] * (gamma.dim() - 1))
+        chosen = torch.zeros_like(weights).scatter_(0, vertex, 1.0)
+        weights = (1 - gamma) * weights + gamma * chosen
+    return (weights * v).sum(0)

@@ -1,0 +1,90 @@
+"""The networks that energies bring: where their weights are, and loading them."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ilvrctl.errors import UsageError, WeightsError, did_you_mean
+from ilvrctl.presets import ModelPreset, load_models, require_weights, resolve_model
+
+if TYPE_CHECKING:
+    import torch
+
+SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """A network of an energy: its file, which is there, and the facts that its tensors hide."""
+
+    path: Path
+    model: ModelPreset
+
+
+def weights_of(name_or_file: str, format_: str) -> NetworkFile:
+    """The network called ``name_or_file`` in the registry, or a file; one with a known name has its facts.
+
+    UsageError for an unknown name or a network of another format; WeightsError (exit code 3), with the command that
+    gets it, when the weights are not here.
+    """
+    path = Path(name_or_file).expanduser()
+    if path.suffix.lower() in SUFFIXES:
+        if not path.is_file():
+            raise WeightsError(
+                f"the weights {name_or_file} are not here", hint="give a file that is there, or a name"
+            )
+        known = (model for model in load_models().values() if model.file == path.name)
+        return NetworkFile(path, next(known, ModelPreset(name=path.stem, format="other")))
+    model = resolve_model(name_or_file)
+    if model.format != format_:
+        fitting = ", ".join(m.name for m in load_models().values() if m.format == format_)
+        raise UsageError(
+            f"{name_or_file!r} is {model.title or model.format}, and the energy needs a {format_}",
+            hint=f"one of {fitting}, or a file",
+        )
+    return NetworkFile(require_weights(model, model.name), model)
+
+
+def load_dse(network: NetworkFile, num_head_channels: int | None, device: torch.device) -> Any:
+    """The classifier trunk of the file, float32, with ``features(x, t)``; WeightsError for another file."""
+    from ilvrctl.models.hidden import HiddenFlags
+    from ilvrctl.models.loading import load_classifier
+
+    model = network.model
+    hidden = HiddenFlags(
+        num_heads=model.num_heads,
+        num_head_channels=num_head_channels or model.num_head_channels or (None if model.num_heads else 64),
+        use_new_attention_order=model.use_new_attention_order,
+    )
+    return load_classifier(network.path, hidden, device=device)
+
+
+def load_vgg(network: NetworkFile, device: torch.device) -> Any:
+    """The encoder up to relu1_1: (B, 3, H, W) on [0, 1] to (B, 64, H, W). WeightsError for another file."""
+    from ilvrctl.models.vgg import load_relu1_1
+
+    return load_relu1_1(network.path, device=device)
+
+
+def user_energy(call: str) -> Any:
+    """The function that ``module:function`` names; UsageError when it cannot be imported or is none."""
+    module_name, _, function = call.partition(":")
+    if not module_name or not function:
+        raise UsageError(
+            f"{call!r} does not name a function", hint="call: module:function, for example mine:energy"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UsageError(
+            f"cannot import {module_name!r} for the energy {call}: {error}",
+            hint="is its folder on PYTHONPATH? for example PYTHONPATH=. ilvrctl translate ...",
+        ) from error
+    found = getattr(module, function, None)
+    if not callable(found):
+        names = [name for name in vars(module) if not name.startswith("_")]
+        raise UsageError(f"{module_name} has no function {function!r}", hint=did_you_mean(function, names))
+    return found
