@@ -161,3 +161,13 @@ def test_a_network_of_another_kind_is_not_taken_for_a_download(
     assert ran.code == 3
     assert what in " ".join(ran.err.split())
     assert not list(paths.weights_dir().glob("*.p*"))
+
+
+def test_a_folder_of_diffusers_is_checked_like_a_download(here: Path) -> None:
+    folder = write_diffusers(here / "faces")
+    assert ilvrctl("download", "ddpm-cifar10-32", "--file", folder).code == 0
+    assert paths.weights_dir().joinpath("ddpm-cifar10-32", "config.json").is_file()
+    other = write_diffusers(here / "other", config={**DDPM_CONFIG, "act_fn": "gelu"})
+    ran = ilvrctl("download", "ddpm-cat-256", "--file", other)
+    assert ran.code == 3
+    assert 'act_fn is "gelu"' in ran.err

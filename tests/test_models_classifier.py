@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from torch import Tensor
 
 from ilvrctl.errors import UsageError, WeightsError
 from ilvrctl.models.classifier import AdmClassifier
-from ilvrctl.models.classifier_architecture import ClassifierArchitecture, bare_name, infer_classifier
+from ilvrctl.models.classifier_architecture import ClassifierArchitecture, bare_name, read_classifier
 from ilvrctl.models.hidden import HiddenFlags
 from ilvrctl.models.loading import inspect_file, load_classifier, load_network
 from ilvrctl.models.plan import Pool
+from ilvrctl.models.shapes import Shapes
 
 CPU = torch.device("cpu")
 HIDDEN = HiddenFlags(num_head_channels=16)
@@ -50,6 +52,10 @@ def build(architecture: ClassifierArchitecture, seed: int = 0) -> AdmClassifier:
         network = AdmClassifier(architecture)
     network.load_state_dict(random_state_dict(architecture, seed), assign=True)
     return network.requires_grad_(False).eval()
+
+
+def inferred(shapes: Mapping[str, tuple[int, ...]], hidden: HiddenFlags = HIDDEN) -> ClassifierArchitecture:
+    return read_classifier(Shapes(shapes, "guided-diffusion classifier"), hidden)
 
 
 def pictures(batch: int, size: int, seed: int = 0) -> Tensor:
@@ -103,7 +109,7 @@ def test_any_classifier_is_recovered_from_its_tensors(pool: Pool, resampling: st
     network = build(architecture)
     shapes = {name: tuple(x.shape) for name, x in network.state_dict().items()}
     assert list(shapes) == list(architecture.parameter_shapes())
-    assert infer_classifier(shapes, HIDDEN) == architecture
+    assert inferred(shapes) == architecture
     logits = network(pictures(3, 8), torch.tensor([3.0, 500, 900]))
     assert logits.shape == (3, 5)
     assert float(logits.std()) > 0.01
@@ -116,7 +122,7 @@ def test_the_published_classifier_of_256_pixels_is_recognised() -> None:
         3, 1000, 128, widths, 2, attention, "residual", hidden=hidden, pool="attention", head=65
     )
     shapes = openai.parameter_shapes()
-    assert infer_classifier(shapes, hidden) == openai
+    assert inferred(shapes, hidden) == openai
     assert openai.downsample_factor == 32
     assert math.prod(shapes["out.2.c_proj.weight"]) == 1000 * 512
 
@@ -173,16 +179,16 @@ def test_a_classifier_learns(pool: Pool) -> None:
 def test_where_the_picture_is_halved_must_be_told_by_the_tensors() -> None:
     uniform = small("adaptive", widths=(32, 32, 32), num_res_blocks=1, attention=(False, False, False))
     with pytest.raises(WeightsError, match="do not tell where this classifier halves the picture"):
-        infer_classifier(uniform.parameter_shapes(), HIDDEN)
+        inferred(uniform.parameter_shapes())
     convolutions = small("adaptive", widths=(32, 32, 32), attention=(False,) * 3, resampling="convolution")
-    assert infer_classifier(convolutions.parameter_shapes(), HIDDEN) == convolutions
+    assert inferred(convolutions.parameter_shapes()) == convolutions
 
 
 @pytest.mark.parametrize("name", sorted(small("attention").parameter_shapes()))
 def test_any_tensor_missing_or_of_another_shape_is_named(name: str) -> None:
     shapes = small("attention").parameter_shapes()
     with pytest.raises(WeightsError, match=r"tensor \S+ (is missing|does not fit)"):
-        infer_classifier({k: v for k, v in shapes.items() if k != name}, HIDDEN)
+        inferred({k: v for k, v in shapes.items() if k != name})
 
 
 def test_a_classifier_is_no_denoiser_and_a_denoiser_no_classifier(tmp_path: Path) -> None:

@@ -193,6 +193,8 @@ def test_folders_and_files(tmp_path: Path) -> None:
     assert network_files(folder) == network_files(file) == (file, folder / "config.json")
     assert stated_facts(file) == stated_facts(folder) == {"format": "diffusers", "image_size": 32}
     assert error_of(load(file)) < 1e-5
+    half = file.rename(folder / "diffusion_pytorch_model.fp16.safetensors")
+    assert weights_file(folder) == half
     (folder / "config.json").write_text("{")
     with pytest.raises(WeightsError, match=r"config\.json: not a JSON file"):
         load(folder)

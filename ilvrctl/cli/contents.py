@@ -20,7 +20,7 @@ def check(item: Item, path: Path) -> None:
     from ilvrctl.models.sniff import sniff
 
     if PurePosixPath(item.key).suffix == ".json":
-        _check_json(path)
+        _check_json(item, path)
     elif item.model.format == "statistics":
         if not zipfile.is_zipfile(path):
             raise WeightsError(f"{path}: no archive of arrays (.npz), or a part of one")
@@ -29,11 +29,21 @@ def check(item: Item, path: Path) -> None:
         _check_network(item, path)
 
 
-def _check_json(path: Path) -> None:
+def _check_json(item: Item, path: Path) -> None:
+    """A JSON file, and of a diffusers network its flags must be supported."""
+    from ilvrctl.models.diffusers_config import read_config
+
     try:
-        json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise WeightsError(f"{path}: not a JSON file ({error})") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path}: holds no settings of a network")
+    if item.model.format == "diffusers":
+        try:
+            read_config(content)
+        except WeightsError as error:
+            raise WeightsError(f"{path}: {error.message}", error.hint) from error
 
 
 def _check_network(item: Item, path: Path) -> None:

@@ -6,7 +6,6 @@ the features of such a classifier's middle block.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ilvrctl.errors import WeightsError
@@ -46,17 +45,12 @@ def bare_name(name: str) -> str:
     return f"out.{name[len(EGSDE_HEAD) :]}" if name.startswith(EGSDE_HEAD) else name
 
 
-def infer_classifier(tensors: Mapping[str, Shape], hidden: HiddenFlags) -> ClassifierArchitecture:
-    """The classifier whose tensors are exactly ``tensors`` (name -> shape), completed by ``hidden``.
+def read_classifier(shapes: Shapes, hidden: HiddenFlags) -> ClassifierArchitecture:
+    """The classifier whose tensors are exactly ``shapes``, completed by ``hidden``.
 
     Raises :class:`WeightsError` that names the first tensor that does not fit, or says that the tensors leave
-    open where the picture is halved.
+    open where the picture is halved: where all levels are alike, and residual blocks halve it.
     """
-    return read_classifier(Shapes(tensors, "guided-diffusion classifier"), hidden)
-
-
-def read_classifier(shapes: Shapes, hidden: HiddenFlags) -> ClassifierArchitecture:
-    """The classifier of ``shapes``; see :func:`infer_classifier`."""
     pool, head, classes = _head(shapes)
     trunk = read_trunk(shapes, _layout(shapes), classes, hidden)
     architecture = ClassifierArchitecture(**vars(trunk), pool=pool, head=head)
