@@ -86,7 +86,7 @@ def test_flags_that_cannot_work_are_refused_before_anything_is_made(tmp_path: Pa
     for args, words in [
         (["--to", "emojy3d"], ["unknown target 'emojy3d'", "did you mean 'emoji3d'?"]),
         ([*QUICK, "--N", "7"], ["N = 7 does not divide the picture size 64", "hint: choose N from 1, 2, 4"]),
-        ([*QUICK, "--kernel", "cubbic"], ["--kernel: method.kernel must be cubic", "did you mean 'cubic'?"]),
+        ([*QUICK, "--kernel", "cubbic"], ["method.constraint.kernel must be cubic", "did you mean 'cubic'?"]),
         ([*QUICK, "--fit", "corp"], ["--fit: fit must be crop", "did you mean 'crop'?"]),
         ([*QUICK, "--background", "whiet"], ["'whiet' is not a colour", "did you mean 'white'?"]),
         ([*QUICK, "--sampler", "ddmp"], ["--sampler: unknown sampler 'ddmp'", "did you mean 'ddpm'?"]),

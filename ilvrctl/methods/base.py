@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ilvrctl.methods.blocks import Statistics
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -34,6 +36,13 @@ class Context:
     stochastic: bool = True
     networks: Mapping[str, Any] = field(default_factory=dict)
     source: Denoise | None = None
+    _statistics: dict[int, Statistics] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def statistics(self, blocks: int) -> Statistics:
+        """mu_0 and s_0 of the reference with so many blocks a side; computed once."""
+        if blocks not in self._statistics:
+            self._statistics[blocks] = Statistics.of(self.reference, blocks)
+        return self._statistics[blocks]
 
     def reference_at(self, t: int, eps: Tensor) -> Tensor:
         """The reference noised to level t with the given eps: ``alpha_t y + sigma_t eps``."""

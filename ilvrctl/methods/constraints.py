@@ -143,17 +143,13 @@ class BlockStatistics:
             check_factor(self.size, size)
         check_blocks(self.count(size), size)
 
-    def statistics(self, context: Context, x: Tensor) -> Statistics:
-        """mu_0 and s_0 of the reference x (B, C, H, W)."""
-        return Statistics.of(x, self.count(x.shape[-1]))
-
     def retract(self, context: Context, x: Tensor, t: int) -> Tensor:
         """Noise mapped onto the manifold of level t, as in the paper's text."""
         return self.moved(x, self.expected(context, t))
 
     def expected(self, context: Context, t: int) -> Statistics:
         """mu_t and s_t."""
-        return self.statistics(context, context.reference).at(*context.schedule.level(t))
+        return context.statistics(self.count(context.reference.shape[-1])).at(*context.schedule.level(t))
 
     def moved(self, x: Tensor, asked: Statistics) -> Tensor:
         """x with the statistics that the order holds."""
@@ -166,7 +162,8 @@ class BlockStatistics:
     def project(self, context: Context, x: Tensor, prediction: Prediction, k: Step) -> Tensor:
         """x on the manifold of level s."""
         if self.reference == "drawn" or (self.reference == "auto" and self.order == 1):
-            return self.moved(x, self.statistics(context, noised_reference(context, prediction, k)))
+            drawn = noised_reference(context, prediction, k)
+            return self.moved(x, Statistics.of(drawn, self.count(x.shape[-1])))
         return self.moved(x, self.expected(context, k.s))
 
     def preview(self, reference: Tensor) -> Tensor | None:

@@ -100,21 +100,35 @@ MERGES: dict[str, type[Sum] | type[MinNorm] | type[Pair]] = {"sum": Sum, "min_no
 
 
 def _frank_wolfe(v: Tensor, over: tuple[int, ...]) -> Tensor:
-    """The shortest convex combination of the n vectors v (n, B, ...); one weight for the dimensions ``over``."""
+    """The shortest convex combination of the n vectors v (n, B, ...); one weight for the dimensions ``over``.
+
+    The weights follow from the products of the vectors alone, so the iterations run on n x n numbers (float64,
+    CPU).
+    """
     import torch
 
-    n = v.shape[0]
-    weights = torch.full_like(v.sum(over, keepdim=True), 1 / n)
-    running = torch.ones(v.shape[1], dtype=torch.bool, device=v.device)
+    pairs = [[(a * b).sum(over, keepdim=True) for b in v] for a in v]
+    weights = _weights(torch.stack([torch.stack(row) for row in pairs]).cpu().double())
+    return (weights.to(v) * v).sum(0)
+
+
+def _weights(products: Tensor) -> Tensor:
+    """Of least ``w' P w`` with w >= 0 of sum 1, (n, B, ...), for products P (n, n, B, ...)."""
+    import torch
+
+    n = len(products)
+    weights = torch.full_like(products[0], 1 / n)
+    running = torch.ones(products.shape[2], dtype=torch.bool)
     for _ in range(ITERATIONS if n > 1 else 0):
-        d = (weights * v).sum(0)
-        vertex = (v * d).sum(over, keepdim=True).argmin(0, keepdim=True)
-        towards = torch.take_along_dim(v, vertex, 0)[0]
-        length = (d - towards).square().sum(over, keepdim=True)
-        gamma = (d * (d - towards)).sum(over, keepdim=True) / length.clamp_min(1e-30)
-        gamma = gamma.clamp(0, 1) * (length > 0)
-        running = running & (gamma.abs().flatten(1).mean(1) >= STOP)
-        gamma = gamma * running.view(-1, *[1] * (gamma.dim() - 1))
-        chosen = torch.zeros_like(weights).scatter_(0, vertex, 1.0)
-        weights = (1 - gamma) * weights + gamma * chosen
-    return (weights * v).sum(0)
+        with_d = (products * weights).sum(1)  # of every vector with d, the combination so far
+        towards, vertex = with_d.min(0, keepdim=True)
+        own = products.diagonal().movedim(-1, 0).gather(0, vertex)
+        d_d = (weights * with_d).sum(0, keepdim=True)
+        length = d_d - 2 * towards + own
+        gamma = ((d_d - towards) / length.clamp_min(1e-30)).clamp(0, 1) * (length > 0)
+        running &= gamma[0].flatten(1).mean(1) >= STOP
+        if not running.any():
+            break
+        gamma = gamma * running.view(1, -1, *[1] * (gamma.dim() - 2))
+        weights = (1 - gamma) * weights + gamma * torch.zeros_like(weights).scatter_(0, vertex, 1.0)
+    return weights
