@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -61,8 +61,14 @@ def architecture_of(flags: Mapping[str, Any]) -> AdmArchitecture:
     )
 
 
+class HasShapes(Protocol):
+    """An architecture of any kind."""
+
+    def parameter_shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+
+
 def random_state_dict(
-    architecture: AdmArchitecture, seed: int = 0, dtype: torch.dtype = torch.float32
+    architecture: HasShapes, seed: int = 0, dtype: torch.dtype = torch.float32
 ) -> dict[str, torch.Tensor]:
     """Weights that keep every layer alive (none is zero) and features and outputs of order one."""
     generator = torch.Generator().manual_seed(seed)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from ilvrctl.errors import UsageError
 from ilvrctl.models import adm, norm
-from ilvrctl.models.adm import AdmUNet, timestep_embedding
+from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.architecture import AdmArchitecture, HiddenFlags, infer_architecture
+from ilvrctl.models.encoder import timestep_embedding
 from ilvrctl.models.loading import load_network
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -130,7 +130,7 @@ def test_scalars_and_empty_shapes_do_not_crash_it() -> None:
 
 
 def test_reading_an_architecture_needs_no_torch() -> None:
-    modules = "architecture, hidden, plan, formats, sniff"
+    modules = "architecture, classifier_architecture, hidden, plan, formats, sniff"
     code = f"import sys; from ilvrctl.models import {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

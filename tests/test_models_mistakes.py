@@ -165,7 +165,6 @@ FOREIGN = {
     "pesser-ddim": ["temb.dense.0.weight", "conv_in.weight", "down.0.block.0.norm1.weight"],
     "rosinality": ["time.1.weight", "down.0.weight", "down.1.conv1.weight"],
     "diffusers": ["conv_in.weight", "time_embedding.linear_1.weight", "down_blocks.0.resnets.0.norm1.weight"],
-    "guided-diffusion-classifier": ["time_embed.0.weight", "input_blocks.0.0.weight", "out.0.weight"],
     "stable-diffusion": [
         "model.diffusion_model.time_embed.0.weight",
         "first_stage_model.encoder.conv_in.weight",

@@ -1,7 +1,7 @@
 """The checkpoint formats that can be told from the names of their tensors. No torch here.
 
-A format is one row of :data:`FORMATS`; the first row that fits wins. To read another format, set
-``readable`` and add its reader to ``loading.py``.
+A format is one row of :data:`FORMATS`; the first row that fits wins. The formats that can be read have a row in
+``readers.py`` too.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ class Format:
     """A kind of network and how to know it.
 
     ``starts``: some tensor name must begin with each of these; ``lacks``: none may begin with one of these.
-    ``what`` completes the sentence "this is ...".
+    ``what`` completes the sentence "this is ...". ``denoises``: a denoising network that can be read.
     """
 
     name: str
     what: str
     starts: tuple[str, ...]
     lacks: tuple[str, ...] = ()
-    readable: bool = False
+    denoises: bool = False
 
     def fits(self, names: Iterable[str]) -> bool:
         """Whether tensors of these ``names`` have this format."""
@@ -33,6 +33,7 @@ class Format:
 
 
 GUIDED_DIFFUSION = "guided-diffusion"
+CLASSIFIER = "guided-diffusion-classifier"
 
 FORMATS: tuple[Format, ...] = (
     Format(
@@ -50,10 +51,10 @@ FORMATS: tuple[Format, ...] = (
         GUIDED_DIFFUSION,
         "an ADM U-Net in the guided-diffusion format",
         ("time_embed.0.", "input_blocks.0.0.", "output_blocks.0."),
-        readable=True,
+        denoises=True,
     ),
     Format(
-        "guided-diffusion-classifier",
+        CLASSIFIER,
         "a classifier (or feature extractor) in the guided-diffusion format, not a denoising network",
         ("time_embed.0.", "input_blocks.0.0."),
         lacks=("output_blocks.",),

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from ilvrctl.errors import WeightsError
-from ilvrctl.models.adm import AdmUNet, as_weight
-from ilvrctl.models.architecture import AdmArchitecture, HiddenFlags, infer_architecture
-from ilvrctl.models.checkpoint import CheckpointInfo, read_converted, read_header
-from ilvrctl.models.formats import GUIDED_DIFFUSION, Format, identify
-
-# what no tensor of the guided-diffusion format tells
-UNKNOWN_FLAGS = (
-    "num_heads or num_head_channels",
-    "use_new_attention_order",
-    "image_size",
-    "noise_schedule",
-    "predict_xstart",
-    "sigma_small",
-)
+from ilvrctl.models.adm import AdmUNet
+from ilvrctl.models.checkpoint import CheckpointInfo, StateDict, read_converted, read_header
+from ilvrctl.models.classifier import AdmClassifier
+from ilvrctl.models.encoder import HalfPrecision, as_weight
+from ilvrctl.models.formats import CLASSIFIER, FORMATS, Format, identify
+from ilvrctl.models.hidden import HiddenFlags
+from ilvrctl.models.readers import READERS, Reader
 
 
 def load_network(
@@ -32,89 +26,100 @@ def load_network(
     """The denoising network in ``path``, in evaluation mode, without gradients, on ``device``.
 
     ``hidden``: the flags that the file does not tell. ``dtype``: float32, bfloat16 or float16, the precision
-    of the convolutions (see :meth:`AdmUNet.to_precision`); the file's own precision does not matter.
+    of the convolutions (see :meth:`HalfPrecision.to_precision`); the file's own precision does not matter.
     Raises :class:`WeightsError` (exit code 3) when the file is not a whole network of a readable format.
     """
-    tensors, _ = read_header(path)
-    _readable(path, tensors)
-    architecture = _infer(path, tensors, hidden)
-    _check_pictures(path, architecture, tensors)
-    with torch.device("meta"):
-        network = AdmUNet(architecture)
-    del tensors
-    half = set(network.convolution_parameters())
+    found = _read(path)
+    if not found.row.denoises:
+        readable = " and ".join(row.name for row in FORMATS if row.denoises)
+        raise WeightsError(f"{path}: this is {found.row.what}", f"networks of {readable} can be read")
+    architecture = _infer(path, found, hidden)
+    _check_pictures(path, architecture, found.tensors)
+    return cast(AdmUNet, _build(path, found, architecture, dtype, device))
 
-    def convert(name: str, x: Tensor) -> Tensor:
-        return as_weight(x, dtype if name in half else torch.float32, device)
 
-    network.load_state_dict(read_converted(path, convert), strict=True, assign=True)
-    network.dtype = dtype
-    return network.requires_grad_(False).eval()
+def load_classifier(
+    path: Path, hidden: HiddenFlags, *, dtype: torch.dtype = torch.float32, device: torch.device
+) -> AdmClassifier:
+    """The classifier (EGSDE's feature extractor, OpenAI's) in ``path``; see :func:`load_network`.
+
+    Its weights need no gradients; the gradient of :meth:`AdmClassifier.features` reaches the picture.
+    """
+    found = _read(path)
+    if found.row.name != CLASSIFIER:
+        raise WeightsError(
+            f"{path}: this is {found.row.what}", "a classifier in the guided-diffusion format is needed here"
+        )
+    architecture = _infer(path, found, hidden)
+    return cast(AdmClassifier, _build(path, found, architecture, dtype, device))
 
 
 def inspect_file(path: Path) -> CheckpointInfo:
     """What ``path`` holds, from names and shapes alone: format, size, the flags that these tell.
 
-    Networks of known formats that cannot be read yet are named too (``readable`` is False).
+    Networks of known formats that cannot be read are named too (``readable`` is False).
     Raises :class:`WeightsError` when the file is no state dict, or of no known format.
     """
+    found = _read(path)
+    info = replace(found.info, format=found.row.name, readable=found.reader is not None)
+    if found.reader is None:
+        return info
+    architecture = _infer(path, found, HiddenFlags(num_heads=1))  # fits any width
+    return replace(info, facts=found.reader.facts(architecture), unknown=found.reader.unknown)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A checkpoint whose format is known; ``tensors`` without their data."""
+
+    tensors: StateDict
+    info: CheckpointInfo
+    row: Format
+
+    @property
+    def reader(self) -> Reader | None:
+        return READERS.get(self.row.name)
+
+
+def _read(path: Path) -> _Found:
     tensors, info = read_header(path)
     row = identify(tensors)
     if row is None:
-        raise _unknown(path, tensors)
-    info = replace(info, format=row.name, readable=row.readable)
-    if row.name != GUIDED_DIFFUSION:
-        return info
-    architecture = _infer(path, tensors, HiddenFlags(num_heads=1))  # fits any width
-    return replace(info, facts=_facts(architecture), unknown=UNKNOWN_FLAGS)
-
-
-def _facts(architecture: AdmArchitecture) -> dict[str, object]:
-    """The flags of the published format that the tensors tell, under the names of that format."""
-    return {
-        "num_channels": architecture.model_channels,
-        "channel_mult": architecture.channel_mult,
-        "num_res_blocks": architecture.num_res_blocks,
-        "attention_factors": architecture.attention_factors,
-        "resblock_updown": architecture.resampling == "residual",
-        "conv_resample": architecture.resampling != "pooling",
-        "use_scale_shift_norm": architecture.use_scale_shift_norm,
-        "learn_sigma": architecture.learns_variance,
-        "class_cond": architecture.num_classes is not None,
-        "num_classes": architecture.num_classes,
-        "in_channels": architecture.in_channels,
-        "out_channels": architecture.out_channels,
-        "downsample_factor": architecture.downsample_factor,
-    }
-
-
-def _readable(path: Path, tensors: Mapping[str, Tensor]) -> Format:
-    row = identify(tensors)
-    if row is None:
-        raise _unknown(path, tensors)
-    if not row.readable:
+        first = ", ".join(list(tensors)[:4])
         raise WeightsError(
-            f"{path}: this is {row.what}", "networks of the guided-diffusion format can be read"
+            f"{path}: the weights of something else than a known denoising network (its tensors: {first}, ...)",
+            "networks of the guided-diffusion format can be read",
         )
-    return row
+    return _Found({name: x.to("meta") for name, x in tensors.items()}, info, row)
 
 
-def _unknown(path: Path, tensors: Mapping[str, Tensor]) -> WeightsError:
-    first = ", ".join(list(tensors)[:4])
-    return WeightsError(
-        f"{path}: the weights of something else than a known denoising network (its tensors: {first}, ...)",
-        "networks of the guided-diffusion format can be read",
-    )
-
-
-def _infer(path: Path, tensors: Mapping[str, Tensor], hidden: HiddenFlags) -> AdmArchitecture:
+def _infer(path: Path, found: _Found, hidden: HiddenFlags) -> Any:
+    """The architecture. WeightsError, with the path, for what is no whole network of the format."""
+    reader = READERS[found.row.name]
     try:
-        return infer_architecture({name: tuple(x.shape) for name, x in tensors.items()}, hidden)
+        return reader.infer({reader.rename(n): tuple(x.shape) for n, x in found.tensors.items()}, hidden)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error.message}", error.hint) from error
 
 
-def _check_pictures(path: Path, architecture: AdmArchitecture, tensors: Mapping[str, Tensor]) -> None:
+def _build(
+    path: Path, found: _Found, architecture: Any, dtype: torch.dtype, device: torch.device
+) -> HalfPrecision:
+    reader = READERS[found.row.name]
+    with torch.device("meta"):
+        network = reader.build(architecture)
+    half = set(network.convolution_parameters())
+
+    def convert(name: str, x: Tensor) -> Tensor:
+        return as_weight(x, dtype if reader.rename(name) in half else torch.float32, device)
+
+    weights = {reader.rename(name): x for name, x in read_converted(path, convert).items()}
+    network.load_state_dict(weights, strict=True, assign=True)
+    network.dtype = dtype
+    return network.requires_grad_(False).eval()
+
+
+def _check_pictures(path: Path, architecture: Any, tensors: Mapping[str, Tensor]) -> None:
     """Raise unless pictures of three channels go in, and noise of three (perhaps variance too) comes out."""
     into, out = architecture.in_channels, architecture.out_channels
     if into != 3 or out not in (3, 6):

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 Shape: TypeAlias = tuple[int, ...]
 Resample: TypeAlias = Literal["none", "down", "up"]
+Pool: TypeAlias = Literal["adaptive", "attention", "spatial", "spatial_v2"]
 NORM_GROUPS = 32
 
 
@@ -98,15 +99,35 @@ def _affine(name: str, out: int, *rest: int) -> Iterator[tuple[str, Shape]]:
     yield f"{name}bias", (out,)
 
 
-def head_shapes(
-    model_channels: int, embedding: int, first: int, out_channels: int
-) -> tuple[dict[str, Shape], dict[str, Shape]]:
-    """Tensors before the blocks (time embedding) and after them (``first`` features to the output)."""
-    before = dict(_affine("time_embed.0.", embedding, model_channels))
-    before |= dict(_affine("time_embed.2.", embedding, embedding))
-    after = dict(_affine("out.0.", first))
-    after |= dict(_affine("out.2.", out_channels, first, 3, 3))
-    return before, after
+def embedding_shapes(model_channels: int, embedding: int) -> dict[str, Shape]:
+    """Tensors of the time embedding."""
+    first = dict(_affine("time_embed.0.", embedding, model_channels))
+    return first | dict(_affine("time_embed.2.", embedding, embedding))
+
+
+def output_shapes(width: int, out_channels: int) -> dict[str, Shape]:
+    """Tensors after the blocks of a U-Net: from ``width`` features to the output."""
+    return dict(_affine("out.0.", width)) | dict(_affine("out.2.", out_channels, width, 3, 3))
+
+
+def classifier_shapes(pool: Pool, width: int, head: int, classes: int) -> dict[str, Shape]:
+    """Tensors after the blocks of a classifier, ``width`` being the channels that it pools.
+
+    ``head``: positions of the attention's embedding (pixels and one), or the hidden width of the spatial heads.
+    """
+    match pool:
+        case "adaptive":
+            return dict(_affine("out.0.", width)) | dict(_affine("out.3.", classes, width, 1, 1))
+        case "attention":
+            shapes = dict(_affine("out.0.", width))
+            shapes["out.2.positional_embedding"] = (width, head)
+            shapes |= dict(_affine("out.2.qkv_proj.", 3 * width, width, 1))
+            return shapes | dict(_affine("out.2.c_proj.", classes, width, 1))
+        case "spatial":
+            return dict(_affine("out.0.", head, width)) | dict(_affine("out.2.", classes, head))
+        case "spatial_v2":
+            shapes = dict(_affine("out.0.", head, width)) | dict(_affine("out.1.", head))
+            return shapes | dict(_affine("out.3.", classes, head))
 
 
 def norm_widths(layer: Layer) -> tuple[int, ...]:
