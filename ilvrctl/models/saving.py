@@ -24,7 +24,9 @@ _CODES = {
 }
 
 
-def save_safetensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None) -> None:
+def save_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None
+) -> None:
     """Write ``tensors`` by name in the safetensors format, with ``notes`` in its header.
 
     Written anew here because the library's writer needs numpy. Raises OutputError when it cannot be written.

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 
+from ilvrctl.models.encoder import as_weight
 from ilvrctl.training.pictures import Pictures
+
+N = TypeVar("N", bound=nn.Module)
+
+
+def as_channels_last(network: N, device: torch.device) -> N:
+    """``network`` on ``device``, its convolutions in channels_last memory."""
+    for parameter in network.parameters():
+        parameter.data = as_weight(parameter.data, parameter.dtype, device)
+    return network
 
 
 def mapped(pictures: Pictures) -> Tensor:

@@ -1,4 +1,4 @@
-"""EGSDE's domain feature extractor D: a classifier of noised pictures of two domains (Zhao et al. 2022, section 3.2).
+"""EGSDE's domain feature extractor D: a classifier of noised pictures (Zhao et al. 2022, section 3.2).
 
 Trained by cross-entropy on ``x_t = alpha_t x0 + sigma_t eps`` at uniform levels t; half of every batch is of each
 domain, so that folders of different sizes weigh the same.
@@ -7,21 +7,25 @@ domain, so that folders of different sizes weigh the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from ilvrctl.devices import choose_device
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.errors import UsageError
 from ilvrctl.models.classifier import AdmClassifier
-from ilvrctl.training.batches import augmented, floats, mapped
+from ilvrctl.training.batches import as_channels_last, augmented, floats, mapped
 from ilvrctl.training.draws import Draw, draw, generator, order
-from ilvrctl.training.events import Advanced, Began, Graded
-from ilvrctl.training.pictures import Pictures
+from ilvrctl.training.events import Advanced, Began, Graded, Published, TrainingEvent
+from ilvrctl.training.job import remarks
+from ilvrctl.training.pictures import Pictures, load_pictures
+from ilvrctl.training.publish import publish
 from ilvrctl.training.recipe import DomainRecipe
 
 REPORT_EVERY = 5.0  # seconds
@@ -51,22 +55,50 @@ def _fraction(stem: str) -> float:
     return int.from_bytes(sha256(stem.encode("utf-8", "surrogateescape")).digest()[:4], "big") / 2**32
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The finished classifier's tensors by name."""
-
-    tensors: dict[str, Tensor]
-
-
 def train_domains(
-    recipe: DomainRecipe, domains: tuple[Split, Split], name: str, device: torch.device
-) -> Iterator[Began | Advanced | Graded | Trained]:
-    """Train, telling how far it is; the last value is the :class:`Trained`. Class 0 is the first domain."""
+    recipe: DomainRecipe, folders: tuple[Path, Path], name: str, device: str, stop: Callable[[], bool]
+) -> Iterator[TrainingEvent]:
+    """Decode two folders, train, publish the classifier as ``name``; nothing is kept when ``stop`` says so."""
+    splits = []
+    for folder in folders:
+        pictures = yield from load_pictures(folder, recipe.square)
+        yield from remarks(pictures, init=True)
+        splits.append(split_by_name(pictures, recipe.held_out))
+    network = yield from fit(recipe, (splits[0], splits[1]), name, choose_device(device), stop)
+    if network is not None:
+        tensors = {key: x.detach() for key, x in network.state_dict().items()}
+        yield Published(name, publish(name, tensors, recipe.store, _facts(recipe, name, folders)))
+
+
+def _facts(recipe: DomainRecipe, name: str, folders: tuple[Path, Path]) -> dict[str, object]:
+    """The model preset."""
+    domains = " or ".join(folder.resolve().name for folder in folders)
+    return {
+        "title": recipe.title or f"domain classifier, {recipe.size} px: {domains}",
+        "domain": f"auxiliary: {domains}",
+        "format": "guided-diffusion-classifier",
+        "image_size": recipe.size,
+        "num_head_channels": recipe.network.head_channels,
+        "noise_schedule": recipe.noise_schedule,
+        "diffusion_steps": recipe.diffusion_steps,
+        "use": "unstated",
+        "notes": recipe.notes or f"for EGSDE's energy of domains; class 0 is {folders[0].resolve().name}",
+    }
+
+
+def fit(
+    recipe: DomainRecipe,
+    domains: tuple[Split, Split],
+    name: str,
+    device: torch.device,
+    stop: Callable[[], bool] = lambda: False,
+) -> Generator[Began | Advanced | Graded, None, AdmClassifier | None]:
+    """Train, telling how far it is; returns the network, or None when stopped. Class 0 is the first domain."""
     schedule = Schedule.named(recipe.noise_schedule, recipe.diffusion_steps)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(recipe.seed)
         network = AdmClassifier(recipe.network.classifier(recipe.size, 2))
-    network = network.to(device=device, memory_format=torch.channels_last).train()
+    network = as_channels_last(network, device).train()
     optimizer = torch.optim.AdamW(
         network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
@@ -84,6 +116,8 @@ def train_domains(
     start = told = time.perf_counter()
     losses: list[Tensor] = []
     for step in range(steps):
+        if stop():
+            return None
         optimizer.zero_grad(set_to_none=True)
         x, t, label = _batch(recipe, domains, step, schedule, device)
         loss = F.cross_entropy(network(x, t), label)
@@ -96,7 +130,7 @@ def train_domains(
             yield _advanced(recipe, step + 1, steps, now - start, mean)
             told = now
     yield _graded(network.eval(), recipe, domains, schedule, device, steps * recipe.batch_size)
-    yield Trained({key: x.detach().cpu() for key, x in network.state_dict().items()})
+    return network
 
 
 def _advanced(recipe: DomainRecipe, done: int, steps: int, seconds: float, loss: float) -> Advanced:
@@ -122,9 +156,7 @@ def _batch(
         for n, (split, count) in enumerate(zip(domains, counts, strict=True))
         if count
     ]
-    random = draw(
-        recipe.seed, step, recipe.batch_size, recipe.size, schedule.T, recipe.shift, device
-    )
+    random = draw(recipe.seed, step, recipe.batch_size, recipe.size, schedule.T, recipe.shift, device)
     pixels = augmented(torch.cat(parts), random.flip if recipe.flip else None, random.shift)
     label = torch.tensor([0] * counts[0] + [1] * counts[1], device=device)
     return noised(floats(pixels, device), random, schedule), random.t.float(), label
@@ -161,10 +193,12 @@ def _graded(
         for label, split in enumerate(domains):
             noise = generator(device, recipe.seed, "graded", label, t)
             hits = 0.0
-            for pixels in split.held_out.split(recipe.batch_size):
+            for pixels in torch.split(split.held_out, recipe.batch_size):
                 x0 = floats(pixels, device)
                 eps = torch.randn(x0.shape, generator=noise, device=device)
-                logits = network(alpha[t] * x0 + sigma[t] * eps, torch.full((len(x0),), float(t), device=device))
+                logits = network(
+                    alpha[t] * x0 + sigma[t] * eps, torch.full((len(x0),), float(t), device=device)
+                )
                 hits += float((logits.argmax(1) == label).sum())
             right.append(hits / len(split.held_out))
         found.append((t, sum(right) / 2))

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ilvrctl.events import Warned
+from ilvrctl.files import unwritable
 from ilvrctl.training.pictures import Decoded
+
+E = TypeVar("E")
 
 
 @dataclass(frozen=True)
@@ -82,3 +90,46 @@ class Published:
 
 
 TrainingEvent = Decoded | Began | Advanced | Validated | Graded | Saved | Drawn | Published | Warned
+
+
+def record_of(event: TrainingEvent) -> dict[str, Any] | None:
+    """An event as a JSON value for logs and programs; None for those that only move a bar."""
+    match event:
+        case Decoded():
+            return None
+        case Validated(images=images, loss=loss, levels=levels):
+            return {"event": "validated", "images": images, "loss": loss, "levels": [*map(list, levels)]}
+        case Graded(images=images, accuracy=accuracy, levels=levels):
+            return {"event": "graded", "images": images, "accuracy": accuracy, "levels": [*map(list, levels)]}
+        case Saved(images=images, path=path):
+            return {"event": "saved", "images": images, "output": str(path)}
+        case Drawn(images=images, path=path):
+            return {"event": "sheet", "images": images, "output": str(path)}
+        case Published(name=name, files=files):
+            return {"event": "done", "name": name, "outputs": [str(path) for path in files]}
+        case Warned(message=message):
+            return {"event": "warning", "message": message}
+        case Advanced():
+            return {"event": "progress", **{k: _rounded(v) for k, v in asdict(event).items()}}
+        case Began():
+            return {"event": "began", **asdict(event)}
+
+
+def _rounded(value: float) -> float | None:
+    """With six digits; None for infinity, which JSON has not."""
+    return None if not math.isfinite(value) else float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def logged(events: Iterator[E], path: Path) -> Iterator[E]:
+    """The same events, each appended to the JSON-lines file ``path`` too, with the time of day."""
+    for event in events:
+        value = record_of(event)  # type: ignore[arg-type]
+        if value is not None:
+            try:
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(
+                        json.dumps({"time": round(time.time(), 1), **value}, ensure_ascii=False) + "\n"
+                    )
+            except OSError as error:
+                raise unwritable(path, error) from error
+        yield event

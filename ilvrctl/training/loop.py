@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from ilvrctl.config import Layer, build
 from ilvrctl.devices import choose_device, choose_precision, precision_name
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.errors import NonFiniteError, UsageError
 from ilvrctl.files import make_folder
 from ilvrctl.presets import ModelPreset
-from ilvrctl.training.batches import augmented, floats, mapped
+from ilvrctl.training.batches import as_channels_last, augmented, floats, mapped
 from ilvrctl.training.draws import draw, order
 from ilvrctl.training.events import Advanced, Began, Drawn, Published, Saved, TrainingEvent, Validated
 from ilvrctl.training.job import Data, Job
@@ -82,7 +83,7 @@ class Run:
         return replace(self.before, step=self.step, seconds=self.seconds)
 
 
-def train(job: Job, data: Data, team: Team, stop: Callable[[], bool]) -> Iterator[TrainingEvent]:
+def train(job: Job, data: Data, team: Team, stop: Callable[[], bool]) -> Generator[TrainingEvent, None, None]:
     """Train until the job's limits, or until ``stop`` says so; the state is on disk either way.
 
     Raises UsageError when the state on disk is that of other settings or pictures, NonFiniteError when the loss
@@ -115,7 +116,7 @@ def _prepare(job: Job, data: Data, team: Team) -> Run:
         dtype = torch.float32
     start = begin(job.recipe)
     recipe = start.recipe
-    network = start.network.to(device=device, memory_format=torch.channels_last)
+    network = as_channels_last(start.network, device)
     now = Progress(
         recipe=record(job.recipe),
         pictures=data.pictures.digest,
@@ -157,21 +158,25 @@ def _steps(
     team = run.team
     losses: list[Tensor] = []
     clock = told = saved = time.perf_counter()
-    told_images = run.images
-    states = 0
+    told_images, states = run.images, 0
     while True:
-        share, now, asleep = team.agree((run.share, time.perf_counter(), 0.0))
-        done, stopped = share >= 1, team.any(stop())
-        if losses and (now - told > REPORT_EVERY or done or stopped):
+        now = time.perf_counter()
+        # the first process decides for all, so that they stay in step whatever their clocks say
+        share, telling, keeping = team.agree(
+            (run.share, now - told > REPORT_EVERY, now - saved > run.job.save_every)
+        )
+        over = share >= 1 or team.any(stop())
+        if losses and (telling or over):
             loss = float(torch.stack(losses).mean())
             _check(loss, run)
             yield _advanced(run, loss, (run.images - told_images) / max(now - told, 1e-9), share)
             losses, told, told_images = [], now, run.images
-        if done or stopped or now - saved > run.job.save_every:
+        if over or keeping:
             if team.leads:
-                yield from _keep(run, final=done, sheet=done or states % max(1, run.job.sheet_every) == 0)
+                sheet = share >= 1 or (states % max(1, run.job.sheet_every) == 0 and not over)
+                yield from _keep(run, final=share >= 1, sheet=sheet)
             team.wait()
-            if done or stopped:
+            if over:
                 return
             states += 1
             clock = told = saved = time.perf_counter()  # what was spent on this is no training time
@@ -232,16 +237,14 @@ def _keep(run: Run, *, final: bool, sheet: bool) -> Iterator[TrainingEvent]:
     files = publish(run.job.name, run.weights.averaged(), run.recipe.store, model, target_facts(run))
     if run.data.held_out:
         aside = mapped(run.data.validation)[list(run.data.held_out)]
-        levels = validate(
-            run.weights.average, aside, run.levels, run.start.time_scale, run.recipe.batch_size
-        )
+        levels = validate(run.weights.average, aside, run.levels, run.start.time_scale, run.recipe.batch_size)
         yield Validated(run.images, sum(loss for _, loss in levels) / len(levels), levels)
     if sheet and run.job.sheet_every:
         from ilvrctl.training.samples import draw_sheet, read_references
 
         references = read_references(run.job.references, run.recipe.square) if run.job.references else []
         picture = folder / f"sheet-{run.images:09d}.png"
-        preset = ModelPreset(**{**model, "name": run.job.name})
+        preset = build(ModelPreset, Layer({**model, "name": run.job.name}))
         caption = f"{run.job.name} after {run.images:,} pictures"
         draw_sheet(preset, files[0], references, picture, caption, str(run.device))
         yield Drawn(run.images, picture)

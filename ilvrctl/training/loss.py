@@ -1,7 +1,7 @@
 """The losses: weighted eps prediction, and the variational bound for a learned variance.
 
-Symbols: ``SNR_t = alpha_t^2 / sigma_t^2``; ``L_simple`` is the mean over pixels of ``(eps - eps_theta)^2`` (Ho et al.
-2020, eq. 14), in nats nothing; ``L_vlb`` in bits a dimension.
+Symbols: ``SNR_t = alpha_t^2 / sigma_t^2``; ``L_simple`` is the mean over pixels of ``(eps - eps_theta)^2`` (Ho et
+al. 2020, eq. 14); ``L_vlb`` is in bits a dimension.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class Levels:
         return _at(self.alpha, t) * x0 + _at(self.sigma, t) * eps
 
 
-def loss_of(out: Tensor, x0: Tensor, x_t: Tensor, eps: Tensor, t: Tensor, levels: Levels, vlb: float) -> Tensor:
+def loss_of(
+    out: Tensor, x0: Tensor, x_t: Tensor, eps: Tensor, t: Tensor, levels: Levels, vlb: float
+) -> Tensor:
     """The loss of each picture, (B,) float32, of the network's output ``out`` (B, 3 or 6, H, W) at levels t (B,).
 
     With six channels ``vlb * T * L_t`` is added: the hybrid loss ``L_simple + lambda L_vlb`` (Nichol and Dhariwal
@@ -109,7 +111,7 @@ def bound(eps: Tensor, v: Tensor, x0: Tensor, x_t: Tensor, t: Tensor, levels: Le
 
 
 def log_likelihood(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """log of the mass that N(mean, std) has on the bin of ``x``, one of 256 values in [-1, 1]; the outer bins are open.
+    """log of the mass of N(mean, std) on the bin of ``x``, one of 256 values in [-1, 1]; the outer bins are open.
 
     Source: Ho et al. 2020, eq. 13, with the exact normal distribution function.
     """
@@ -123,7 +125,8 @@ def log_likelihood(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     a = torch.where(mirrored, -upper, lower)
     b = torch.where(mirrored, -lower, upper)
     mass = torch.special.ndtr(b) - torch.special.ndtr(a)
-    return mass.clamp(min=1e-12).log()
+    found: Tensor = mass.clamp(min=1e-12).log()
+    return found
 
 
 def _at(values: Tensor, t: Tensor) -> Tensor:

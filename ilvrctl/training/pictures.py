@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,7 +46,8 @@ class Pictures:
     """Decoded pictures: ``count`` times (size, size, 3) bytes, RGB, in ``file``; in the order of ``digests``.
 
     ``digests``: sha256 of each picture's file, ascending, each once, so that neither names nor the order of a
-    listing matter; ``stems``: the files' names without suffix, in the same order. ``enlarged``: how many were smaller than ``size``. ``failed``: names and reasons.
+    listing matter; ``stems``: the files' names without suffix, in the same order. ``enlarged``: how many were
+    smaller than ``size``. ``failed``: names and reasons.
     """
 
     file: Path
@@ -93,10 +94,10 @@ def find_pictures(folder: Path, *, recursive: bool = True) -> list[Path]:
     return found
 
 
-def load_pictures(folder: Path, square: Square) -> Iterator[Decoded | Pictures]:
-    """Decode what is not decoded yet, telling how far it is; the last value is the :class:`Pictures`.
+def load_pictures(folder: Path, square: Square, fewest: int = FEWEST) -> Generator[Decoded, None, Pictures]:
+    """Decode what is not decoded yet, telling how far it is; returns the :class:`Pictures`.
 
-    A picture that cannot be read is left out and named. UsageError when fewer than :data:`FEWEST` are left.
+    A picture that cannot be read is left out and named. UsageError when less than ``fewest`` are left.
     """
     files = find_pictures(folder)
     known = _Index.of(folder)
@@ -120,16 +121,16 @@ def load_pictures(folder: Path, square: Square) -> Iterator[Decoded | Pictures]:
     failed += [(digests[digest].name, why) for digest, why in stored.failed]
     stems = tuple(digests[digest].stem for digest in stored.digests)
     result = Pictures(target, square.size, stored.digests, stems, stored.enlarged, tuple(failed))
-    _check_count(result, folder)
-    yield result
+    _check_count(result, folder, fewest)
+    return result
 
 
-def _check_count(pictures: Pictures, folder: Path) -> None:
-    if pictures.count < FEWEST:
+def _check_count(pictures: Pictures, folder: Path, fewest: int) -> None:
+    if pictures.count < fewest:
         broken = f" ({len(pictures.failed)} more cannot be read)" if pictures.failed else ""
         raise UsageError(
             f"{folder} holds {pictures.count} different pictures{broken}: too few to learn from",
-            f"at least {FEWEST}; sensible are {SENSIBLE} and more with --init, some thousands from nothing",
+            f"at least {fewest}; sensible are {SENSIBLE} and more with --init, some thousands from nothing",
         )
 
 

@@ -31,8 +31,11 @@ def check_name(name: str, *, overwrite: bool) -> None:
 
 def _taken(name: str) -> str | None:
     """What has this name already, completing "it ..."; None when nothing has."""
-    shipped = {path.stem for kind in ("models", "targets") for path in (paths.presets_dir() / kind).glob("*.yaml")}
-    names = {alias for preset in (*load_models().values(), *load_targets().values()) for alias in preset.aliases}
+    shipped = {
+        path.stem for kind in ("models", "targets") for path in (paths.presets_dir() / kind).glob("*.yaml")
+    }
+    aliases = [*(p.aliases for p in load_models().values()), *(p.aliases for p in load_targets().values())]
+    names = {alias for group in aliases for alias in group}
     if name in shipped or (name in names and name not in preset_files("models")):
         return "ships with ilvrctl"
     places = [paths.config_dir() / kind / f"{name}.yaml" for kind in ("models", "targets")]

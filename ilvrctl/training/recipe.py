@@ -40,7 +40,7 @@ class Network:
         return AdmArchitecture(**self._trunk(size, out_channels))
 
     def classifier(self, size: int, classes: int) -> ClassifierArchitecture:
-        """The classifier, with a mean for its pool so that it takes pictures of other sizes too. UsageError as above."""
+        """The classifier, pooled by a mean so that it takes pictures of other sizes too. UsageError as above."""
         return ClassifierArchitecture(**self._trunk(size, classes), pool="adaptive")
 
     def _trunk(self, size: int, out_channels: int) -> dict[str, Any]:
@@ -91,8 +91,8 @@ class Recipe:
     left to right, and ``shift`` each by up to so many whole pixels with the edge repeated. ``network``: the shape
     where training starts from nothing. ``learn_variance``: None follows the model that training starts from.
 
-    The loss: eps prediction at uniform levels of ``noise_schedule``, weighted by ``weighting``: ``min-snr``,
-    ``min(SNR, gamma) / SNR`` (Hang et al. 2023); ``p2``, ``1 / (p2_k + SNR)^p2_gamma`` (Choi et al. 2022); ``none``.
+    The loss: eps prediction at uniform levels of ``noise_schedule``, with a ``weighting``: ``min-snr`` is
+    ``min(SNR, gamma) / SNR`` (Hang et al. 2023), ``p2`` is ``1 / (p2_k + SNR)^p2_gamma`` (Choi et al. 2022).
     A learned variance adds ``vlb_weight`` times the bound (Nichol and Dhariwal 2021).
 
     The optimizer: AdamW with ``learning_rate``, raised over the first ``warmup`` pictures, then ``decay`` to

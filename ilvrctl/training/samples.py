@@ -58,7 +58,9 @@ def draw_sheet(
     """Load the weights as any command does, and write the sheet to ``path``; the same noise every time."""
     engine = Engine.load(model, weights, device=device)
     columns = ["reference", *(f"N = {n}" for n in factors(engine.image_size))] if references else []
-    translated = [_translations(engine, references, n) for n in factors(engine.image_size)] if references else []
+    translated = (
+        [_translations(engine, references, n) for n in factors(engine.image_size)] if references else []
+    )
     own = list(_own(engine, max(len(references), 4) * SAMPLES))
     rows = []
     for i in range(max(len(references), 4)):
@@ -74,7 +76,9 @@ def draw_sheet(
 
 def _translations(engine: Engine, references: Sequence[tuple[str, Image]], N: int) -> list[Image | None]:
     settings = build_settings(
-        Layer.of("sheet", {"steps": STEPS, "seed": SEED, "method": {"name": "ilvr", "N": N, "range": [1.0, 0.1]}})
+        Layer.of(
+            "sheet", {"steps": STEPS, "seed": SEED, "method": {"name": "ilvr", "N": N, "range": [1.0, 0.1]}}
+        )
     )
     asked = [Reference(str(n), to_tensor(picture), f"{n}") for n, (_, picture) in enumerate(references)]
     made: list[Image | None] = [None] * len(references)

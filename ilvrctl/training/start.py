@@ -75,9 +75,7 @@ def begin(recipe: Recipe) -> Start:
         raise UsageError(f"{path.name} was trained with classes; a target's model has none")
     check_size(recipe.size, network.architecture.levels)
     network = _with_variance(network, recipe.learn_variance).requires_grad_(True)
-    recipe = replace(
-        recipe, noise_schedule=model.noise_schedule, diffusion_steps=model.diffusion_steps
-    )
+    recipe = replace(recipe, noise_schedule=model.noise_schedule, diffusion_steps=model.diffusion_steps)
     return Start(network, recipe, model.rescale_timesteps)
 
 

@@ -56,7 +56,11 @@ def check_same(before: Progress, now: Progress, name: str) -> None:
         for key in now.recipe
         if key not in _FREE and before.recipe.get(key) != now.recipe.get(key)
     ]
-    for what, key in (("the pictures", "pictures"), ("the held-out pictures", "held_out"), ("the start", "init")):
+    for what, key in (
+        ("the pictures", "pictures"),
+        ("the held-out pictures", "held_out"),
+        ("the start", "init"),
+    ):
         if getattr(before, key) != getattr(now, key):
             changed.append(f"{what} changed")
     if changed:

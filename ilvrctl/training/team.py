@@ -44,7 +44,7 @@ class Team:
         """The first process's ``values``, for all."""
         if self.size == 1:
             return values
-        shared = torch.tensor(values, dtype=torch.float64)
+        shared = torch.tensor([float(value) for value in values], dtype=torch.float64)
         dist.broadcast(shared, 0)
         return tuple(shared.tolist())
 

@@ -29,7 +29,7 @@ def validate(
         t = (2 * n + 1) * T // (2 * LEVELS)
         noise = generator("cpu", "validation", t)
         total = 0.0
-        for part in pixels[:MOST].split(batch):
+        for part in torch.split(pixels[:MOST], batch):
             x0 = floats(part, device)
             eps = torch.randn(x0.shape, generator=noise).to(device)
             level = torch.full((len(x0),), t, device=device)

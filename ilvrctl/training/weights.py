@@ -49,7 +49,7 @@ class Weights:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
-            averages = list(self.average.parameters())
+            averages: list[Tensor] = list(self.average.parameters())
             torch._foreach_lerp_(averages, [p.detach() for p in self.masters], 1 - decay)
             self._give()
 
