@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 
 from ilvrctl.devices import choose_device
 from ilvrctl.diffusion.schedule import Schedule
@@ -98,6 +98,7 @@ def fit(
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(recipe.seed)
         network = AdmClassifier(recipe.network.classifier(recipe.size, 2))
+        _wake(network)
     network = as_channels_last(network, device).train()
     optimizer = torch.optim.AdamW(
         network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
@@ -119,7 +120,8 @@ def fit(
         if stop():
             return None
         optimizer.zero_grad(set_to_none=True)
-        x, t, label = _batch(recipe, domains, step, schedule, device)
+        rise = min(1.0, (step + 1) / (recipe.rise * steps)) if recipe.rise else 1.0
+        x, t, label = _batch(recipe, domains, step, schedule, device, rise)
         loss = F.cross_entropy(network(x, t), label)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -131,6 +133,15 @@ def fit(
             told = now
     yield _graded(network.eval(), recipe, domains, schedule, device, steps * recipe.batch_size)
     return network
+
+
+def _wake(network: AdmClassifier) -> None:
+    """Ordinary weights where ADM starts with zeros: those of a denoiser wait for its skip connections, but a
+    classifier that starts with zeros gives hundreds of steps without a gradient to learn from.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d) and not module.weight.any():
+            module.reset_parameters()
 
 
 def _advanced(recipe: DomainRecipe, done: int, steps: int, seconds: float, loss: float) -> Advanced:
@@ -146,9 +157,14 @@ def _advanced(recipe: DomainRecipe, done: int, steps: int, seconds: float, loss:
 
 
 def _batch(
-    recipe: DomainRecipe, domains: tuple[Split, Split], step: int, schedule: Schedule, device: torch.device
+    recipe: DomainRecipe,
+    domains: tuple[Split, Split],
+    step: int,
+    schedule: Schedule,
+    device: torch.device,
+    rise: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Noised pictures (B, 3, H, W), their levels (B,) and their domains (B,)."""
+    """Noised pictures (B, 3, H, W), their levels (B,) below ``rise * T``, and their domains (B,)."""
     half = recipe.batch_size // 2
     counts = (recipe.batch_size - half, half)
     parts = [
@@ -157,6 +173,7 @@ def _batch(
         if count
     ]
     random = draw(recipe.seed, step, recipe.batch_size, recipe.size, schedule.T, recipe.shift, device)
+    random = replace(random, t=(random.t * rise).long())
     pixels = augmented(torch.cat(parts), random.flip if recipe.flip else None, random.shift)
     label = torch.tensor([0] * counts[0] + [1] * counts[1], device=device)
     return noised(floats(pixels, device), random, schedule), random.t.float(), label

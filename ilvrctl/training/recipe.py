@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -153,7 +152,8 @@ class Recipe:
 class DomainRecipe:
     """How a domain classifier is trained, EGSDE's D (Zhao et al. 2022, appendix): cross-entropy on noised pictures.
 
-    ``network``: its encoder; ``images``: pictures to see, 5000 steps of 32 as published.
+    ``network``: its encoder; ``images``: pictures to see, 5000 steps of 32 as published. ``rise``: over this share
+    of the training the highest level rises to T, so that the first steps, on clean pictures, find what to look at.
     """
 
     name: str = "dse"
@@ -168,6 +168,7 @@ class DomainRecipe:
     noise_schedule: Literal["linear", "cosine"] = "linear"
     diffusion_steps: int = 1000
     learning_rate: float = 3e-4
+    rise: float = 0.0
     weight_decay: float = 0.05
     batch_size: int = 32
     images: int = 160_000
@@ -221,8 +222,3 @@ def record(recipe: Any) -> dict[str, Any]:
     """A recipe as plain JSON values."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(recipe)))
     return plain
-
-
-def identity(values: dict[str, Any]) -> str:
-    """sha256 of a record."""
-    return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
