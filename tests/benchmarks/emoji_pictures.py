@@ -5,8 +5,8 @@
 
 The first takes an archive with the arrays ``keys`` (code points) and ``glossy`` or ``flat`` (N, 64, 64, 3); the
 second the folder ``assets`` of Microsoft's Fluent Emoji (the public repository, or the npm package
-fluentui-emoji), whose ``metadata.json`` files tell the code points. Only the characters in ``emoji_characters.txt`` are taken: the others,
-and those of ``tests/emoji``, are for evaluation.
+fluentui-emoji), whose ``metadata.json`` files tell the code points. Only the characters in
+``emoji_characters.txt`` are taken: the others, and those of ``tests/emoji``, are for evaluation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Training steps a second at 64 px: variants measured in turn in one process, as pictures/s and ratios to a plain loop.
+"""Training speed at 64 px: variants measured in turn in one process, in pictures/s and ratios to a plain loop.
 
     python tests/benchmarks/train_speed.py [--batch-size 16] [--threads 2] [--rounds 5] [--compile]
 
