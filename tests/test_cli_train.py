@@ -124,7 +124,7 @@ def test_a_trained_target_translates_and_keeps_low_frequencies(pictures: Path, t
     (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n half a picture")
     run = tmp_path / "run"
     ran = ilvrctl(
-        "train", pictures, "--name", "glossy", "-o", run, "--images", "3200", "--references", EMOJI / "flat",
+        "train", pictures, "--name", "glossy", "-o", run, "--images", "2400", "--references", EMOJI / "flat",
         *TINY, "--sheet-every", "1",
     )  # fmt: skip
     assert ran.code == 0, ran.err
@@ -132,7 +132,7 @@ def test_a_trained_target_translates_and_keeps_low_frequencies(pictures: Path, t
     assert ran.lines == [str(paths.weights_dir() / "glossy.safetensors")]
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in log if line["event"] == "progress"]
-    assert losses[-1] < 0.04
+    assert losses[-1] < 0.05
     assert next(line["loss"] for line in log if line["event"] == "validated") < 0.1
     with Image.open(next(run.glob("sheet-*.png"))) as sheet:
         assert sheet.width > 500
@@ -150,7 +150,7 @@ def test_a_trained_target_translates_and_keeps_low_frequencies(pictures: Path, t
         phi = LowPass(4)
         asked = to_tensor(before.convert("RGB").resize((16, 16), Image.Resampling.LANCZOS))
         assert (phi(to_tensor(after)) - phi(asked)).abs().mean() < 0.1
-    again = ilvrctl("train", pictures, "--name", "glossy", "-o", run, "--images", "3200", *TINY)
+    again = ilvrctl("train", pictures, "--name", "glossy", "-o", run, "--images", "2400", *TINY)
     assert (again.code, again.lines) == (0, [])
     assert "nothing to do" in again.err
 
@@ -183,7 +183,8 @@ def test_a_stopped_training_goes_on_bit_for_bit(how: signal.Signals, pictures: P
 
 @pytest.mark.slow
 def test_two_processes_equal_one_with_twice_the_batch(pictures: Path, tmp_path: Path) -> None:
-    args = ("train", pictures, "--images", "80", *TINY)
+    # AdamW turns the rounding of gradients near zero into steps of about the learning rate
+    args = ("train", pictures, "--images", "80", *TINY, "--set", "learning_rate=1e-4", "--set", "warmup=0")
     alone = ilvrctl(*args, "--name", "alone", "-o", tmp_path / "alone")
     assert alone.code == 0, alone.err
     run = [
@@ -202,6 +203,9 @@ def test_two_processes_equal_one_with_twice_the_batch(pictures: Path, tmp_path: 
     assert done.stdout.decode().splitlines() == [str(paths.weights_dir() / "pair.safetensors")]
     one, two = weights("alone"), weights("pair")
     assert max(float((one[name] - two[name]).abs().max()) for name in one) <= 1e-5
+    assert float(one["out.2.weight"].abs().max()) > 5e-4, (
+        "it was zero: the weights have moved far more than that"
+    )
     odd = subprocess.run(
         [*run, *words, "--batch-size", "7", "--overwrite"], env=environment(), capture_output=True
     )

@@ -6,6 +6,7 @@ domain, so that folders of different sizes weigh the same.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
@@ -124,15 +125,22 @@ def fit(
         x, t, label = _batch(recipe, domains, step, schedule, device, rise)
         loss = F.cross_entropy(network(x, t), label)
         loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.param_groups[0]["lr"] = _rate(recipe, step / steps)
         optimizer.step()
         losses.append(loss.detach())
         now = time.perf_counter()
         if now - told > REPORT_EVERY or step + 1 == steps:
             mean, losses = float(torch.stack(losses).mean()), []
-            yield _advanced(recipe, step + 1, steps, now - start, mean)
+            yield _advanced(recipe, step, steps, now - start, mean)
             told = now
     yield _graded(network.eval(), recipe, domains, schedule, device, steps * recipe.batch_size)
     return network
+
+
+def _rate(recipe: DomainRecipe, share: float) -> float:
+    """The learning rate when ``share`` of the steps are done."""
+    down = 1.0 if recipe.decay == "constant" else 0.5 * (1 + math.cos(math.pi * share))
+    return recipe.learning_rate * down
 
 
 def _wake(network: AdmClassifier) -> None:
@@ -144,7 +152,8 @@ def _wake(network: AdmClassifier) -> None:
             module.reset_parameters()
 
 
-def _advanced(recipe: DomainRecipe, done: int, steps: int, seconds: float, loss: float) -> Advanced:
+def _advanced(recipe: DomainRecipe, step: int, steps: int, seconds: float, loss: float) -> Advanced:
+    done = step + 1
     return Advanced(
         step=done,
         images=done * recipe.batch_size,
@@ -152,7 +161,7 @@ def _advanced(recipe: DomainRecipe, done: int, steps: int, seconds: float, loss:
         rate=done * recipe.batch_size / seconds,
         left=seconds / done * (steps - done),
         share=done / steps,
-        learning_rate=recipe.learning_rate,
+        learning_rate=_rate(recipe, step / steps),
     )
 
 

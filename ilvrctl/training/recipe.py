@@ -168,6 +168,7 @@ class DomainRecipe:
     noise_schedule: Literal["linear", "cosine"] = "linear"
     diffusion_steps: int = 1000
     learning_rate: float = 3e-4
+    decay: Literal["cosine", "constant"] = "constant"
     rise: float = 0.0
     weight_decay: float = 0.05
     batch_size: int = 32
