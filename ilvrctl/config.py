@@ -8,6 +8,7 @@ that an error names the file and line, the variable or the flag.
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,6 +46,12 @@ class _StrictLoader(yaml.SafeLoader):
             mark = self.get_mark()
             raise yaml.composer.ComposerError(None, None, "aliases are not supported", mark)
         return super().compose_node(parent, index)
+
+
+# YAML 1.1 takes 1e-4 for text, as it has no point
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def read_yaml(path: Path) -> Layer:

@@ -230,3 +230,10 @@ def test_compat_lies_above_presets_and_below_overrides() -> None:
     assert over.method.record()["constraint"]["reference_level"] == "s"
     flag = build_settings(nested("preset", level, "s"), overrides=[nested("--compat", "compat", "ilvr_adm")])
     assert flag.method.record()["constraint"]["reference_level"] == "t"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-4", 1e-4), ("2E3", 2000.0), ("-1e+2", -100.0), ("1e", "1e")]
+)
+def test_a_number_with_an_exponent_needs_no_point(text: str, value: object) -> None:
+    assert parse_assignment(f"a={text}").values == {"a": value}

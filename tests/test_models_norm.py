@@ -47,3 +47,25 @@ def test_every_way_to_normalise_agrees(
         assert result.dtype == dtype
         assert result.is_contiguous(memory_format=CHANNELS_LAST)
         assert distance(result.double(), expected) < bound
+
+
+@pytest.mark.parametrize("modulated", [False, True])
+@pytest.mark.parametrize("silu", [False, True])
+def test_gradients_are_those_of_plain_operations(modulated: bool, silu: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+    layer = nn.GroupNorm(32, 64)
+    nn.init.normal_(layer.weight, generator=generator)
+    nn.init.normal_(layer.bias, generator=generator)
+    x = torch.randn(3, 64, 6, 4, generator=generator).to(memory_format=torch.channels_last).requires_grad_()
+    signal = [torch.randn(3, 64, generator=generator).requires_grad_() for _ in range(2)]
+    asked = [x, layer.weight, layer.bias, *(signal if modulated else [])]
+    out = norm.normalise(x, layer, (signal[0], signal[1]) if modulated else None, silu=silu)
+    seen = torch.randn(out.shape, generator=generator)
+    h = nn.functional.group_norm(x.double(), 32, layer.weight.double(), layer.bias.double())
+    if modulated:
+        h = h * (1 + signal[0][:, :, None, None].double()) + signal[1][:, :, None, None].double()
+    plain = nn.functional.silu(h) if silu else h
+    assert (out - plain).abs().max() < 1e-5
+    mine = torch.autograd.grad(out, asked, seen)
+    for found, expected in zip(mine, torch.autograd.grad(plain, asked, seen.double()), strict=True):
+        assert (found - expected).abs().max() < 1e-5 * expected.abs().max()

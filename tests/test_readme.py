@@ -70,6 +70,7 @@ def _place(folder: Path) -> tuple[Path, dict[str, str]]:
     place, tools = folder / "place", folder / "tools"
     tools.mkdir()
     (place / "cats").mkdir(parents=True)
+    shutil.copytree(EMOJI / "3d", place / "glossy")
     pictures = sorted((EMOJI / "flat").glob("*.png"))[:4]
     shutil.copy(pictures[0], place / "a.png")
     for picture, name in zip(pictures[1:], ("b.jpg", "cats/one.jpg", "cats/two.jpg"), strict=True):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ilvrctl import __version__
-from ilvrctl.cli import doctor, download, inspect, presets, translate
+from ilvrctl.cli import doctor, download, inspect, presets, train, translate
 
 app = typer.Typer(
     name="ilvrctl",
@@ -37,6 +37,7 @@ def _app(
 
 
 app.command("translate", epilog=translate.EPILOG)(translate.translate)
+app.command("train", epilog=train.EPILOG)(train.train)
 app.command("download", epilog=download.EPILOG)(download.download)
 app.add_typer(presets.app, name="presets")
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ilvrctl.cli.output import terminal
-from ilvrctl.config import Layer, build, merge, parse_value
+from ilvrctl.config import Layer, build, merge, nested, parse_value
 from ilvrctl.errors import UsageError
 from ilvrctl.presets import MethodPreset, find_method
 
 ENVIRONMENT = {"ILVRCTL_SEED": "seed", "ILVRCTL_PRECISION": "precision"}
 """Settings that a variable of the environment can give; flags win over it."""
+
+
+def flag_layer(flags: Mapping[str, tuple[str, Any]]) -> Layer:
+    """The settings that flags give, ``{flag: (key, value)}``; a value of None was not given."""
+    return merge(*(nested(flag, key, value) for flag, (key, value) in flags.items() if value is not None))
 
 
 def environment_layer() -> Layer:

@@ -11,8 +11,8 @@ import yaml
 from ilvrctl import paths
 from ilvrctl.cli.known import FACTS, GUESS, Known
 from ilvrctl.errors import UsageError
+from ilvrctl.files import write_text
 from ilvrctl.jobs.digest import weights_sha256
-from ilvrctl.jobs.facts import write_text
 from ilvrctl.presets import Kind, find_model, find_target, load_models, load_targets
 
 if TYPE_CHECKING:

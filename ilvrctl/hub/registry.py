@@ -9,7 +9,8 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from ilvrctl import paths
-from ilvrctl.errors import ConfigError, OutputError, UsageError
+from ilvrctl.errors import ConfigError, UsageError
+from ilvrctl.files import write_text
 from ilvrctl.presets import ModelPreset
 
 _HEX = {"sha256": 64, "md5": 32}
@@ -150,12 +151,7 @@ def save_own(model: ModelPreset) -> Path:
     facts: dict[str, Any] = {"title": model.title, "file": model.file, "format": model.format}
     facts |= {"sources": list(model.sources)} if model.sources else {}
     facts |= {"sha256": model.sha256} if model.sha256 else {}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    return path
+    return write_text(path, yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
 
 
 def with_facts(model: ModelPreset, *, url: str | None = None, sha256: str | None = None) -> ModelPreset:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import shlex
 import struct
 from collections.abc import Sequence
-from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ilvrctl.errors import InputError, OutputError, UsageError, did_you_mean
+from ilvrctl.files import replacing
 from ilvrctl.images.decode import MAX_PIXELS, decoding, open_header
 from ilvrctl.images.flatten import is_negative, to_rgb, upright
 from ilvrctl.images.metadata import record_options
@@ -49,17 +47,6 @@ _KEPT_MODES = {
 
 PICTURE_SUFFIXES: frozenset[str] = frozenset(_FORMATS)
 """Extensions of the pictures that are read and written: lower case, with the dot."""
-
-_WRITE_REASONS = {
-    errno.EACCES: ("permission denied", "write somewhere else with --out"),
-    errno.EPERM: ("permission denied", "write somewhere else with --out"),
-    errno.EROFS: ("the disk is read-only", "write somewhere else with --out"),
-    errno.ENOSPC: ("no space left on the disk", "free some space, then run the same command again"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space, then run the same command again"),
-    errno.ENAMETOOLONG: ("the file name is too long", "give a shorter name with --out"),
-    errno.ENOTDIR: ("part of its path is a file, not a folder", "write somewhere else with --out"),
-    errno.EISDIR: ("a folder of that name exists", "give another name with --out"),
-}
 
 
 def read_bytes(path: Path) -> bytes:
@@ -205,23 +192,5 @@ def _with_palette(image: Image.Image) -> Image.Image:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` by way of ``<name>.part``; OutputError with the reason when it fails."""
-    part = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as part:
         part.write_bytes(content)
-        part.replace(path)
-    except BaseException as error:  # also Ctrl-C: no part is left behind
-        with suppress(OSError):
-            part.unlink()
-        if isinstance(error, OSError):
-            raise _unwritable(path, error) from error
-        raise
-
-
-def _unwritable(path: Path, error: OSError) -> OutputError:
-    """Why ``path`` could not be written, and what to do."""
-    if error.errno == errno.ENOENT:
-        folder = shlex.quote(str(path.parent))
-        return OutputError(f"cannot write {path}: its folder does not exist", f"mkdir -p {folder}")
-    reason, hint = _WRITE_REASONS.get(error.errno or 0, (error.strerror or str(error), None))
-    return OutputError(f"cannot write {path}: {reason}", hint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,8 @@ import yaml
 
 from ilvrctl import __version__
 from ilvrctl.config import Layer, build, read_yaml
-from ilvrctl.errors import ConfigError, OutputError
+from ilvrctl.errors import ConfigError
+from ilvrctl.files import write_text
 from ilvrctl.jobs.digest import weights_sha256
 from ilvrctl.presets import ModelPreset, override_model
 
@@ -55,8 +55,7 @@ def save_facts(weights: Path, facts: StoredFacts) -> Path:
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(known).items()}
     text = f"# found by `ilvrctl inspect {weights.name} --probe`; flags and presets win over it\n"
     text += yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-    write_text(file, text)
-    return file
+    return write_text(file, text)
 
 
 def load_facts(weights: Path) -> StoredFacts | None:
@@ -72,17 +71,3 @@ def load_facts(weights: Path) -> StoredFacts | None:
             hint=f"ilvrctl inspect {weights} --probe",
         )
     return facts
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a small file at once or not at all. OutputError with the reason."""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_text(text, encoding="utf-8")
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {file}: {error.strerror or error}") from error

@@ -1,0 +1,68 @@
+"""Files that are written all or nothing, and what stands in the way in words."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ilvrctl.errors import OutputError
+
+_REASONS = {
+    errno.EACCES: ("permission denied", "write somewhere else with --out"),
+    errno.EPERM: ("permission denied", "write somewhere else with --out"),
+    errno.EROFS: ("the disk is read-only", "write somewhere else with --out"),
+    errno.ENOSPC: ("no space left on the disk", "free some space, then run the same command again"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space, then run the same command again"),
+    errno.ENAMETOOLONG: ("the file name is too long", "give a shorter name with --out"),
+    errno.ENOTDIR: ("part of its path is a file, not a folder", "write somewhere else with --out"),
+    errno.EISDIR: ("a folder of that name exists", "give another name with --out"),
+    errno.EEXIST: ("a file of that name exists", "write somewhere else with --out"),
+}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """``<name>.part`` beside ``path``, for the block to write; it takes the place of ``path`` at its end.
+
+    When the block fails (Ctrl-C included) the part is removed and an older file at ``path`` stays as it was.
+    Raises OutputError with the reason for an OSError.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        yield part
+        part.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink()
+        if isinstance(error, OSError):
+            raise unwritable(path, error) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a small file, and the folders above it, all at once or not at all; returns ``path``."""
+    make_folder(path.parent)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path
+
+
+def make_folder(path: Path) -> Path:
+    """``path``, after making it and those above it. OutputError with the reason when that fails."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    return path
+
+
+def unwritable(path: Path, error: OSError) -> OutputError:
+    """Why ``path`` could not be written, and what to do."""
+    if error.errno == errno.ENOENT:
+        folder = shlex.quote(str(path.parent))
+        return OutputError(f"cannot write {path}: its folder does not exist", f"mkdir -p {folder}")
+    reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), None))
+    return OutputError(f"cannot write {path}: {reason}", hint)

@@ -1,0 +1,53 @@
+"""Everything random in training, as a function of the seed and a counter: nothing of it is state.
+
+So a run that was stopped goes on with just the draws that it would have made, and several processes that share
+a batch draw what one alone would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+
+import torch
+from torch import Tensor
+
+
+def generator(device: torch.device | str, *what: int | str) -> torch.Generator:
+    """A generator for what is named: ``generator("cpu", seed, "noise", step)``."""
+    digest = sha256(":".join(map(str, what)).encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, count: int) -> Tensor:
+    return torch.randperm(count, generator=generator("cpu", seed, "order", epoch))
+
+
+def order(seed: int, step: int, batch: int, count: int) -> Tensor:
+    """Which of ``count`` pictures the batch number ``step`` holds, (batch,) int64: each once an epoch."""
+    first = step * batch
+    picked = [_permutation(seed, n // count, count)[n % count] for n in range(first, first + batch)]
+    return torch.stack(picked)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The random part of one step, for the whole batch: flips and shifts on the CPU, the rest on the device."""
+
+    t: Tensor
+    eps: Tensor
+    flip: Tensor
+    shift: Tensor
+
+
+def draw(seed: int, step: int, batch: int, size: int, T: int, shift: int, device: torch.device) -> Draw:
+    """Levels (B,) int64, noise (B, 3, H, W), flips (B,) bool, shifts (B, 2) int64 from -shift to shift."""
+    small = generator("cpu", seed, "small", step)
+    t = torch.randint(T, (batch,), generator=small)
+    flips = torch.rand(batch, generator=small) < 0.5
+    shifts = torch.randint(-shift, shift + 1, (batch, 2), generator=small)
+    noise = generator(device, seed, "noise", step)
+    eps = torch.randn((batch, size, size, 3), generator=noise, device=device).permute(0, 3, 1, 2)
+    return Draw(t.to(device), eps, flips, shifts)

@@ -1,0 +1,246 @@
+"""A folder of pictures, decoded once into a file that is mapped into memory. No torch here.
+
+The file is named by what is in it, sha256 over the pictures' bytes and how they are made square, so that a
+changed folder never gets the pixels of another state, and a renamed or copied one is not decoded again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from ilvrctl import paths
+from ilvrctl.errors import InputError, UsageError
+from ilvrctl.files import make_folder, replacing
+from ilvrctl.images.geometry import fit_picture, parse_color
+from ilvrctl.images.io import PICTURE_SUFFIXES, open_picture, read_bytes
+
+FEWEST = 16
+"""Fewer pictures than this are refused: a model of them is a copy of them."""
+SENSIBLE = 200
+"""From here on a fine-tuned model is worth its time; from nothing it takes thousands."""
+_VERSION = "1"  # of what is stored; change it when the pixels would differ
+
+
+@dataclass(frozen=True)
+class Square:
+    """How pictures become squares of ``size`` pixels: see :func:`~ilvrctl.images.geometry.fit_picture`."""
+
+    size: int
+    fit: str = "crop"
+    background: str = "white"
+
+    def identity(self) -> str:
+        """Text that differs where the pixels would."""
+        return f"{_VERSION}:{self.size}:{self.fit}:{self.background}"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Decoded pictures: ``count`` times (size, size, 3) bytes, RGB, in ``file``; in the order of ``digests``.
+
+    ``digests``: sha256 of each picture's file, ascending, each once, so that neither names nor the order of a
+    listing matter; ``stems``: the files' names without suffix, in the same order. ``enlarged``: how many were
+    smaller than ``size``. ``failed``: names and reasons.
+    """
+
+    file: Path
+    size: int
+    digests: tuple[str, ...]
+    stems: tuple[str, ...]
+    enlarged: int = 0
+    failed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.digests)
+
+    @property
+    def digest(self) -> str:
+        """sha256 that stands for all of them, and for their order."""
+        return sha256("".join(self.digests).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """``done`` of ``total`` files are read."""
+
+    done: int
+    total: int
+
+
+def find_pictures(folder: Path, *, recursive: bool = True) -> list[Path]:
+    """The pictures of a folder by suffix, sorted; hidden ones are left out.
+
+    UsageError when it is no folder, or has none.
+    """
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "does not exist"
+        raise UsageError(f"{folder} {what}", "give a folder with the pictures to learn from")
+    found = []
+    for top, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+        found += [Path(top, name) for name in files if not name.startswith(".")]
+    found = sorted(path for path in found if path.suffix.lower() in PICTURE_SUFFIXES)
+    if not found:
+        raise UsageError(f"there are no pictures in {folder}", f"known: {' '.join(sorted(PICTURE_SUFFIXES))}")
+    return found
+
+
+def load_pictures(folder: Path, square: Square, fewest: int = FEWEST) -> Generator[Decoded, None, Pictures]:
+    """Decode what is not decoded yet, telling how far it is; returns the :class:`Pictures`.
+
+    A picture that cannot be read is left out and named. UsageError when less than ``fewest`` are left.
+    """
+    files = find_pictures(folder)
+    known = _Index.of(folder)
+    digests: dict[str, Path] = {}
+    failed: list[tuple[str, str]] = []
+    for n, (path, digest) in enumerate(_hashed(files, known), 1):
+        if isinstance(digest, InputError):
+            failed.append((path.name, digest.message))
+        else:
+            digests.setdefault(digest, path)
+        if n % 100 == 0:
+            yield Decoded(0, len(files))
+    known.save()
+    key = sha256(f"{square.identity()}:{''.join(sorted(digests))}".encode()).hexdigest()[:32]
+    target = paths.cache_dir() / "training" / f"{key}.rgb"
+    stored = _read_note(target)
+    if stored is None:
+        yield from _decode(dict(sorted(digests.items())), square, target)
+        stored = _read_note(target)
+    assert stored is not None, "the note was written with the pictures"
+    failed += [(digests[digest].name, why) for digest, why in stored.failed]
+    stems = tuple(digests[digest].stem for digest in stored.digests)
+    result = Pictures(target, square.size, stored.digests, stems, stored.enlarged, tuple(failed))
+    _check_count(result, folder, fewest)
+    return result
+
+
+def _check_count(pictures: Pictures, folder: Path, fewest: int) -> None:
+    if pictures.count < fewest:
+        broken = f" ({len(pictures.failed)} more cannot be read)" if pictures.failed else ""
+        raise UsageError(
+            f"{folder} holds {pictures.count} different pictures{broken}: too few to learn from",
+            f"at least {fewest}; sensible are {SENSIBLE} and more with --init, some thousands from nothing",
+        )
+
+
+def _hashed(files: Sequence[Path], known: _Index) -> Iterator[tuple[Path, str | InputError]]:
+    with ThreadPoolExecutor(os.cpu_count(), "hash") as pool:
+        yield from zip(files, pool.map(known.digest, files), strict=True)
+
+
+@dataclass(frozen=True)
+class _Note:
+    """What stands beside the stored pixels."""
+
+    digests: tuple[str, ...]
+    enlarged: int
+    failed: tuple[tuple[str, str], ...]
+
+
+def _read_note(target: Path) -> _Note | None:
+    """The note of stored pixels; None when they are not there, or not whole."""
+    try:
+        values = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
+        note = _Note(
+            tuple(values["digests"]), int(values["enlarged"]), tuple((a, b) for a, b in values["failed"])
+        )
+        whole = target.stat().st_size == len(note.digests) * int(values["bytes_each"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return note if whole else None
+
+
+def _decode(files: dict[str, Path], square: Square, target: Path) -> Iterator[Decoded]:
+    """Pixels of every file that can be read, in order, into ``target``, and the note beside it."""
+    make_folder(target.parent)
+    good: list[str] = []
+    failed: list[tuple[str, str]] = []
+    enlarged = 0
+    color = parse_color(square.background)
+
+    def pixels(path: Path) -> tuple[bytes, bool] | InputError:
+        try:
+            picture = open_picture(read_bytes(path), path.name, background=color)
+        except InputError as error:
+            return error
+        small = min(picture.size) < square.size
+        return fit_picture(picture, square.size, square.fit, color).tobytes(), small
+
+    with (
+        replacing(target) as part,
+        part.open("wb") as out,
+        ThreadPoolExecutor(os.cpu_count(), "decode") as pool,
+    ):
+        done = 0
+        for start in range(0, len(files), 256):  # in groups, so that no more than these wait in memory
+            group = list(files.items())[start : start + 256]
+            for (digest, _), made in zip(group, pool.map(pixels, [path for _, path in group]), strict=True):
+                done += 1
+                if isinstance(made, InputError):
+                    failed.append((digest, made.message))
+                    continue
+                out.write(made[0])
+                good.append(digest)
+                enlarged += made[1]
+            yield Decoded(done, len(files))
+    note = {
+        "digests": good,
+        "enlarged": enlarged,
+        "failed": failed,
+        "bytes_each": 3 * square.size**2,
+    }
+    with replacing(target.with_suffix(".json")) as part:
+        part.write_text(json.dumps(note), encoding="utf-8")
+
+
+class _Index:
+    """sha256 of files by name, size and time of change, so that only new ones are read again."""
+
+    def __init__(self, file: Path, known: dict[str, str]) -> None:
+        self._file = file
+        self._known = known
+        self._used: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, folder: Path) -> _Index:
+        name = sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
+        file = paths.cache_dir() / "training" / f"index-{name}.json"
+        try:
+            known = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            known = {}
+        return cls(file, known if isinstance(known, dict) else {})
+
+    def digest(self, path: Path) -> str | InputError:
+        """sha256 of the file's bytes, or why it cannot be read."""
+        try:
+            state = path.stat()
+            key = f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}"
+            found = self._known.get(key)
+            if found is None:
+                found = sha256(read_bytes(path)).hexdigest()
+        except OSError as error:
+            return InputError(f"{path} cannot be read: {error.strerror or error}")
+        except InputError as error:
+            return error
+        self._used[key] = found
+        return found
+
+    def save(self) -> None:
+        """Keep what was used; an index that cannot be written is made again next time."""
+        with suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            part = self._file.with_suffix(f".{os.getpid()}.part")
+            part.write_text(json.dumps(self._used), encoding="utf-8")
+            part.replace(self._file)

@@ -1,0 +1,225 @@
+"""What decides a trained model, as a frozen value built from YAML and flags. No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from ilvrctl import paths
+from ilvrctl.config import Layer, build, merge, read_yaml
+from ilvrctl.errors import ConfigError, UsageError, did_you_mean
+from ilvrctl.models.architecture import AdmArchitecture, HiddenFlags, Resampling
+from ilvrctl.models.classifier_architecture import ClassifierArchitecture
+from ilvrctl.models.plan import NORM_GROUPS
+from ilvrctl.training.pictures import Square
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Network:
+    """Shape of a new network, in the published flags: channels of each level are ``channels * multipliers``.
+
+    ``attention``: sizes in pixels at which attention follows the residual blocks (``attention_resolutions``).
+    """
+
+    channels: int = 32
+    multipliers: tuple[int | float, ...] = (1, 2, 4, 4)
+    res_blocks: int = 1
+    attention: tuple[int, ...] = (16, 8)
+    head_channels: int = 32
+    resampling: Resampling = "residual"
+    scale_shift: bool = True
+
+    def unet(self, size: int, out_channels: int) -> AdmArchitecture:
+        """The U-Net for pictures of ``size`` pixels. UsageError when there is no such network."""
+        return AdmArchitecture(**self._trunk(size, out_channels))
+
+    def classifier(self, size: int, classes: int) -> ClassifierArchitecture:
+        """The classifier, pooled by a mean so that it takes pictures of other sizes too. UsageError as above."""
+        return ClassifierArchitecture(**self._trunk(size, classes), pool="adaptive")
+
+    def _trunk(self, size: int, out_channels: int) -> dict[str, Any]:
+        widths = tuple(int(self.channels * m) for m in self.multipliers)
+        wrong = [width for width in widths if width < 1 or width % NORM_GROUPS]
+        if not widths or wrong:
+            raise UsageError(
+                f"a level of {wrong[0] if wrong else 0} channels cannot be normalised in {NORM_GROUPS} groups",
+                f"take channels times each multiplier as multiples of {NORM_GROUPS}",
+            )
+        check_size(size, len(widths))
+        sizes = [size // 2**level for level in range(len(widths))]
+        if stray := [pixels for pixels in self.attention if pixels not in sizes]:
+            raise UsageError(
+                f"attention at {stray[0]} pixels: the levels have {', '.join(map(str, sizes))} pixels",
+                "change network.attention in the recipe",
+            )
+        return {
+            "in_channels": 3,
+            "out_channels": out_channels,
+            "model_channels": self.channels,
+            "widths": widths,
+            "num_res_blocks": self.res_blocks,
+            "attention": tuple(pixels in self.attention for pixels in sizes),
+            "resampling": self.resampling,
+            "use_scale_shift_norm": self.scale_shift,
+            "hidden": HiddenFlags(num_head_channels=self.head_channels),
+        }
+
+
+def check_size(size: int, levels: int) -> None:
+    """UsageError unless a network of so many levels can take pictures of ``size`` pixels."""
+    factor = 2 ** (levels - 1)
+    if size < factor or size % factor:
+        near = sorted({max(1, size // factor) * factor, (size // factor + 1) * factor})
+        raise UsageError(
+            f"this architecture halves the picture {levels - 1} times, so {factor} must divide its size; "
+            f"{size} cannot be",
+            f"--size {' or --size '.join(map(str, near))}",
+        )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a target's model is trained.
+
+    What is learned: ``size`` in pixels, made square by ``fit`` on ``background``; ``flip`` half of the pictures
+    left to right, and ``shift`` each by up to so many whole pixels with the edge repeated. ``network``: the shape
+    where training starts from nothing. ``learn_variance``: None follows the model that training starts from.
+
+    The loss: eps prediction at uniform levels of ``noise_schedule``, with a ``weighting``: ``min-snr`` is
+    ``min(SNR, gamma) / SNR`` (Hang et al. 2023), ``p2`` is ``1 / (p2_k + SNR)^p2_gamma`` (Choi et al. 2022).
+    A learned variance adds ``vlb_weight`` times the bound (Nichol and Dhariwal 2021).
+
+    The optimizer: AdamW with ``learning_rate``, raised over the first ``warmup`` pictures, then ``decay`` to
+    ``final_rate`` times it; gradients clipped to the norm ``clip``. ``ema``: decay of the averaged weights, which
+    are what is kept; smaller at first, ``(1 + step) / (10 + step)``. ``batch_size`` over all processes together.
+    ``images``: pictures to see. ``store``: precision of the checkpoint.
+    """
+
+    name: str = "custom"
+    title: str = ""
+    notes: str = ""
+    init: str | None = None
+    size: int = 64
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    background: str = "white"
+    flip: bool = True
+    shift: int = 0
+    network: Network = dataclasses.field(default_factory=Network)
+    learn_variance: bool | None = None
+    noise_schedule: Literal["linear", "cosine"] = "linear"
+    diffusion_steps: int = 1000
+    weighting: Literal["min-snr", "p2", "none"] = "min-snr"
+    gamma: float = 5.0
+    p2_gamma: float = 1.0
+    p2_k: float = 1.0
+    vlb_weight: float = 0.001
+    learning_rate: float = 4e-4
+    weight_decay: float = 0.0
+    warmup: int = 8000
+    decay: Literal["cosine", "constant"] = "cosine"
+    final_rate: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.9995
+    batch_size: int = 16
+    images: int = 600_000
+    held_out: float = 0.05
+    seed: int = 0
+    store: Literal["fp32", "fp16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        for name in ("size", "diffusion_steps", "batch_size", "images"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(0 <= self.held_out < 1, "held_out", self.held_out, "from 0 to below 1")
+        _require(0 <= self.ema < 1, "ema", self.ema, "from 0 to below 1")
+        _require(0 <= self.shift < self.size, "shift", self.shift, "from 0 to below the size")
+        for name in ("learning_rate", "clip", "gamma"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        for name in ("warmup", "weight_decay", "final_rate", "vlb_weight", "p2_gamma", "p2_k"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+
+    @property
+    def square(self) -> Square:
+        """How pictures become squares."""
+        return Square(self.size, self.fit, self.background)
+
+
+@dataclass(frozen=True)
+class DomainRecipe:
+    """How a domain classifier is trained, EGSDE's D (Zhao et al. 2022, appendix): cross-entropy on noised pictures.
+
+    ``network``: its encoder; ``images``: pictures to see, 5000 steps of 32 as published. ``rise``: over this share
+    of the training the highest level rises to T, so that the first steps, on clean pictures, find what to look at.
+    """
+
+    name: str = "dse"
+    title: str = ""
+    notes: str = ""
+    size: int = 64
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    background: str = "white"
+    flip: bool = True
+    shift: int = 0
+    network: Network = Network(channels=32, multipliers=(1, 2, 2), attention=(16,))
+    noise_schedule: Literal["linear", "cosine"] = "linear"
+    diffusion_steps: int = 1000
+    learning_rate: float = 3e-4
+    decay: Literal["cosine", "constant"] = "constant"
+    rise: float = 0.0
+    weight_decay: float = 0.05
+    batch_size: int = 32
+    images: int = 160_000
+    held_out: float = 0.1
+    seed: int = 0
+    store: Literal["fp32", "fp16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        for name in ("size", "diffusion_steps", "batch_size", "images"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(0 < self.held_out < 1, "held_out", self.held_out, "between 0 and 1")
+        _require(0 <= self.shift < self.size, "shift", self.shift, "from 0 to below the size")
+        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+
+    @property
+    def square(self) -> Square:
+        """How pictures become squares."""
+        return Square(self.size, self.fit, self.background)
+
+
+def _require(holds: bool, name: str, value: object, what: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name} must be {what}, not {value}")
+
+
+def recipe_files() -> dict[str, Path]:
+    """The recipes by name; the user's own take the place of shipped ones."""
+    found = {}
+    for folder in (paths.presets_dir() / "train", paths.config_dir() / "train"):
+        found.update({path.stem: path for path in sorted(folder.glob("*.yaml"))})
+    return dict(sorted(found.items()))
+
+
+def load_recipe(cls: type[R], name_or_file: str | None, flags: Layer) -> R:
+    """A recipe by name or from a YAML file, with the values of ``flags`` in the place of its own.
+
+    UsageError for an unknown name, ConfigError for a wrong key or value.
+    """
+    if name_or_file is None:
+        return build(cls, flags)
+    files = recipe_files()
+    path = files.get(name_or_file, Path(name_or_file))
+    if name_or_file not in files and path.suffix not in (".yaml", ".yml"):
+        raise UsageError(
+            f"unknown recipe {name_or_file!r}; known: {', '.join(files)}", did_you_mean(name_or_file, files)
+        )
+    return build(cls, merge(Layer({"name": path.stem}), read_yaml(path), flags))
+
+
+def record(recipe: Any) -> dict[str, Any]:
+    """A recipe as plain JSON values."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    return plain

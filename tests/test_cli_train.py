@@ -1,0 +1,254 @@
+"""``ilvrctl train`` as a person uses it: one command, stopped and gone on, and then a target that translates."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from commands import command, environment, ilvrctl, json_lines
+from conftest import EMOJI
+from PIL import Image
+
+from ilvrctl import paths
+from ilvrctl.diffusion.lowpass import LowPass
+from ilvrctl.errors import OutputError
+from ilvrctl.images.tensors import to_tensor
+from ilvrctl.models.hidden import HiddenFlags
+from ilvrctl.models.loading import load_classifier, load_network
+from ilvrctl.models.saving import read_safetensors, save_safetensors
+from ilvrctl.training.recipe import Network
+
+TINY = (
+    "--size", "16", "--batch-size", "8", "--set", "network.multipliers=[1, 1]", "--set", "network.attention=[]",
+    "--set", "warmup=100", "--set", "learning_rate=0.002", "--sheet-every", "0", "--precision", "fp32",
+)  # fmt: skip
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "glossy"
+    shutil.copytree(EMOJI / "3d", folder)
+    return folder
+
+
+def weights(name: str) -> dict[str, torch.Tensor]:
+    return read_safetensors(paths.weights_dir() / f"{name}.safetensors")[0]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_dry_run_tells_what_would_happen_and_writes_nothing(pictures: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    ran = ilvrctl(
+        "train", pictures, "--name", "glossy", "--for", "8h", "-o", run, "--dry-run", "--json", *TINY
+    )
+    assert ran.code == 0
+    (plan,) = json_lines(ran)
+    assert (plan["files"], plan["images_seen"], plan["recipe"]["size"]) == (65, 0, 16)
+    assert not run.exists()
+    assert not paths.weights_dir().exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--size", "20"], "8 must divide its size; 20"),
+        (["--for", "8 hours"], "--for '8 hours' is no time"),
+        (["--name", "dog"], "'dog' is taken: it ships with ilvrctl"),
+        (["--name", "a/b"], "'a/b' cannot be a name"),
+        (["--set", "learning_rte=1"], "unknown key 'learning_rte'"),
+        (["--recipe", "smal64"], "unknown recipe 'smal64'"),
+        (["--init", "emoji4d"], "no model or target is called 'emoji4d'"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_done(
+    args: list[str], message: str, pictures: Path, tmp_path: Path
+) -> None:
+    ran = ilvrctl("train", pictures, "--name", "glossy", "-o", tmp_path / "run", *args)
+    assert ran.code == 2
+    assert message in ran.err
+    assert "hint:" in ran.err
+    assert not paths.weights_dir().exists()
+
+
+def test_no_name_and_no_pictures() -> None:
+    assert "the model needs a name" in ilvrctl("train", "x").err
+    assert "no pictures to learn from" in ilvrctl("train", "--name", "glossy").err
+
+
+def test_few_pictures_and_a_name_that_exists(pictures: Path, tmp_path: Path) -> None:
+    for path in sorted(pictures.iterdir())[10:]:
+        path.unlink()
+    args = ("train", pictures, "--name", "glossy", "-o", tmp_path / "run", *TINY)
+    few = ilvrctl(*args)
+    assert few.code == 2
+    assert "holds 10 different pictures: too few" in few.err
+    paths.weights_dir().mkdir(parents=True)
+    (paths.weights_dir() / "glossy.pt").touch()
+    taken = ilvrctl(*args)
+    assert taken.code == 2
+    assert "the name 'glossy' is taken" in taken.err
+    assert "--overwrite" in taken.err
+
+
+def test_a_full_disk_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.safetensors"
+    save_safetensors(path, {"x": torch.arange(5)}, {"note": "first"})
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OutputError, match="no space left"):
+        save_safetensors(path, {"x": torch.zeros(5)})
+    monkeypatch.undo()
+    assert [file.name for file in tmp_path.iterdir()] == ["state.safetensors"]
+    tensors, notes = read_safetensors(path)
+    assert torch.equal(tensors["x"], torch.arange(5))
+    assert notes == {"note": "first"}
+
+
+@pytest.mark.slow
+def test_a_trained_target_translates_and_keeps_low_frequencies(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n half a picture")
+    run = tmp_path / "run"
+    ran = ilvrctl(
+        "train", pictures, "--name", "glossy", "-o", run, "--images", "2400", "--references", EMOJI / "flat",
+        *TINY, "--sheet-every", "1",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert "left out: broken.png" in ran.err
+    assert ran.lines == [str(paths.weights_dir() / "glossy.safetensors")]
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in log if line["event"] == "progress"]
+    assert losses[-1] < 0.05
+    assert next(line["loss"] for line in log if line["event"] == "validated") < 0.1
+    with Image.open(next(run.glob("sheet-*.png"))) as sheet:
+        assert sheet.width > 500
+
+    network = load_network(paths.weights_dir() / "glossy.pt", HiddenFlags(num_head_channels=32), device=CPU)
+    assert network.architecture == Network(multipliers=(1, 1), attention=()).unet(16, 3)
+    facts = json_lines(ilvrctl("inspect", paths.weights_dir() / "glossy.safetensors", "--json"))[0]
+    assert (facts["format"], facts["usable"], facts["channel_mult"]) == ("guided-diffusion", True, [1.0, 1.0])
+
+    source = sorted((EMOJI / "flat").glob("*.png"))[0]
+    out = tmp_path / "out"
+    done = ilvrctl("translate", source, "--to", "glossy", "--N", "4", "--steps", "50", "-o", out)
+    assert done.code == 0, done.err
+    with Image.open(source) as before, Image.open(done.lines[0]) as after:
+        phi = LowPass(4)
+        asked = to_tensor(before.convert("RGB").resize((16, 16), Image.Resampling.LANCZOS))
+        assert (phi(to_tensor(after)) - phi(asked)).abs().mean() < 0.1
+    again = ilvrctl("train", pictures, "--name", "glossy", "-o", run, "--images", "2400", *TINY)
+    assert (again.code, again.lines) == (0, [])
+    assert "nothing to do" in again.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_training_goes_on_bit_for_bit(how: signal.Signals, pictures: Path, tmp_path: Path) -> None:
+    args = ("train", pictures, "--images", "640", "--set", "shift=1", *TINY)
+    whole = ilvrctl(*args, "--name", "whole", "-o", tmp_path / "whole")
+    assert whole.code == 0, whole.err
+    run = tmp_path / "parts"
+    parts = command(*args, "--name", "parts", "-o", run, "--save-every", "0.2s")
+    started = subprocess.Popen(parts, env=environment(), stderr=subprocess.PIPE)
+    limit = time.monotonic() + 90
+    while not (run / "state.safetensors").exists() and time.monotonic() < limit:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    started.send_signal(how)
+    _, errors = started.communicate(timeout=60)
+    assert started.returncode == (130 if how == signal.SIGINT else -how), errors.decode()
+    if how == signal.SIGINT:
+        assert b"the same command goes on from there" in errors
+    done = ilvrctl(*args, "--name", "parts", "-o", run)
+    assert done.code == 0, done.err
+    assert "goes on after" in done.err
+    assert same(weights("whole"), weights("parts"))
+    states = [read_safetensors(tmp_path / name / "state.safetensors")[0] for name in ("whole", "parts")]
+    assert same(states[0], states[1])
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_twice_the_batch(pictures: Path, tmp_path: Path) -> None:
+    # AdamW turns the rounding of gradients near zero into steps of about the learning rate
+    args = ("train", pictures, "--images", "80", *TINY, "--set", "learning_rate=1e-4", "--set", "warmup=0")
+    alone = ilvrctl(*args, "--name", "alone", "-o", tmp_path / "alone")
+    assert alone.code == 0, alone.err
+    run = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "ilvrctl",
+    ]
+    words = [str(arg) for arg in (*args, "--name", "pair", "-o", tmp_path / "pair")]
+    done = subprocess.run([*run, *words], env=environment(), capture_output=True, timeout=240)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode().splitlines() == [str(paths.weights_dir() / "pair.safetensors")]
+    one, two = weights("alone"), weights("pair")
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) <= 1e-5
+    assert float(one["out.2.weight"].abs().max()) > 5e-4, (
+        "it was zero: the weights have moved far more than that"
+    )
+    odd = subprocess.run(
+        [*run, *words, "--batch-size", "7", "--overwrite"], env=environment(), capture_output=True
+    )
+    assert b"cannot be shared by 2 processes" in odd.stderr
+
+
+@pytest.mark.slow
+def test_fine_tuning_starts_from_the_model_and_can_learn_a_variance(pictures: Path, tmp_path: Path) -> None:
+    ran = ilvrctl(
+        "train", pictures, "--name", "tuned", "--init", "emoji3d", "-o", tmp_path / "run", "--images", "16",
+        "--set", "learn_variance=true", "--sheet-every", "0", "--held-out", EMOJI / "3d", "--precision", "fp32",
+    )  # fmt: skip
+    assert ran.code == 2  # all pictures are kept aside
+    for path in sorted(pictures.iterdir()):
+        with Image.open(path) as image:
+            mirrored = image.convert("RGB").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        mirrored.save(path)
+    ran = ilvrctl(
+        "train", pictures, "--name", "tuned", "--init", "emoji3d", "-o", tmp_path / "run", "--images", "16",
+        "--set", "learn_variance=true", "--sheet-every", "0", "--held-out", EMOJI / "3d", "--precision", "fp32",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    found = weights("tuned")
+    bundled = read_safetensors(paths.DATA / "emoji3d-64.safetensors")[0]
+    assert found["out.2.weight"].shape[0] == 6
+    assert (found["out.2.weight"][:3] - bundled["out.2.weight"].float()).abs().max() < 1e-2
+    assert "validation loss 0.0" in ran.err
+
+
+@pytest.mark.slow
+def test_a_domain_classifier_is_trained_and_loaded(tmp_path: Path) -> None:
+    ran = ilvrctl(
+        "train", "--dse", EMOJI / "flat", EMOJI / "3d", "--name", "flat2glossy", "--size", "16", "--images", "640",
+        "--set", "network.multipliers=[1, 2]", "--set", "network.attention=[]", "--set", "learning_rate=0.002",
+        "--set", "rise=0.5", "--json",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    graded = next(line for line in json_lines(ran) if line["event"] == "graded")
+    assert len(graded["levels"]) == 10
+    assert 0.4 < graded["accuracy"] <= 1
+    file = paths.weights_dir() / "flat2glossy.safetensors"
+    network = load_classifier(file, HiddenFlags(num_head_channels=32), device=CPU)
+    assert network.features(torch.zeros(1, 3, 16, 16), torch.tensor([9.0])).shape == (1, 64, 8, 8)
+    preset = (paths.config_dir() / "models" / "flat2glossy.yaml").read_text()
+    assert "format: guided-diffusion-classifier" in preset
+    assert os.listdir(paths.config_dir()) == ["models"]  # noqa: PTH208

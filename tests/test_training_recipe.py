@@ -1,0 +1,62 @@
+"""Recipes and networks of new models: strict, and of the published architectures where these are asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import GOLDEN
+
+from ilvrctl.config import Layer
+from ilvrctl.errors import ConfigError, UsageError
+from ilvrctl.models.adm import AdmUNet
+from ilvrctl.training.recipe import DomainRecipe, Network, Recipe, load_recipe, recipe_files
+
+SHAPES = json.loads((GOLDEN / "state_dict_shapes.json").read_text(encoding="utf-8"))
+
+
+def test_the_recipe_of_256_px_trains_the_network_of_the_published_models() -> None:
+    recipe = load_recipe(Recipe, "photos256", Layer({}))
+    with torch.device("meta"):
+        network = AdmUNet(recipe.network.unet(recipe.size, 6))
+    found = {name: list(x.shape) for name, x in network.state_dict().items()}
+    published = next(v for v in SHAPES["ilvr_adm-256-L"].values() if isinstance(v, dict) and len(v) > 40)
+    assert list(found.items()) == [(name, list(shape)) for name, shape in published.items()]
+
+
+@pytest.mark.parametrize("name", sorted(recipe_files()))
+def test_every_shipped_recipe_has_a_network(name: str) -> None:
+    if name.endswith("dse"):
+        domains = load_recipe(DomainRecipe, name, Layer({}))
+        assert domains.network.classifier(domains.size, 2).out_channels == 2
+    else:
+        recipe = load_recipe(Recipe, name, Layer({}))
+        assert recipe.network.unet(recipe.size, 3).downsample_factor <= recipe.size
+
+
+def test_flags_win_over_the_recipe_and_a_typo_is_told(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("size: 32\nlearning_rate: 0.001\n", encoding="utf-8")
+    recipe = load_recipe(Recipe, str(mine), Layer({"size": 16}))
+    assert (recipe.size, recipe.learning_rate) == (16, 0.001)
+    mine.write_text("lerning_rate: 0.001\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"line 1: unknown key") as caught:
+        load_recipe(Recipe, str(mine), Layer({}))
+    assert "learning_rate" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="unknown recipe 'smal64'") as unknown:
+        load_recipe(Recipe, "smal64", Layer({}))
+    assert "small64" in str(unknown.value.hint)
+
+
+def test_sizes_that_the_architecture_cannot_have() -> None:
+    with pytest.raises(UsageError, match="8 must divide its size; 60") as caught:
+        Network().unet(60, 3)
+    assert caught.value.hint == "--size 56 or --size 64"
+    with pytest.raises(UsageError, match="40 channels cannot be normalised"):
+        Network(channels=40).unet(64, 3)
+    with pytest.raises(UsageError, match="attention at 12 pixels"):
+        Network(attention=(12,)).unet(64, 3)
+    with pytest.raises(ConfigError, match="ema must be"):
+        Recipe(ema=1.0)
