@@ -55,6 +55,6 @@ def test_doctor() -> None:
     ran = ilvrctl("doctor")
     assert ran.code == 0
     facts = json.loads(ilvrctl("doctor", "--json").out)
-    assert facts["weights_here"] == ["emoji3d-64"]
+    assert facts["weights_here"] == ["emoji3d-64", "emoji_dse"]
     assert facts["presets"] == str(paths.presets_dir())
     assert facts["torch"]

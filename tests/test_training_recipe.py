@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import GOLDEN
+from conftest import EMOJI, GOLDEN
+from PIL import Image
 
 from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, UsageError
+from ilvrctl.images.tensors import to_tensor
 from ilvrctl.models.adm import AdmUNet
+from ilvrctl.models.hidden import HiddenFlags
+from ilvrctl.models.loading import load_classifier
+from ilvrctl.presets import find_model
 from ilvrctl.training.recipe import DomainRecipe, Network, Recipe, load_recipe, recipe_files
 
 SHAPES = json.loads((GOLDEN / "state_dict_shapes.json").read_text(encoding="utf-8"))
@@ -60,3 +65,19 @@ def test_sizes_that_the_architecture_cannot_have() -> None:
         Network(attention=(12,)).unet(64, 3)
     with pytest.raises(ConfigError, match="ema must be"):
         Recipe(ema=1.0)
+
+
+def test_the_bundled_domain_classifier_is_that_of_its_recipe() -> None:
+    model = find_model("emoji_dse")
+    recipe = load_recipe(DomainRecipe, "emoji-dse", Layer({}))
+    network = load_classifier(
+        model.path(), HiddenFlags(num_head_channels=model.num_head_channels), device=torch.device("cpu")
+    )
+    assert network.architecture == recipe.network.classifier(recipe.size, 2)
+    right = 0
+    for label, style in enumerate(("flat", "3d")):
+        pictures = [to_tensor(Image.open(path)) for path in sorted((EMOJI / style).glob("*.png"))]
+        with torch.no_grad():
+            logits = network(torch.stack(pictures), torch.zeros(len(pictures)))
+        right += int((logits.argmax(1) == label).sum())
+    assert right / (2 * len(pictures)) > 0.7

@@ -13,7 +13,6 @@ from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import Display, duration
 from ilvrctl.cli.output import INTERRUPTED, command, data, data_json, say, use_color
 from ilvrctl.cli.request import environment_layer, flag_layer
-from ilvrctl.cli.training import show_training, stop_on_signals
 from ilvrctl.config import Layer, merge, parse_assignment
 from ilvrctl.errors import UsageError
 
@@ -231,6 +230,7 @@ def _endless(flags: Layer, for_: str | None, images: int | None) -> Layer:
 
 
 def _train(job: Job, display: Display, *, overwrite: bool, dry_run: bool) -> None:
+    from ilvrctl.cli.training import show_training, stop_on_signals
     from ilvrctl.training.job import forget, outlook
 
     before = outlook(job, overwrite=overwrite)
@@ -338,6 +338,7 @@ def _train_domains(
             f"{name}: domain classifier, {recipe.size} px, {counts}, until {recipe.images:,} pictures are seen"
         )
         return
+    from ilvrctl.cli.training import show_training, stop_on_signals
     from ilvrctl.training.domains import train_domains
 
     with stop_on_signals() as stop:

@@ -110,7 +110,7 @@ def load_pictures(folder: Path, square: Square, fewest: int = FEWEST) -> Generat
             digests.setdefault(digest, path)
         if n % 100 == 0:
             yield Decoded(0, len(files))
-    known.save()
+    known.keep()
     key = sha256(f"{square.identity()}:{''.join(sorted(digests))}".encode()).hexdigest()[:32]
     target = paths.cache_dir() / "training" / f"{key}.rgb"
     stored = _read_note(target)
@@ -237,7 +237,7 @@ class _Index:
         self._used[key] = found
         return found
 
-    def save(self) -> None:
+    def keep(self) -> None:
         """Keep what was used; an index that cannot be written is made again next time."""
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
