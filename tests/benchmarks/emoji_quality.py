@@ -6,10 +6,11 @@
 
 65 characters that the bundled model was not trained on (tests/emoji). PSNR, SSIM and L2 are means over pictures on
 [0, 1], to the truth (3D) and to the source (flat). `calls` of the denoising network and wall-clock `seconds` are a
-picture's on this machine, the model's loading left out. Several seeds give the spread. With
-`--distance module:function` a column more: the function gets the results and the truth, (65, 3, 64, 64) on [0, 1],
-and gives a number, for instance a distance of features. A row whose energies want weights that are not here is left
-out and named.
+picture's on this machine, the model's loading left out. Several seeds give the spread. `phi` is the mean of
+|phi_N(out) - phi_N(source)| in 1/255, with the N of the method's filter, or 4. `KID` is the feature distance of
+features.py to the truth; `--distance module:function` names another, which gets the results and the truth,
+(65, 3, 64, 64) on [0, 1], and gives a number. A row whose energies want weights that are not here is left out and
+named.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ import torch
 from torch import Tensor
 
 from ilvrctl.config import Layer, parse_assignment
+from ilvrctl.diffusion.lowpass import LowPass
 from ilvrctl.engine import Engine, Reference
 from ilvrctl.errors import IlvrctlError
 from ilvrctl.events import SampleDone
 from ilvrctl.images.io import open_picture, save_picture
 from ilvrctl.images.sheets import SheetRow, contact_sheet
 from ilvrctl.images.tensors import to_image, to_tensor
+from ilvrctl.methods.constraints import LowPassConstraint
 from ilvrctl.metrics.pixel import l2, psnr, ssim
 from ilvrctl.presets import find_model, find_target
 from ilvrctl.settings import Settings, build_settings
@@ -79,6 +82,7 @@ class Figures:
     l2: float
     psnr_to_input: float
     l2_to_input: float
+    phi: float
     distance: float
     seconds: float
 
@@ -98,7 +102,7 @@ def unit(pictures: list[Tensor]) -> Tensor:
     return (torch.stack(pictures) + 1) / 2
 
 
-def figures_of(out: Tensor, seconds: float, distance: Distance | None) -> Figures:
+def figures_of(out: Tensor, seconds: float, distance: Distance, phi: LowPass) -> Figures:
     target, source = (unit(list(load(folder).values())) for folder in ("3d", "flat"))
     return Figures(
         psnr=float(psnr(out, target).mean()),
@@ -106,14 +110,13 @@ def figures_of(out: Tensor, seconds: float, distance: Distance | None) -> Figure
         l2=float(l2(out, target).mean()),
         psnr_to_input=float(psnr(out, source).mean()),
         l2_to_input=float(l2(out, source).mean()),
-        distance=distance(out, target) if distance else float("nan"),
+        phi=255 * float((phi(out) - phi(source)).abs().mean()),
+        distance=distance(out, target),
         seconds=seconds / len(out),
     )
 
 
-def measure(
-    engine: Engine, settings: Settings, distance: Distance | None
-) -> tuple[Figures, dict[str, Tensor]]:
+def measure(engine: Engine, settings: Settings, distance: Distance) -> tuple[Figures, dict[str, Tensor]]:
     start = time.perf_counter()
     made = {
         event.sample.key: to_tensor(to_image(event.x))  # as written: rounded to 8 bits
@@ -121,7 +124,9 @@ def measure(
         if isinstance(event, SampleDone)
     }
     seconds = time.perf_counter() - start
-    return figures_of(unit([made[key] for key in load("flat")]), seconds, distance), made
+    constraint = settings.method.constraint
+    phi = constraint.phi if isinstance(constraint, LowPassConstraint) else LowPass(4)
+    return figures_of(unit([made[key] for key in load("flat")]), seconds, distance, phi), made
 
 
 def draw(path: Path, columns: dict[str, dict[str, Tensor]], caption: str) -> None:
@@ -142,7 +147,8 @@ def line(name: str, runs: list[Figures], calls: int | str) -> str:
 
     return (
         f"| {name} | {calls} | {cell('psnr', 2)} | {cell('ssim', 3)} | {cell('l2', 2)} "
-        f"| {cell('psnr_to_input', 2)} | {cell('l2_to_input', 2)} | {cell('distance', 3)} | {cell('seconds', 3)} |"
+        f"| {cell('psnr_to_input', 2)} | {cell('l2_to_input', 2)} | {cell('phi', 1)} | {cell('distance', 1)} "
+        f"| {cell('seconds', 2)} |"
     )
 
 
@@ -166,22 +172,23 @@ def main() -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a change of every row"
     )
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--distance", metavar="MODULE:FUNCTION")
+    parser.add_argument("--distance", metavar="MODULE:FUNCTION", default="features:kid")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--sheet", type=Path, help="pictures of every row, beside the truth")
     args = parser.parse_args()
-    module, _, function = (args.distance or "").partition(":")
-    distance: Distance | None = getattr(importlib.import_module(module), function) if module else None
+    module, _, function = args.distance.partition(":")
+    distance: Distance = getattr(importlib.import_module(module), function)
     model, (_, target) = find_model("emoji3d-64"), find_target("emoji3d")
     engine = Engine.load(model, model.path(), precision=args.precision, batch_size=args.batch_size)
     print(
         f"torch {torch.__version__}, {engine.device}, {engine.precision}, {torch.get_num_threads()} threads"
     )
-    print("| setting | calls | PSNR | SSIM | L2 | PSNR to input | L2 to input | distance | seconds |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| setting | calls | PSNR | SSIM | L2 | PSNR to input | L2 to input | phi | KID | seconds |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     columns = {"input": load("flat"), "true 3D": load("3d")}
-    print(line("the input itself", [figures_of(unit(list(columns["input"].values())), 0.0, distance)], 0))
+    flat = unit(list(columns["input"].values()))
+    print(line("the input itself", [figures_of(flat, 0.0, distance, LowPass(4))], 0))
     changes = [parse_assignment(text) for text in args.set]
     for name, values in rows(args.rows, args.steps):
         try:

@@ -2,8 +2,8 @@
 
     pip install -e '.[bench]'
 
-PSNR and SSIM reward smoothness; this asks whether a set of pictures looks like the target domain. It is *not* FID or
-the published KID, which use Inception weights: compare its values with each other only.
+PSNR and SSIM reward smoothness; this asks whether a set looks like the target domain. It is *not* FID or the
+published KID, which use Inception weights: compare its values with each other only.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ def features(pictures: Tensor) -> Tensor:
         x = F.interpolate(batch, size=(SIZE, SIZE), mode="bicubic", antialias=True).clamp(0, 1)
         rows.append(_network().extract_features((x * 255 - 127) / 128).mean((2, 3)))
     return torch.cat(rows).double()
+
+
+def kid(a: Tensor, b: Tensor) -> float:
+    """:func:`kid_of_pairs` of the features of two sets of pictures (B, 3, H, W) in [0, 1]."""
+    return kid_of_pairs(features(a), features(b))
 
 
 def kid_of_pairs(a: Tensor, b: Tensor) -> float:
