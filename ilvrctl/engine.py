@@ -227,7 +227,8 @@ class Engine:
         yield BatchStarted(names, passes * len(steps))
         with NoiseStream(seeds, shape, self.device) as noise:
             source = self.source.denoise(settings) if self.source and settings.method.two_models else None
-            context = Context(references, self.schedule, noise, settings.sampler.stochastic, networks, source)
+            fresh = settings.sampler.stochastic or settings.method.levels(self.schedule.T) < self.schedule.T
+            context = Context(references, self.schedule, noise, fresh, networks, source)
             walked: list[Step] = []
             first_bad = torch.full((len(batch),), -1, device=self.device)
             for done in self._sample(context, steps, settings):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ilvrctl.cli.output import terminal
-from ilvrctl.events import ItemFailed, JobEvent, Skipped, Written
+
+if TYPE_CHECKING:
+    from ilvrctl.events import JobEvent
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Tally:
 
     def add(self, event: JobEvent) -> None:
         """Count one event; a failed input counts as all its results."""
+        from ilvrctl.events import ItemFailed, Skipped, Written
+
         self.done += isinstance(event, Written)
         self.skipped += isinstance(event, Skipped)
         self.failed += event.lost if isinstance(event, ItemFailed) else 0

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ilvrctl import __version__, paths
 from ilvrctl.cli.options import Json
 from ilvrctl.cli.output import command, data, data_json
-from ilvrctl.presets import load_models
 
 _PACKAGES = ("torch", "typer", "rich", "pillow", "pyyaml", "safetensors", "platformdirs")
 
@@ -27,9 +24,12 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _facts() -> dict[str, Any]:
+    import platform
+
     import torch
 
     from ilvrctl.devices import choose_device, choose_precision, precision_name
+    from ilvrctl.presets import load_models
 
     device = choose_device()
     models = load_models()
@@ -50,6 +50,8 @@ def _facts() -> dict[str, Any]:
 
 
 def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:

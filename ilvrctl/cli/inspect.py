@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ilvrctl.cli import options as opt
-from ilvrctl.cli.known import ATTENTION, FACTS, Known, known_of
 from ilvrctl.cli.output import command, data, data_json, say, use_color
 from ilvrctl.config import Layer, merge, parse_assignment
 from ilvrctl.errors import UsageError
 from ilvrctl.presets import override_model
 
 if TYPE_CHECKING:
+    from ilvrctl.cli.known import Known
     from ilvrctl.models.checkpoint import CheckpointInfo
 
 EPILOG = """Examples:
@@ -80,6 +80,8 @@ def inspect(
 
 def _facts_given(set_: list[str] | None) -> Layer:
     """The facts that ``--set model.KEY=VALUE`` gives. UsageError for other settings."""
+    from ilvrctl.cli.known import FACTS
+
     assigned = merge(*(parse_assignment(text) for text in set_ or ()))
     facts = assigned.values.get("model", {})
     if set(assigned.values) - {"model"} or not isinstance(facts, Mapping) or set(facts) - set(FACTS):
@@ -92,6 +94,7 @@ def _facts_given(set_: list[str] | None) -> Layer:
 
 def _known(file: Path, info: CheckpointInfo, given: Layer, *, color: bool) -> Known:
     """What flags, presets, the stored probe and a diffusers folder know; the tensors tell a learned variance."""
+    from ilvrctl.cli.known import known_of
     from ilvrctl.models.folder import stated_facts
 
     known = known_of(file)
@@ -159,6 +162,8 @@ def _record(file: Path, info: CheckpointInfo, known: Known) -> dict[str, Any]:
 
 def _hidden(info: CheckpointInfo) -> list[str]:
     """The facts that a file of this format does not hold, whether they are known from elsewhere or not."""
+    from ilvrctl.cli.known import ATTENTION, FACTS
+
     told = () if "use_new_attention_order" in info.unknown else ATTENTION
     return [name for name in FACTS if name not in told] if info.unknown else []
 

@@ -10,7 +10,6 @@ import typer
 
 from ilvrctl import paths
 from ilvrctl.cli import options as opt
-from ilvrctl.cli.carry_out import carry_out, show_plan
 from ilvrctl.cli.display import Display
 from ilvrctl.cli.output import command, say, terminal, use_color
 from ilvrctl.cli.request import (
@@ -110,6 +109,7 @@ def translate(
 
     A comma list in a setting (--N 2,4,8) makes a grid: a folder a combination, and one labelled sheet.
     """
+    from ilvrctl.cli.carry_out import carry_out, show_plan
     from ilvrctl.jobs.digest import weights_sha256
     from ilvrctl.jobs.inputs import collect
     from ilvrctl.jobs.outputs import Destination, outputs_of

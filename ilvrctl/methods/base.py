@@ -26,14 +26,15 @@ x is the sample (B, 3, H, W) with a gradient, y_t the reference at the same leve
 class Context:
     """What a method may use: the reference y (B, 3, H, W) in [-1, 1], the levels, and the batch's noise.
 
-    ``stochastic`` tells whether the sampler adds fresh noise at every step. ``networks``: those that the method's
-    energies bring, loaded, by the energy's name. ``source``: the model of the references' own kind, if any.
+    ``fresh_noise``: whether a constraint that leaves it open draws the reference's noise anew. ``networks``: those
+    that the method's energies bring, loaded, by the energy's name. ``source``: the model of the references' own
+    kind, if any.
     """
 
     reference: Tensor
     schedule: Schedule
     noise: Noise
-    stochastic: bool = True
+    fresh_noise: bool = True
     networks: Mapping[str, Any] = field(default_factory=dict)
     source: Denoise | None = None
     _statistics: dict[int, Statistics] = field(default_factory=dict, init=False, repr=False, compare=False)

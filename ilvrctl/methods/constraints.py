@@ -64,12 +64,15 @@ class LowPassConstraint:
     ``reference_level``: the reference is noised to ``s``, the level of the sample, as in the paper; the published
     code (``compat: ilvr_adm``) noises it to ``t``, one level too high, which lowers its contrast by 0.2 % at 1000
     steps, 2.1 % at 100 and 9.4 % at 25.
-    ``noise`` in y_s: ``fresh`` as published, or the ``network``'s own eps, which keeps the low frequencies on the
-    path that the network sees. ``auto``: fresh under samplers that add noise themselves. Under those that add none
-    (ddim with eta = 0, dpmpp_2m) fresh noise would be put into the low frequencies at every step and never taken
-    out again, so the network's eps is used. That is the refinement of the clean estimate ``x0 + phi(y - x0)`` with
-    eps *kept*: with eps recomputed to fit x_t (the usual way) the change of x0 would be taken back from the noise,
-    which then no longer has unit variance, and the picture stays noisy.
+    ``noise`` in y_s: ``fresh`` as published, or the ``network``'s own eps, which is the refinement of the clean
+    estimate ``x0 + phi(y - x0)`` with eps *kept* (with eps recomputed to fit x_t, the usual way, the change of x0
+    would be taken back from the noise, which then no longer has unit variance, and the picture stays noisy).
+    ``auto``: fresh under samplers that add noise themselves, and where ``start`` is below 1. Under the others (ddim
+    with eta = 0, dpmpp_2m) the high frequencies are those of the first noise, carried along a path that new low
+    frequencies break at every step; where that path begins with pure noise the network's eps keeps it, where it
+    begins with the noised reference there is little to break. Measured with the bundled model (65 pictures, ddim,
+    N = 4): at 20 steps from 1.0 the feature distance to the truth is 86 fresh and 58 with the network's eps, at 10
+    calls from 0.5 it is 37 and 60.
     """
 
     name: ClassVar[str] = "low_pass"
@@ -201,6 +204,6 @@ def noised_reference(
     noise: Literal["auto", "fresh", "network"] = "auto",
 ) -> Tensor:
     """The reference at the level of the new sample, its noise drawn or the network's."""
-    fresh = context.stochastic if noise == "auto" else noise == "fresh"
+    fresh = context.fresh_noise if noise == "auto" else noise == "fresh"
     eps = context.noise() if fresh else prediction.eps
     return context.reference_at(k.s if level == "s" else k.t, eps)
