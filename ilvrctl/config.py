@@ -160,7 +160,7 @@ def build(cls: type[T], layer: Layer, prefix: KeyPath = ()) -> T:
     and nested dataclasses; an int is taken where a float is asked for.
     """
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
-    hints = _hints(cls)
+    hints = _hints(typing.cast(Any, cls))
     values = {}
     for key, value in layer.values.items():
         path = (*prefix, str(key))

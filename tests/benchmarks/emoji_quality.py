@@ -45,25 +45,26 @@ from ilvrctl.settings import Settings, build_settings
 EMOJI = Path(__file__).parents[1] / "emoji"
 Distance = Callable[[Tensor, Tensor], float]
 
+SDDM = {"name": "sddm", "range": [1.0, 0.05], "refinements": 0}
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "ILVR N=2": {"method": {"name": "ilvr", "N": 2}},
-    "ILVR N=4": {"method": {"name": "ilvr"}},
+    "ILVR": {"method": {"name": "ilvr"}},
     "ILVR N=8": {"method": {"name": "ilvr", "N": 8}},
-    "ILVR N=4 from 0.8": {"method": {"name": "ilvr", "start": 0.8}},
-    "ILVR N=4 to 0.2": {"method": {"name": "ilvr", "range": [1.0, 0.2]}},
-    "ILVR N=4 to 0.2, published code": {
+    "ILVR to 0.2": {"method": {"name": "ilvr", "range": [1.0, 0.2]}},
+    "ILVR to 0.2, published code": {
         "compat": "ilvr_adm",
         "method": {"name": "ilvr", "range": [1.0, 0.2]},
     },
-    "SDDM": {"method": "sddm"},
-    "SDDM to 0.05": {"method": {"name": "sddm", "range": [1.0, 0.05], "refinements": 0}},
-    "SDDM 32 blocks to 0.05": {
-        "method": {"name": "sddm", "blocks": 32, "range": [1.0, 0.05], "refinements": 0}
+    "ILVR from 0.5": {"method": {"name": "ilvr", "start": 0.5}},
+    "SDDM from 0.5": {"method": {**SDDM, "start": 0.5}},
+    "SDDM, 32 blocks, from 0.5": {"method": {**SDDM, "start": 0.5, "blocks": 32}},
+    "SDDM as published": {"method": "sddm"},
+    "SDEdit from 0.5": {"method": "sdedit"},
+    "EGSDE from 0.5": {"method": "egsde"},
+    "SDDM + EGSDE from 0.6": {"method": "sddm+egsde"},
+    "ILVR + EGSDE's classifier, from 0.5": {
+        "method": {"name": "ilvr", "start": 0.5, "energies": {"dse": {"weight": 30.0, "model": "emoji_dse"}}}
     },
-    "SDEdit": {"method": "sdedit"},
-    "EGSDE without its classifier": {"method": {"name": "egsde", "energies": {"dse": 0}}},
-    "EGSDE": {"method": "egsde"},
-    "SDDM + EGSDE": {"method": "sddm+egsde"},
 }
 SAMPLERS: Mapping[str, Mapping[str, Any]] = {
     "ddpm": {"name": "ddpm"},
@@ -72,7 +73,7 @@ SAMPLERS: Mapping[str, Mapping[str, Any]] = {
     "dpmpp_2m": {"name": "dpmpp_2m"},
     "dpmpp_2m_sde": {"name": "dpmpp_2m_sde"},
 }
-STEPS = (10, 25, 50, 100)
+STEPS = (10, 20, 25, 50, 100)
 
 
 @dataclass(frozen=True)
