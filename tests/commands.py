@@ -18,7 +18,7 @@ from PIL import Image, ImageChops, ImageStat
 from typer.testing import CliRunner
 
 from ilvrctl import paths
-from ilvrctl.cli.app import app
+from ilvrctl.cli.app import build
 
 FOX = paths.EXAMPLES / "fox.png"
 CUP = paths.EXAMPLES / "cup.png"
@@ -42,10 +42,11 @@ class Ran:
 
 def ilvrctl(*args: str | Path, stdin: bytes = b"", **env: str) -> Ran:
     """Run in this process, with neither stream a terminal. Exceptions that reach the user are raised here too."""
+    words = [str(arg) for arg in args]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        done = CliRunner().invoke(app, [str(arg) for arg in args], input=stdin, env=env)
+        done = CliRunner().invoke(build(words), words, input=stdin, env=env)
     finally:
         torch.set_num_threads(threads)
     if done.exception is not None and not isinstance(done.exception, SystemExit):

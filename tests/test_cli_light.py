@@ -9,9 +9,11 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+import typer
 from commands import FOX, QUICK, command, environment
 
 from ilvrctl import __version__
+from ilvrctl.cli.app import SUMMARIES, build
 
 WITHOUT_TORCH = """
 import sys
@@ -69,6 +71,30 @@ def test_help_is_quick() -> None:
             after.children_user - before.children_user + after.children_system - before.children_system
         )
     assert min(median(times), min(times) * 1.5) < 0.3
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_the_summary_of_a_command_is_the_first_sentence_of_its_help(name: str) -> None:
+    assert list(whole(build([name]))) == [name]
+    assert whole(build([name]))[name].partition("\n")[0] == SUMMARIES[name]
+
+
+def test_a_shell_that_completes_sees_every_command_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not whole(build([]))
+    monkeypatch.setenv("_ILVRCTL_COMPLETE", "complete_bash")
+    assert whole(build([])).keys() == SUMMARIES.keys()
+
+
+def whole(app: typer.Typer) -> dict[str, str]:
+    """The commands that are more than a name and a summary, with their help."""
+    found = {
+        str(info.name): str(info.callback.__doc__) for info in app.registered_commands if not info.help
+    }  # a stand-in is given its summary, a command has a docstring
+    return found | {
+        str(info.name): str(info.typer_instance.info.help)
+        for info in app.registered_groups
+        if info.typer_instance
+    }
 
 
 def test_version_and_help_go_to_stdout() -> None:

@@ -1,24 +1,65 @@
-"""``ilvrctl``: the table of subcommands."""
+"""``ilvrctl``: the table of subcommands. Only the one that a command line names is imported."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from ilvrctl import __version__
-from ilvrctl.cli import doctor, download, inspect, presets, train, translate
 
-app = typer.Typer(
-    name="ilvrctl",
-    help="Training-free image translation with diffusion models.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start here: [bold]ilvrctl translate --examples --sheet sheet.png[/]",
-)
+SUMMARIES = {
+    "translate": "Turn pictures into pictures of the target domain, steered by the input (ILVR, SDDM, EGSDE).",
+    "train": "Train a model of a folder of pictures, so that other pictures can be translated to it.",
+    "download": "Fetch weights, go on where a transfer was cut, and prove what arrived.",
+    "presets": "List and show presets: targets (--to), methods (--preset) and models.",
+    "inspect": "Tell what a checkpoint holds: format, architecture, size, and what its tensors do not tell.",
+    "doctor": "Versions, device and precision, folders, and which weights are here.",
+}
+"""The first sentence of each subcommand's help, so that the list of all needs none of their modules."""
+
+
+def build(words: Sequence[str]) -> typer.Typer:
+    """The application for a command line of these ``words``.
+
+    The subcommand that is named first is whole; the others are names with a summary. Where no name can be told,
+    as when a shell asks for completions, all are whole.
+    """
+    app = typer.Typer(
+        name="ilvrctl",
+        help="Training-free image translation with diffusion models.",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog="Start here: [bold]ilvrctl translate --examples --sheet sheet.png[/]",
+    )
+    app.callback()(_options)
+    named = next((word for word in words if not word.startswith("-")), None)
+    completing = any(name.endswith("_COMPLETE") for name in os.environ)
+    for name, summary in SUMMARIES.items():
+        if name == named or completing:
+            _add(app, name)
+        else:
+            app.command(name, help=summary)(_unnamed)
+    return app
+
+
+def _add(app: typer.Typer, name: str) -> None:
+    """The whole subcommand: its module has a function of its name, or an application of its own."""
+    module = import_module(f"ilvrctl.cli.{name}")
+    if hasattr(module, "app"):
+        app.add_typer(module.app, name=name)
+    else:
+        app.command(name, epilog=getattr(module, "EPILOG", None))(getattr(module, name))
+
+
+def _unnamed() -> None:
+    """Stands for a subcommand that the command line does not name, and so is never called."""
 
 
 def _version(asked: bool) -> None:
@@ -27,8 +68,7 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def _app(
+def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
     ] = False,
@@ -36,17 +76,9 @@ def _app(
     pass
 
 
-app.command("translate", epilog=translate.EPILOG)(translate.translate)
-app.command("train", epilog=train.EPILOG)(train.train)
-app.command("download", epilog=download.EPILOG)(download.download)
-app.add_typer(presets.app, name="presets")
-app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
-app.command("doctor")(doctor.doctor)
-
-
 def main() -> None:
     """Entry point of the console script."""
     # GNU OpenMP's threads spin at every barrier; beside another busy process that made a network call 40
     # times slower on two cores. A short spin costs nothing alone. It is read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    app()
+    build(sys.argv[1:])()

@@ -201,4 +201,4 @@ def _show_hidden(hidden: Mapping[str, Mapping[str, Any]], width: int) -> None:
         if heads and key in ("num_heads", "num_head_channels") and key not in heads:
             continue
         value = "-" if fact["value"] is None else fact["value"]
-        data(f"{key:<{width}}  {value!s:<10}  {fact['from'] or 'unknown'}")
+        data(f"{key:<{width}}  {value!s:<12}  {fact['from'] or 'unknown'}")

@@ -105,7 +105,7 @@ def translate(
     verbose: opt.Verbose = 0,
     color: opt.Color = "auto",
 ) -> None:
-    """Turn pictures into pictures of the target domain, steered by the input (ILVR, SDDM, EGSDE, SDEdit).
+    """Turn pictures into pictures of the target domain, steered by the input (ILVR, SDDM, EGSDE).
 
     A comma list in a setting (--N 2,4,8) makes a grid: a folder a combination, and one labelled sheet.
     """
