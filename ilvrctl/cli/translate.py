@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,6 +26,7 @@ from ilvrctl.errors import UsageError
 from ilvrctl.jobs.grid import Picked, Tier, expand
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ilvrctl.engine import Engine
@@ -172,23 +174,23 @@ def translate(
     def load() -> Engine:
         from ilvrctl.engine import Engine
 
-        def one(model: ModelPreset, file: Path) -> Engine:
-            return Engine.load(
-                model,
-                file,
-                device=device,
-                precision=variants[0].settings.precision,
-                batch_size=batch_size,
-                compiled=compile_,
-            )
-
-        engine = one(source.model, source.weights)
-        if source.encoder is None:
-            return engine
-        same = source.encoder.weights == source.weights and source.encoder.model == source.model
-        return engine.with_source(engine if same else one(source.encoder.model, source.encoder.weights))
+        precision = variants[0].settings.precision
+        one = partial(
+            Engine.load, device=device, precision=precision, batch_size=batch_size, compiled=compile_
+        )
+        return _load(source, one)
 
     carry_out(plan, load, display)
+
+
+def _load(source: Source, one: Callable[[ModelPreset, Path], Engine]) -> Engine:
+    """The engine of the target, with that of the inputs' own kind where there is one; one if they are equal."""
+    engine = one(source.model, source.weights)
+    encoder = source.encoder
+    if encoder is None:
+        return engine
+    same = encoder.weights == source.weights and encoder.model == source.model
+    return engine.with_source(engine if same else one(encoder.model, encoder.weights))
 
 
 def _settings(source: Source, picked: Picked) -> Settings:
