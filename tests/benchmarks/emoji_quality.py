@@ -45,6 +45,7 @@ from ilvrctl.settings import Settings, build_settings
 EMOJI = Path(__file__).parents[1] / "emoji"
 Distance = Callable[[Tensor, Tensor], float]
 
+SDDM = {"name": "sddm", "range": [1.0, 0.05], "refinements": 0}
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "ILVR N=2": {"method": {"name": "ilvr", "N": 2}},
     "ILVR": {"method": {"name": "ilvr"}},
@@ -55,9 +56,9 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
         "method": {"name": "ilvr", "range": [1.0, 0.2]},
     },
     "ILVR from 0.5": {"method": {"name": "ilvr", "start": 0.5}},
-    "SDDM from 0.5": {"method": "sddm"},
-    "SDDM, 32 blocks, from 0.5": {"method": {"name": "sddm", "blocks": 32}},
-    "SDDM as published": {"method": {"name": "sddm", "start": 1.0, "range": [1.0, 0.5], "refinements": 4}},
+    "SDDM from 0.5": {"method": {**SDDM, "start": 0.5}},
+    "SDDM, 32 blocks, from 0.5": {"method": {**SDDM, "start": 0.5, "blocks": 32}},
+    "SDDM as published": {"method": "sddm"},
     "SDEdit from 0.5": {"method": "sdedit"},
     "EGSDE from 0.5": {"method": "egsde"},
     "SDDM + EGSDE from 0.6": {"method": "sddm+egsde"},
