@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ROWS = 6
 SAMPLES = 4  # a row
-STEPS = 50
+STEPS = 25
 SEED = 0
 
 
