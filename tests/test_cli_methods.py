@@ -261,3 +261,13 @@ def test_records_of_earlier_releases_are_read() -> None:
         image.save("old.png", pnginfo=info)
     made("again.png", "--from-image", "old.png")
     assert pixels(Path("again.png")) == pixels(Path("new.png"))
+
+
+@pytest.mark.parametrize(("start", "noise"), [("0.5", "fresh"), ("1.0", "network")])
+def test_ddim_takes_fresh_noise_for_the_reference_where_it_starts_from_it(start: str, noise: str) -> None:
+    flags = ("--to", "emoji3d", "--precision", "fp32", "--steps", "10", "--sampler", "ddim", "--start", start)
+    for out, more in (("auto", []), ("fresh", ["fresh"]), ("network", ["network"])):
+        made(f"{out}.png", *flags, *assign(*(f"constraint.noise={name}" for name in more)))
+    auto, fresh, network = (pixels(Path(f"{name}.png")) for name in ("auto", "fresh", "network"))
+    assert fresh != network
+    assert auto == {"fresh": fresh, "network": network}[noise]

@@ -10,6 +10,7 @@ import yaml
 
 from ilvrctl import paths
 from ilvrctl.cli.known import FACTS, GUESS, Known
+from ilvrctl.diffusion.lowpass import usual_factor
 from ilvrctl.errors import UsageError
 from ilvrctl.files import write_text
 from ilvrctl.jobs.digest import weights_sha256
@@ -79,7 +80,7 @@ def save_presets(name: str, file: Path, info: CheckpointInfo, known: Known) -> l
     model_text = preset_text(file, info, known)
     if file.is_file():
         model_text += f"sha256: {weights_sha256(file)}\n"
-    method = f"  method: {{name: ilvr, N: {_factor(model.image_size or 1)}, range: [1.0, 0.2]}}"
+    method = f"  method: {{name: ilvr, N: {usual_factor(model.image_size or 1)}, range: [1.0, 0.2]}}"
     target = yaml.safe_dump(
         {"title": f"from {file.resolve().name}", "model": name}, sort_keys=False, allow_unicode=True
     )
@@ -94,11 +95,6 @@ def save_presets(name: str, file: Path, info: CheckpointInfo, known: Known) -> l
 
 def _files(name: str) -> list[Path]:
     return [paths.config_dir() / kind / f"{name}.yaml" for kind in KINDS]
-
-
-def _factor(size: int) -> int:
-    """N for pictures of ``size`` pixels: a sixteenth, as for emoji3d and face, or the next that divides."""
-    return next(N for N in range(max(1, size // 16), 0, -1) if size % N == 0)
 
 
 def _place(file: Path) -> str:

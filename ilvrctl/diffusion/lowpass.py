@@ -54,6 +54,13 @@ _KERNELS: dict[str, tuple[Callable[[float], float], float]] = {
 KERNELS = tuple(_KERNELS)
 
 
+def usual_factor(size: int) -> int:
+    """N for pictures of ``size`` pixels where nobody knows better: a sixteenth, as for emoji3d and face, or the
+    next smaller one that divides.
+    """
+    return next(N for N in range(max(1, size // 16), 0, -1) if size % N == 0)
+
+
 def check_factor(N: int, size: int) -> None:
     """Raise UsageError unless N is at least 1 and divides ``size``; the hint lists the factors that do."""
     if N < 1 or size % N:

@@ -110,8 +110,7 @@ class DPMSolver2M:
         """x_s along the solution of the ODE."""
         if k.s < 0:
             return prediction.x0, None
-        h = _log_snr_step(k)
-        D = prediction.x0 if carry is None else _halfway(prediction.x0, h, *carry)
+        D, h = _halfway(prediction.x0, k, carry)
         return k.sigma_s / k.sigma_t * x - k.alpha_s * math.expm1(-h) * D, (prediction.x0, h)
 
 
@@ -136,25 +135,23 @@ class DPMSolver2MSDE:
         """x_s = posterior mean from D + sqrt(posterior variance) z."""
         if k.s < 0:
             return prediction.x0, None
-        h = _log_snr_step(k)
-        D = prediction.x0 if carry is None else _halfway(prediction.x0, h, *carry)
+        D, h = _halfway(prediction.x0, k, carry)
         mean = k.posterior_x0 * D + k.posterior_x_t * x
         return mean + math.sqrt(k.posterior_variance) * noise(), (prediction.x0, h)
 
 
-def _log_snr_step(k: Step) -> float:
-    """h: the change of ``log(alpha / sigma)``, above 0."""
-    return math.log(k.alpha_s * k.sigma_t / (k.sigma_s * k.alpha_t))
-
-
-def _halfway(x0: Tensor, h: float, x0_before: Tensor, h_before: float) -> Tensor:
-    """The estimate in the middle of a step of length h, by the line through the last two.
+def _halfway(x0: Tensor, k: Step, carry: tuple[Tensor, float] | None) -> tuple[Tensor, float]:
+    """The estimate in the middle of step k, by the line through the last two, and h, the step in lambda.
 
     A chain that is even in t ends with steps much longer in lambda than those before; the line is followed no
     further than half the step before. Beyond, it overshoots: for pictures of normal pixels, where the end of the
     ODE is known, the error at 25 steps is 0.087 without this limit, 0.006 with it and 0.053 at first order.
     """
-    return x0 + min(h, h_before) / (2 * h_before) * (x0 - x0_before)
+    h = math.log(k.alpha_s * k.sigma_t / (k.sigma_s * k.alpha_t))
+    if carry is None:
+        return x0, h
+    x0_before, h_before = carry
+    return x0 + min(h, h_before) / (2 * h_before) * (x0 - x0_before), h
 
 
 SAMPLERS: dict[str, type[Sampler]] = {

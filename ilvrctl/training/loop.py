@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ilvrctl.config import Layer, build
 from ilvrctl.devices import choose_device, choose_precision, precision_name
+from ilvrctl.diffusion.lowpass import usual_factor
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.errors import NonFiniteError, UsageError
 from ilvrctl.files import make_folder
@@ -274,8 +275,7 @@ def model_facts(run: Run) -> dict[str, object]:
 
 def target_facts(run: Run) -> dict[str, object]:
     """The target preset: settings in proportion to those measured for the bundled model."""
-    size = run.recipe.size
-    N = next(n for n in range(max(1, size // 16), 0, -1) if size % n == 0)
+    N = usual_factor(run.recipe.size)
     return {
         "title": run.recipe.title or f"{run.job.name} (trained here)",
         "settings": {"steps": 100, "method": {"name": "ilvr", "N": N, "range": [1.0, 0.05]}},
