@@ -10,6 +10,7 @@ from ilvrctl.cli.several import bounds, decimal, flag_choices, set_choices, seve
 from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, ForeignSettingError, UsageError
 from ilvrctl.jobs.grid import Choice, Picked, Variant, expand
+from ilvrctl.jobs.sheet import common
 from ilvrctl.settings import Settings, build_settings
 
 
@@ -169,3 +170,12 @@ def test_facts_of_the_network_make_no_grid() -> None:
     assert [choice.key for choice in choices] == ["seed"]
     with pytest.raises(ConfigError, match="not of the form key=value"):
         set_choices(["seed"])
+
+
+def test_a_caption_tells_what_all_variants_agree_on() -> None:
+    def told(**flags: str) -> str:
+        return " / ".join(common([variant.settings for variant in grid(N="4", **flags)])[1:])
+
+    assert told(sampler="ddim", steps="10") == "ddim, 10 steps / seed 0"
+    assert told(sampler="ddim", steps="10,20") == "ddim / seed 0"
+    assert told(sampler="ddim,ddpm", steps="10", seed="1,2") == "10 steps / "

@@ -146,12 +146,23 @@ def _label(item: Item) -> str:
 
 def _caption(plan: Plan, some: str) -> str:
     """Release, target, and what all variants have in common."""
-    every = [variant.settings for variant in plan.variants]
-    facts = (
-        {settings.method.describe() for settings in every},
-        {f"{s.sampler.name}, {s.timestep_respacing or s.steps} steps" for s in every},
-        {f"seed {settings.seed}" for settings in every},
-    )
-    common = [fact for values in facts if len(values) == 1 for fact in values]
-    parts = [f"ilvrctl {__version__}", plan.direction, *common, some]
+    shared = common([variant.settings for variant in plan.variants])
+    parts = [f"ilvrctl {__version__}", plan.direction, *shared, some]
     return " · ".join(part for part in parts if part)
+
+
+def common(every: Sequence[Settings]) -> list[str]:
+    """Method, sampler with steps, and seed in words, as far as all settings agree on them."""
+
+    def agreed(*facts: str) -> str:
+        return facts[0] if len(set(facts)) == 1 else ""
+
+    sampling = (
+        agreed(*(s.sampler.name for s in every)),
+        agreed(*(f"{s.timestep_respacing or s.steps} steps" for s in every)),
+    )
+    return [
+        agreed(*(s.method.describe() for s in every)),
+        ", ".join(fact for fact in sampling if fact),
+        agreed(*(f"seed {s.seed}" for s in every)),
+    ]
