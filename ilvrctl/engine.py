@@ -36,8 +36,8 @@ CHECK_EVERY = 10
 class Reference:
     """An input: ``picture`` (3, H, W) float32 in [-1, 1], and the numbers of the ``samples`` to make of it.
 
-    ``key`` tells it from other inputs; ``digest``, sha256 of the input's bytes, seeds its noise. ``free`` (1, H, W),
-    boolean: the pixels that may change; None is all of them.
+    ``key`` tells it from other inputs; ``digest``, sha256 of the input's bytes, seeds its noise. ``free``
+    (1, H, W), boolean: the pixels that may change; None is all of them.
     """
 
     key: str
@@ -102,8 +102,8 @@ class Engine:
 
     ``variance`` is what ancestral sampling uses unless told otherwise. ``class_count`` is None for an
     unconditional network. ``source``: the network of the references' own kind, for methods with two; both stay in
-    memory (a 256 px network is 0.2 to 0.4 GB), as CycleDiffusion calls them in turn at every step. ``multiple``: the
-    sides of a picture of another size must be multiples of it.
+    memory (a 256 px network is 0.2 to 0.4 GB), as CycleDiffusion calls them in turn at every step. ``multiple``:
+    the sides of a picture of another size must be multiples of it.
     """
 
     denoiser: Denoiser

@@ -12,7 +12,8 @@ def check_resampling(jump: int, times: int, steps: int) -> None:
     """Raise UsageError unless a chain of so many steps can be walked with these jumps."""
     if jump < 1 or times < 1:
         raise UsageError(
-            f"resampling {jump} steps {times} times: both numbers start at 1", hint="for example --resample 10x3"
+            f"resampling {jump} steps {times} times: both numbers start at 1",
+            hint="for example --resample 10x3",
         )
     if times > 1 and jump >= steps:
         raise UsageError(

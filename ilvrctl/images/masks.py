@@ -32,7 +32,9 @@ def difference(photo: Image.Image, guide: Image.Image) -> Image.Image:
         a, b = (picture.crop(box).filter(ImageFilter.BoxBlur(1)) for picture in (photo, guide))
         red, green, blue = ImageChops.difference(a, b).split()
         band = ImageChops.lighter(ImageChops.lighter(red, green), blue)
-        found.paste(band.crop((0, top - box[1], band.width, min(band.height, top - box[1] + _BAND))), (0, top))
+        found.paste(
+            band.crop((0, top - box[1], band.width, min(band.height, top - box[1] + _BAND))), (0, top)
+        )
     return found
 
 
@@ -89,8 +91,9 @@ def looks_inverted(mask: Image.Image) -> bool:
 
 @dataclass(frozen=True)
 class Grid:
-    """A mask seen in cells of ``factor`` x ``factor`` pixels, ``width`` x ``height`` of them: ``on`` where any pixel
-    of the cell is.
+    """A mask seen in cells of ``factor`` x ``factor`` pixels, ``width`` x ``height`` of them.
+
+    ``on``, row by row: cells of which any pixel is.
     """
 
     factor: int
@@ -137,7 +140,9 @@ class Grid:
         left, top, right, bottom = (edge / self.factor for edge in box)
         cells = (int(left), int(top), -int(-right // 1), -int(-bottom // 1))
         large = chosen.crop(cells)
-        large = large.resize((large.width * self.factor, large.height * self.factor), Image.Resampling.NEAREST)
+        large = large.resize(
+            (large.width * self.factor, large.height * self.factor), Image.Resampling.NEAREST
+        )
         at = (box[0] - cells[0] * self.factor, box[1] - cells[1] * self.factor)
         part = large.crop((*at, at[0] + box[2] - box[0], at[1] + box[3] - box[1]))
         return ImageChops.multiply(part, mask.crop(box))

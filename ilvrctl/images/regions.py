@@ -90,7 +90,12 @@ def find_regions(mask: Image.Image, edit: Edit, size: int) -> list[Region]:
     grid = Grid.of(mask)
     parts = [_Part(frozenset({n}), _bounds(grid, n, mask.size)) for n in range(1, max(grid.labels) + 1)]
     return [
-        _masked(part.square(mask.size, edit, size), grid.only(mask, set(part.labels), (0, 0, *mask.size)), edit, size)
+        _masked(
+            part.square(mask.size, edit, size),
+            grid.only(mask, set(part.labels), (0, 0, *mask.size)),
+            edit,
+            size,
+        )
         for part in _merged(parts, mask.size, edit, size)
     ]
 
@@ -182,4 +187,3 @@ def _masked(box: Box, mask: Image.Image, edit: Edit, size: int) -> Region:
     wide = (box[0] - soft, box[1] - soft, box[2] + soft, box[3] + soft)
     inner = (soft, soft, soft + box[2] - box[0], soft + box[3] - box[1])
     return Region(box, feathered(mask.crop(wide), soft).crop(inner))
-

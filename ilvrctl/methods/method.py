@@ -14,6 +14,7 @@ of Lipschitz constant L is followed stably while ``weight beta L / sqrt(1 - beta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ilvrctl.diffusion.denoiser import Denoise
+    from ilvrctl.diffusion.lowpass import LowPass
     from ilvrctl.diffusion.samplers import Sampler
     from ilvrctl.diffusion.schedule import Step
 
@@ -132,6 +134,11 @@ class Method:
     @property
     def _published_level(self) -> bool:
         return isinstance(self.constraint, LowPassConstraint) and self.constraint.reference_level == "t"
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of a picture of any size must be multiples of."""
+        return math.lcm(self.constraint.multiple, *(energy.multiple for energy in self.acting.values()))
 
     @property
     def two_models(self) -> bool:
@@ -290,7 +297,7 @@ class Method:
     def project(
         self, context: Context, x: Tensor, prediction: Prediction, k: Step, e: Tensor | None = None
     ) -> Tensor:
-        """The sample after step k, x = x_s, where the constraint wants it and with the kept pixels of the reference.
+        """The sample after step k, x = x_s, where the constraint wants it, with the kept pixels of the reference.
 
         x itself outside the range where all pixels are free. The kept pixels and the constraint see one noised
         reference, so that they agree: noise drawn anew, or ``e``, with which the pass began, where the sampler adds
@@ -325,6 +332,11 @@ class Method:
             return self.constraint
         energy = self.acting.get("low_pass")
         return LowPassConstraint(energy.N, energy.kernel) if isinstance(energy, LowPassEnergy) else None
+
+    def seen(self, size: int) -> LowPass | None:
+        """The filter that a reference of ``size`` pixels is seen through, if any."""
+        own = self.constraint.seen(size)
+        return self._phi.phi if own is None and self._phi is not None else own
 
     def preview(self, reference: Tensor) -> Tensor | None:
         """What is taken from the reference (3, H, W), as a picture for people; None when there is no such thing."""
