@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from ilvrctl.cli import edit_options as own
 from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import Display
 from ilvrctl.cli.making import check_stdout, given, load_networks, settings_of, tell
@@ -54,20 +55,20 @@ def edit(
     ] = None,
     to: opt.To = None,
     out: opt.Out = "out",
-    mode: opt.Mode = "scribble",
+    mode: own.Mode = "scribble",
     N: opt.Factor = None,
     samples: opt.Samples = None,
     steps: opt.Steps = None,
     seed: opt.Seed = None,
     sheet: opt.Sheet = None,
-    preview: opt.PreviewFile = None,
-    mask: opt.Mask = None,
-    no_mask: opt.NoMask = False,
-    threshold: opt.Threshold = None,
-    grow: opt.Grow = None,
-    feather: opt.Feather = None,
-    context: opt.ContextSize = None,
-    whole: opt.WholePicture = False,
+    preview: own.PreviewFile = None,
+    mask: own.Mask = None,
+    no_mask: own.NoMask = False,
+    threshold: own.Threshold = None,
+    grow: own.Grow = None,
+    feather: own.Feather = None,
+    context: own.ContextSize = None,
+    whole: own.WholePicture = False,
     method: opt.MethodName = None,
     resample: opt.Resample = None,
     range_t: opt.RangeT = None,
@@ -149,7 +150,8 @@ def edit(
     if preview is None and not dry_run:
         check_stdout(destination, as_json)
     source = find_source(Asked(to, weights, from_image, facts=facts))
-    way = _way(source, mode)
+    masked = not no_mask and (scribbled is not None or mask is not None)
+    way = _way(source, mode, masked=masked)
     variants = expand(
         [*preset_choices(preset), *flags, *assigned], lambda picked: settings_of(source, picked, way)
     )
@@ -182,7 +184,7 @@ def edit(
     carry_out(plan, load, display)
 
 
-def _way(source: Source, mode: str) -> Layer | None:
+def _way(source: Source, mode: str, *, masked: bool) -> Layer | None:
     """The settings of the mode, for the model's size; none where a result is made again."""
     from ilvrctl.jobs.edit import Mode, mode_layer
 
@@ -197,7 +199,7 @@ def _way(source: Source, mode: str) -> Layer | None:
                 "the picture was not made by ilvrctl edit", hint="ilvrctl translate --from-image FILE"
             )
         return None
-    return mode_layer(_mode(mode), _size(source))
+    return mode_layer(_mode(mode), _size(source), masked=masked)
 
 
 def _mode(mode: str) -> Mode:

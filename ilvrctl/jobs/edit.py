@@ -25,16 +25,16 @@ EVERYWHERE = 0.9
 BLACK = (0, 0, 0)
 
 
-def mode_layer(mode: Mode, size: int) -> Layer:
+def mode_layer(mode: Mode, size: int, *, masked: bool) -> Layer:
     """The settings of a way of editing, for a model of ``size`` pixels.
 
-    ``scribble``: the paper's, N = 8 at 256 px, levels 1000 to 200. ``paint``: a rough painting as a whole, N = 64
-    at 256 px, conditioned at all steps (Choi et al., ICCV 2021, section 4).
+    ``scribble``: N = 8 at 256 px; not ``masked``, as in the paper, levels 1000 to 200, else down to where the target
+    says. ``paint``: a rough painting as a whole, N = 64 at 256 px, conditioned at all steps (Choi et al., ICCV 2021).
     """
     if mode == "paint":
         method = {"name": "ilvr", "N": _scaled(64, size), "range": [1.0, 0.0]}
         return Layer.of("--mode paint", {"method": method, "edit": {"mask": False}})
-    method = {"name": "ilvr", "N": _scaled(8, size), "range": [1.0, 0.2]}
+    method = {"name": "ilvr", "N": _scaled(8, size), **({} if masked else {"range": [1.0, 0.2]})}
     return Layer.of("--mode scribble", {"method": method, "edit": {}})
 
 
