@@ -28,8 +28,9 @@ BLACK = (0, 0, 0)
 def mode_layer(mode: Mode, size: int, *, masked: bool) -> Layer:
     """The settings of a way of editing, for a model of ``size`` pixels.
 
-    ``scribble``: N = 8 at 256 px; not ``masked``, as in the paper, levels 1000 to 200, else down to where the target
-    says. ``paint``: a rough painting as a whole, N = 64 at 256 px, conditioned at all steps (Choi et al., ICCV 2021).
+    ``scribble``: N = 8 at 256 px; not ``masked``, as in the paper, levels 1000 to 200, else down to where the
+    target says. ``paint``: a rough painting as a whole, N = 64 at 256 px, conditioned at all steps (Choi et al.,
+    ICCV 2021).
     """
     if mode == "paint":
         method = {"name": "ilvr", "N": _scaled(64, size), "range": [1.0, 0.0]}

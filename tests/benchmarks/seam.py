@@ -3,8 +3,9 @@
     python tests/benchmarks/seam.py [--rounds 1 3 10] [--sheet seam.png]
 
 Into true 3D pictures (tests/emoji) the flat drawing of the same character is pasted within a disc, as a scribble
-would be, and edited with that mask; the true picture is what should come out. `seam`: over all pairs of neighbours of
-which one was kept and the other was free, the mean over pairs and channels of |gradient - true gradient|, in 1/255.
+would be, and edited with that mask; the true picture is what should come out. `seam`: over all pairs of neighbours
+of which one was kept and the other was free, the mean over pairs and channels of |gradient - true gradient|, in
+1/255.
 `inside`: the mean absolute error of the free pixels. `calls` of the network and seconds are a picture's.
 """
 
@@ -84,7 +85,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, nargs="+", default=[1, 3, 10])
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--jump", type=int, default=5)
-    parser.add_argument("--count", type=int, default=13)
+    parser.add_argument("--count", type=int, default=5)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--sheet", type=Path)
     args = parser.parse_args()
