@@ -88,7 +88,7 @@ def find_regions(mask: Image.Image, edit: Edit, size: int) -> list[Region]:
         box = _around((0, 0, *mask.size), max(mask.size), mask.size)
         return [_masked(box, mask, edit, size)]
     grid = Grid.of(mask)
-    parts = [_Part(frozenset({n}), _bounds(grid, n, mask.size)) for n in range(1, max(grid.labels) + 1)]
+    parts = [_Part(frozenset({n}), _bounds(grid, mask, n)) for n in range(1, max(grid.labels) + 1)]
     return [
         _masked(
             part.square(mask.size, edit, size),
@@ -156,17 +156,15 @@ def _merged(parts: list[_Part], size: tuple[int, int], edit: Edit, model: int) -
     return parts
 
 
-def _bounds(grid: Grid, label: int, size: tuple[int, int]) -> Box:
-    """The box around the cells of one part."""
+def _bounds(grid: Grid, mask: Image.Image, label: int) -> Box:
+    """The box around one part: that of its cells, and in it that of its pixels."""
     cells = [divmod(cell, grid.width) for cell, found in enumerate(grid.labels) if found == label]
     ys, xs = ([cell[axis] for cell in cells] for axis in (0, 1))
     f = grid.factor
-    return (
-        min(xs) * f,
-        min(ys) * f,
-        min(size[0], (max(xs) + 1) * f),
-        min(size[1], (max(ys) + 1) * f),
-    )
+    left, top = min(xs) * f, min(ys) * f
+    cover = (left, top, min(mask.width, (max(xs) + 1) * f), min(mask.height, (max(ys) + 1) * f))
+    inner = grid.only(mask, {label}, cover).getbbox() or (0, 0, cover[2] - left, cover[3] - top)
+    return (left + inner[0], top + inner[1], left + inner[2], top + inner[3])
 
 
 def _around(bounds: Box, side: int, size: tuple[int, int]) -> Box:
