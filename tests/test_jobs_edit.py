@@ -46,11 +46,7 @@ def load() -> Engine:
 
 def encoded(image: Image.Image, suffix: str = "png") -> bytes:
     content = BytesIO()
-    image.save(
-        content,
-        Image.registered_extensions()[f".{suffix}"],
-        **({"lossless": True} if suffix == "webp" else {}),
-    )
+    image.save(content, Image.registered_extensions()[f".{suffix}"])
     return content.getvalue()
 
 
