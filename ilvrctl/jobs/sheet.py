@@ -102,7 +102,10 @@ def _lead(plan: Plan, item: Item, pictures: Cells) -> dict[str, Image]:
         if settings.edit is not None:
             return {
                 title: small(decode(one, one.read(), settings.background))
-                for title, one in (("photo", item), ("scribbled", item.guide))
+                for title, one in (
+                    ("given" if item.guide is None else "photo", item),
+                    ("scribbled", item.guide),
+                )
                 if one is not None
             }
         picture = decode(item, item.read(), settings.background)
