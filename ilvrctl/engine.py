@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,13 +36,20 @@ CHECK_EVERY = 10
 class Reference:
     """An input: ``picture`` (3, H, W) float32 in [-1, 1], and the numbers of the ``samples`` to make of it.
 
-    ``key`` tells it from other inputs; ``digest``, sha256 of the input's bytes, seeds its noise.
+    ``key`` tells it from other inputs; ``digest``, sha256 of the input's bytes, seeds its noise. ``free``
+    (1, H, W), boolean: the pixels that may change; None is all of them.
     """
 
     key: str
     picture: Tensor
     digest: str
     samples: tuple[int, ...] = (1,)
+    free: Tensor | None = None
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What the references of a batch must have in common."""
+        return tuple(self.picture.shape), self.free is None
 
 
 @dataclass(frozen=True)
@@ -68,22 +76,24 @@ def sample(
     Tensors are (B, 3, H, W) float32. Closing the iterator stops. Gradients are not recorded. What a multistep
     sampler remembers belongs to the path that it walked, so it is dropped where the method moves the sample.
     """
-    rounds = method.rounds(steps, context.schedule.T)
+    rounds, walk = method.rounds(steps, context.schedule.T), method.walk(steps)
     x = context.reference
     up = len(steps) if method.encoder.climbs else 0
-    total = up + method.repeats * len(steps)
+    total = up + method.repeats * len(walk)
     for i, (k, x, x0) in enumerate(method.encoder.encode(context, steps)):
         yield Transition(k, x, x0, i, total)
     for done in range(method.repeats):
         x, memory = method.begin(context, steps, sampler, x)
         carry: Any = None
-        for k in steps:
+        for i, (k, back) in enumerate(walk, up + done * len(walk)):
             x, prediction = method.predict(denoise, context, x, k, rounds[k.i], memory)
             x, carry = method.encoder.step(sampler, x, prediction, k, context.noise, carry, memory.path)
-            moved = method.project(context, x, prediction, k)
+            moved = method.project(context, x, prediction, k, memory.e)
+            if back is not None:
+                moved = context.climbed(moved, k.s, back.t)
             if moved is not x:
                 x, carry = moved, None
-            yield Transition(k, x, prediction.x0, up + done * k.n + k.i, total)
+            yield Transition(k, x, prediction.x0, i, total)
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,8 @@ class Engine:
 
     ``variance`` is what ancestral sampling uses unless told otherwise. ``class_count`` is None for an
     unconditional network. ``source``: the network of the references' own kind, for methods with two; both stay in
-    memory (a 256 px network is 0.2 to 0.4 GB), as CycleDiffusion calls them in turn at every step.
+    memory (a 256 px network is 0.2 to 0.4 GB), as CycleDiffusion calls them in turn at every step. ``multiple``:
+    the sides of a picture of another size must be multiples of it.
     """
 
     denoiser: Denoiser
@@ -104,6 +115,7 @@ class Engine:
     variance: Variance = "fixed_small"
     class_count: int | None = None
     source: Engine | None = None
+    multiple: int = 1
 
     @classmethod
     def load(
@@ -148,6 +160,7 @@ class Engine:
             batch_size=batch_size or default_batch_size(place, size),
             variance="learned" if network.architecture.learns_variance else model.variance,
             class_count=network.architecture.num_classes,
+            multiple=network.architecture.downsample_factor,
         )
 
     def with_source(self, source: Engine) -> Engine:
@@ -177,7 +190,7 @@ class Engine:
         limit = self.batch_size
         while True:
             yield from _fill(waiting, source, limit)
-            batch = [waiting[b] for b in range(min(limit, len(waiting)))]
+            batch = _alike(waiting, limit)
             if not batch:
                 return
             try:
@@ -223,12 +236,14 @@ class Engine:
         seeds = [noise_seed(settings.seed, ref.digest, name.sample) for name, ref in batch]
         references = torch.stack([ref.picture for _, ref in batch]).to(self.device)
         shape = (references.shape[1], references.shape[2], references.shape[3])
-        passes = settings.method.repeats + settings.method.encoder.climbs
-        yield BatchStarted(names, passes * len(steps))
+        method = settings.method
+        up = len(steps) if method.encoder.climbs else 0
+        yield BatchStarted(names, up + method.repeats * len(method.walk(steps)))
         with NoiseStream(seeds, shape, self.device) as noise:
-            source = self.source.denoise(settings) if self.source and settings.method.two_models else None
-            fresh = settings.sampler.stochastic or settings.method.levels(self.schedule.T) < self.schedule.T
-            context = Context(references, self.schedule, noise, fresh, networks, source)
+            source = self.source.denoise(settings) if self.source and method.two_models else None
+            fresh = settings.sampler.stochastic or method.levels(self.schedule.T) < self.schedule.T
+            free = _stacked([ref.free for _, ref in batch], self.device)
+            context = Context(references, self.schedule, noise, fresh, networks, source, free)
             walked: list[Step] = []
             first_bad = torch.full((len(batch),), -1, device=self.device)
             for done in self._sample(context, steps, settings):
@@ -309,6 +324,17 @@ def _fill(
             yield reference
         else:
             waiting.extend((SampleId(reference.key, n), reference) for n in reference.samples)
+
+
+def _alike(waiting: Sequence[tuple[SampleId, Reference]], limit: int) -> list[tuple[SampleId, Reference]]:
+    """The next batch: references of one kind in a row, so that no result depends on its neighbours."""
+    first = list(islice(waiting, limit))
+    return list(takewhile(lambda one: one[1].kind == first[0][1].kind, first))
+
+
+def _stacked(masks: Sequence[Tensor | None], device: torch.device) -> Tensor | None:
+    found = [mask for mask in masks if mask is not None]
+    return torch.stack(found).to(device) if found else None
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -13,8 +13,10 @@ from ilvrctl.config import Layer, build, build_named, merge, unknown_name
 from ilvrctl.diffusion.samplers import DDIM, DDPM, SAMPLERS, Sampler
 from ilvrctl.diffusion.schedule import Schedule, Step, space_timesteps, spread_levels
 from ilvrctl.errors import ConfigError, ForeignSettingError, UsageError
+from ilvrctl.images.regions import Edit
 from ilvrctl.methods import Method
 from ilvrctl.methods.build import FIELDS, SHORT, build_method, family, name_of, written_out
+from ilvrctl.methods.constraints import BlockStatistics
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class Settings:
 
     ``steps`` respaced steps spread over the levels, or exactly the published ``timestep_respacing`` string
     where it is given. ``clip_denoised`` keeps the clean estimates in [-1, 1]. ``class_label`` for
-    class-conditional networks. ``fit`` and ``background`` make the input square. ``precision`` as asked for.
+    class-conditional networks. ``fit`` and ``background`` make the input square, or with ``native`` keep its size;
+    ``edit``: in the place of ``fit``, how parts of a photo are edited. ``precision`` as asked for.
     """
 
     method: Method = field(default_factory=lambda: build_method([]))
@@ -71,9 +74,10 @@ class Settings:
     seed: int = 0
     clip_denoised: bool = True
     class_label: int | None = None
-    fit: Literal["crop", "pad", "stretch"] = "crop"
+    fit: Literal["crop", "pad", "stretch", "native"] = "crop"
     background: str = "white"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    edit: Edit | None = None
 
     def chain(self, schedule: Schedule) -> list[Step]:
         """The transitions that a pass walks; UsageError for steps that the schedule cannot give.
@@ -103,6 +107,11 @@ class Settings:
         """The chain, once chain and method are known to work for a model. UsageError when they cannot."""
         steps = self.chain(schedule)
         self.method.check(image_size, steps, schedule.T)
+        constraint = self.method.constraint
+        if self.fit == "native" and isinstance(constraint, BlockStatistics) and constraint.size is not None:
+            raise UsageError(
+                "blocks of a size in pixels are counted for square pictures", hint="--blocks, or --fit crop"
+            )
         self.method.encoder.check(self.sampler)
         return steps
 
@@ -111,6 +120,7 @@ class Settings:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["method"] = self.method.record()
         values["sampler"] = {"name": self.sampler.name, **dataclasses.asdict(cast(Any, self.sampler))}
+        values["edit"] = None if self.edit is None else dataclasses.asdict(self.edit)
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
 

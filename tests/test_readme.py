@@ -63,6 +63,8 @@ def test_the_commands_of_the_readme_do_what_they_say(tmp_path: Path) -> None:
     assert Image.open(place / "b.png").size == (64, 64)
     assert (place / "sheet.png").is_file()
     assert (place / "results" / "a_1.gif").is_file()
+    edited = [Image.open(folder / "edited.png") for folder in (place, ROOT / ".github" / "readme")]
+    assert max(ImageStat.Stat(ImageChops.difference(*edited)).mean) <= 0.1  # the README shows what it makes
 
 
 def _place(folder: Path) -> tuple[Path, dict[str, str]]:
@@ -71,6 +73,13 @@ def _place(folder: Path) -> tuple[Path, dict[str, str]]:
     tools.mkdir()
     (place / "cats").mkdir(parents=True)
     shutil.copytree(EMOJI / "3d", place / "glossy")
+    for name in ("photo", "scribbled", "painting"):
+        shutil.copy(ROOT / ".github" / "readme" / f"{name}.png", place)
+    with Image.open(place / "photo.png") as photo:
+        photo.convert("RGB").save(place / "photo.jpg")
+        mask = Image.new("L", photo.size)
+    mask.paste(255, (60, 120, 120, 160))
+    mask.save(place / "mask.png")
     pictures = sorted((EMOJI / "flat").glob("*.png"))[:4]
     shutil.copy(pictures[0], place / "a.png")
     for picture, name in zip(pictures[1:], ("b.jpg", "cats/one.jpg", "cats/two.jpg"), strict=True):

@@ -21,7 +21,7 @@ def carry_out(plan: Plan, load: Callable[[], Engine], display: Display) -> None:
     """Make the plan's results. Exit code 1 when some failed, 130 when interrupted."""
     from ilvrctl.jobs.run import run
 
-    tally = Tally(len(plan.outputs))
+    tally = Tally(len(plan.outputs), verb="edited" if plan.edits else "translated")
     renderer: Renderer = Bars(tally, display) if display.bars and plan.pending else Plain(tally, display)
     results = Results(display)
     stopped = False
@@ -42,8 +42,8 @@ def carry_out(plan: Plan, load: Callable[[], Engine], display: Display) -> None:
         raise typer.Exit(INTERRUPTED)
     if not display.quiet:
         say(tally.summary())
-    if tally.failed:
-        raise typer.Exit(1)
+    if tally.code:
+        raise typer.Exit(tally.code)
 
 
 def show_plan(plan: Plan, display: Display) -> None:

@@ -36,6 +36,8 @@ class Tally:
     done: int = 0
     skipped: int = 0
     failed: int = 0
+    codes: set[int] = field(default_factory=set)
+    verb: str = "translated"
     start: float = field(default_factory=time.perf_counter)
 
     @property
@@ -59,14 +61,23 @@ class Tally:
 
         self.done += isinstance(event, Written)
         self.skipped += isinstance(event, Skipped)
-        self.failed += event.lost if isinstance(event, ItemFailed) else 0
+        if isinstance(event, ItemFailed):
+            self.failed += event.lost
+            self.codes.add(event.error.exit_code)
+
+    @property
+    def code(self) -> int:
+        """The exit code: 0, or 1 when some failed; when all failed for one reason, that of the reason."""
+        if self.failed and not self.saved and len(self.codes) == 1:
+            return next(iter(self.codes))
+        return 1 if self.failed else 0
 
     def summary(self) -> str:
         """One line for people."""
         if self.skipped == self.total:
             what = "the result is" if self.total == 1 else f"all {self.total} results are"
             return f"nothing to do: {what} there already"
-        parts = [f"{self.done} translated"]
+        parts = [f"{self.done} {self.verb}"]
         if self.skipped:
             parts.append(f"{self.skipped} there already")
         if self.failed:

@@ -134,6 +134,15 @@ Repeats = Annotated[
         rich_help_panel=_METHOD,
     ),
 ]
+Resample = Annotated[
+    str | None,
+    typer.Option(
+        "--resample",
+        metavar="JUMPxTIMES",
+        help="Walk the last JUMP steps TIMES times, so that what is painted in joins its surroundings.",
+        rich_help_panel=_METHOD,
+    ),
+]
 RangeT = Annotated[
     str | None,
     typer.Option(
@@ -241,7 +250,10 @@ ClassLabel = Annotated[
 Fit = Annotated[
     str | None,
     typer.Option(
-        "--fit", metavar="NAME", help="Make inputs square: crop, pad or stretch.", rich_help_panel=_PICTURE
+        "--fit",
+        metavar="NAME",
+        help="Make inputs square: crop, pad or stretch; or native: keep their size.",
+        rich_help_panel=_PICTURE,
     ),
 ]
 Background = Annotated[
@@ -309,6 +321,10 @@ WeightsFile = Annotated[
     ),
 ]
 
+Quality = Annotated[
+    int,
+    typer.Option("--quality", min=1, max=100, help="Of results in JPEG and WebP.", rich_help_panel=_OUTPUT),
+]
 Gif = Annotated[bool, typer.Option("--gif", help="An animation of every sample.", rich_help_panel=_OUTPUT)]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace outputs made otherwise.", rich_help_panel=_OUTPUT)

@@ -128,6 +128,17 @@ def bounds(flag: str, text: str) -> list[int | float]:
         ) from None
 
 
+def jumps(flag: str, text: str) -> list[int]:
+    """``JUMPxTIMES`` as two whole numbers."""
+    try:
+        jump, times = text.lower().split("x")
+        return [int(jump), int(times)]
+    except ValueError:
+        raise UsageError(
+            f"{flag} {text!r} is not of the form JUMPxTIMES", hint="for example --resample 10x3"
+        ) from None
+
+
 def level(flag: str, text: str) -> int | float:
     """A level as a whole number, or a fraction of T with its point."""
     try:

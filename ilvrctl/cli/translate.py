@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -12,31 +11,16 @@ import typer
 from ilvrctl import paths
 from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import Display
-from ilvrctl.cli.output import command, say, terminal, use_color
-from ilvrctl.cli.request import (
-    environment_layer,
-    names_of,
-    only_one,
-    picture_on_stdin,
-)
-from ilvrctl.cli.several import bounds, decimal, flag_choices, level, preset_choices, set_choices, whole, word
-from ilvrctl.cli.source import Asked, Network, Source, find_source
-from ilvrctl.config import Layer, merge
+from ilvrctl.cli.making import check_stdout, given, load_networks, settings_of, source_model, tell
+from ilvrctl.cli.output import command, use_color
+from ilvrctl.cli.request import names_of, only_one, picture_on_stdin
+from ilvrctl.cli.several import preset_choices, set_choices
+from ilvrctl.cli.source import Asked, find_source
 from ilvrctl.errors import UsageError
-from ilvrctl.jobs.grid import Picked, Tier, expand
+from ilvrctl.jobs.grid import expand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from ilvrctl.engine import Engine
-    from ilvrctl.jobs.outputs import Destination
-    from ilvrctl.jobs.plan import SourceModel
-    from ilvrctl.presets import ModelPreset
-    from ilvrctl.settings import Settings
-
-TWO_MODELS = "cyclediffusion"
-"""The method where ``--from`` gives a second model and no method is asked for."""
 
 EPILOG = """Examples:
 
@@ -98,6 +82,7 @@ def translate(
     compile_: opt.Compile = False,
     weights: opt.WeightsFile = None,
     from_weights: opt.FromWeights = None,
+    quality: opt.Quality = 95,
     gif: opt.Gif = False,
     overwrite: opt.Overwrite = False,
     from_image: opt.FromImage = None,
@@ -121,36 +106,40 @@ def translate(
     only_one("--steps", steps, "--timestep-respacing", timestep_respacing, "how many steps there are")
     only_one("--range", range_, "--range-t", range_t, "what is conditioned")
     only_one("--samples", samples, "--from-image", from_image, "which samples are made")
-    flags = flag_choices(
+    flags = given(
         {
-            "--method": ("method.name", method, word),
-            "--compat": ("compat", compat, word),
-            "--N": ("method.N", N, whole(1)),
-            "--range": ("method.range", range_, bounds),
-            "--range-t": ("method.range_t", range_t, whole(-1)),
-            "--kernel": ("method.kernel", kernel, word),
-            "--blocks": ("method.blocks", blocks, whole(1)),
-            "--start": ("method.start", start, level),
-            "--repeats": ("method.repeats", repeats, whole(1)),
-            "--sampler": ("sampler.name", sampler, word),
-            "--eta": ("sampler.eta", eta, decimal(0, 1)),
-            "--variance": ("sampler.variance", variance, word),
-            "--steps": ("steps", steps, whole(1)),
-            "--timestep-respacing": ("timestep_respacing", timestep_respacing, None),
-            "--clip": ("clip_denoised", clip, None),
-            "--class-label": ("class_label", class_label, whole(0)),
-            "--seed": ("seed", seed, whole()),
-            "--fit": ("fit", fit, word),
-            "--background": ("background", background, word),
-            "--precision": ("precision", precision, None),
+            "--method": method,
+            "--compat": compat,
+            "--N": N,
+            "--range": range_,
+            "--range-t": range_t,
+            "--kernel": kernel,
+            "--blocks": blocks,
+            "--start": start,
+            "--repeats": repeats,
+            "--sampler": sampler,
+            "--eta": eta,
+            "--variance": variance,
+            "--steps": steps,
+            "--timestep-respacing": timestep_respacing,
+            "--clip": clip,
+            "--class-label": class_label,
+            "--seed": seed,
+            "--fit": fit,
+            "--background": background,
+            "--precision": precision,
         }
     )
     assigned, facts = set_choices(set_ or ())
     destination = Destination.parse(out)
-    _check_stdout(destination, as_json)
+    check_stdout(destination, as_json)
     to = "emoji3d" if examples and not (to or weights or from_image) else to
     source = find_source(Asked(to, weights, from_image, from_, from_weights, facts))
-    variants = expand([*preset_choices(preset), *flags, *assigned], lambda picked: _settings(source, picked))
+    if source.samples and source.settings.values.get("edit"):
+        raise UsageError(f"{from_image} was made by ilvrctl edit", hint="ilvrctl edit ... --from-image FILE")
+    variants = expand(
+        [*preset_choices(preset), *flags, *assigned], lambda picked: settings_of(source, picked)
+    )
     arguments = [*(inputs or ()), *([str(paths.EXAMPLES)] if examples else ())]
     items = collect(
         names_of(arguments, from_file, null),
@@ -161,9 +150,9 @@ def translate(
     numbers = source.samples or tuple(range(1, (samples or 1) + 1))
     outputs = outputs_of(items, numbers, destination, gif=gif, folders=[v.folder for v in variants])
     digest = weights_sha256(source.weights)
-    _tell(source, digest, display)
-    encoder = _source_model(source.encoder, display)
-    plan = Plan(tuple(outputs), tuple(variants), source.model, digest, source.target, sheet, encoder)
+    tell(source, digest, display)
+    encoder = source_model(source.encoder, display)
+    plan = Plan(tuple(outputs), tuple(variants), source.model, digest, source.target, sheet, encoder, quality)
     if plan.grid and sheet is None and destination.folder is not None:
         plan = replace(plan, sheet=destination.folder / "sheet.png")
     plan = make_plan(plan, overwrite=overwrite)
@@ -178,70 +167,6 @@ def translate(
         one = partial(
             Engine.load, device=device, precision=precision, batch_size=batch_size, compiled=compile_
         )
-        return _load(source, one)
+        return load_networks(source, one)
 
     carry_out(plan, load, display)
-
-
-def _load(source: Source, one: Callable[[ModelPreset, Path], Engine]) -> Engine:
-    """The engine of the target, with that of the inputs' own kind where there is one; one if they are equal."""
-    engine = one(source.model, source.weights)
-    encoder = source.encoder
-    if encoder is None:
-        return engine
-    same = encoder.weights == source.weights and encoder.model == source.model
-    return engine.with_source(engine if same else one(encoder.model, encoder.weights))
-
-
-def _settings(source: Source, picked: Picked) -> Settings:
-    """Target < preset < compat < environment < --set < flags. A replay asks the environment nothing."""
-    from ilvrctl.settings import build_settings
-
-    def layers(tier: Tier) -> list[Layer]:
-        return [option.layer for choice, option in picked if choice.tier == tier]
-
-    environment = [] if source.samples else [environment_layer()]
-    two_models = source.encoder is not None and not source.samples
-    default = [Layer.of("--from", {"method": {"name": TWO_MODELS}})] if two_models else []
-    assigned, flags = merge(*layers("set")), merge(*layers("flag"))
-    return build_settings(
-        source.settings, *layers("preset"), overrides=[*default, *environment, assigned, flags]
-    )
-
-
-def _check_stdout(destination: Destination, as_json: bool) -> None:
-    if not destination.stdout:
-        return
-    if as_json:
-        raise UsageError("-o - and --json both want standard output", hint="-o FOLDER or -o FILE.png")
-    if terminal(sys.stdout):
-        raise UsageError(
-            "will not write the bytes of a picture to a terminal",
-            hint="-o FILE, or pipe them: ... -o - > out.png",
-        )
-
-
-def _source_model(encoder: Network | None, display: Display) -> SourceModel | None:
-    """The source's model for the plan."""
-    from ilvrctl.jobs.digest import weights_sha256
-    from ilvrctl.jobs.plan import SourceModel
-
-    if encoder is None:
-        return None
-    digest = weights_sha256(encoder.weights)
-    _tell(encoder, digest, display)
-    return SourceModel(encoder.model, digest, encoder.domain)
-
-
-def _tell(source: Source | Network, digest: str, display: Display) -> None:
-    """What people should know about the weights."""
-    if source.note and not display.quiet:
-        say(source.note)
-    if source.warning:
-        say(source.warning, label="warning", color=display.color)
-    if source.made_with not in (None, digest):
-        say(
-            f"{source.weights.name} is not the file that the picture was made with; the result will differ",
-            label="warning",
-            color=display.color,
-        )

@@ -9,7 +9,7 @@ rank H / N. The matrices are made in float64 from the published rule (PyTorch-Re
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -133,6 +133,30 @@ class LowPass:
         """(..., H/N, W/N) -> (..., H, W)."""
         U_h, U_w = (_on(_matrices(n * self.N, self.N, self.kernel)[1], x) for n in x.shape[-2:])
         return U_h @ x.float() @ U_w.mT
+
+
+def filtered_plainly(rows: Sequence[Sequence[float]], N: int, kernel: str) -> list[list[float]]:
+    """phi_N of one channel as rows of plain numbers, for a preview before torch is there."""
+    for _ in range(2):
+        length = len(rows)
+        for out in (length // N, length):
+            rows = _resized_plainly(rows, resize_weights(len(rows), out, kernel))
+        rows = list(zip(*rows, strict=True))
+    return [list(row) for row in rows]
+
+
+def _resized_plainly(
+    rows: Sequence[Sequence[float]], weights: Sequence[Sequence[float]]
+) -> list[list[float]]:
+    """The matrix times the rows, without the zeros that it is full of."""
+    made = []
+    for weight_row in weights:
+        total = [0.0] * len(rows[0])
+        for weight, row in zip(weight_row, rows, strict=True):
+            if weight:
+                total = [a + weight * b for a, b in zip(total, row, strict=True)]
+        made.append(total)
+    return made
 
 
 @cache

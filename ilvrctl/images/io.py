@@ -14,7 +14,7 @@ from ilvrctl.errors import InputError, OutputError, UsageError, did_you_mean
 from ilvrctl.files import replacing
 from ilvrctl.images.decode import MAX_PIXELS, decoding, open_header
 from ilvrctl.images.flatten import is_negative, to_rgb, upright
-from ilvrctl.images.metadata import record_options
+from ilvrctl.images.metadata import Kept, record_options
 
 __all__ = [
     "MAX_PIXELS",
@@ -95,24 +95,33 @@ def encode_picture(
     format: str = "png",  # noqa: A002  (as in Pillow's save)
     record: str | None = None,
     quality: int = 95,
+    kept: Kept | None = None,
 ) -> bytes:
     """The bytes of ``image`` as a file of ``format``, an extension with or without its dot.
 
     ``record`` is a JSON text that :func:`~ilvrctl.images.metadata.read_record` finds again (BMP drops it);
-    ``quality``, 1 to 100, is that of JPEG and WebP. Nothing else (EXIF, profile) is stored.
+    ``quality``, 1 to 100, is that of JPEG and WebP; ``kept`` is stored beside it as far as the format allows, and
+    nothing else. Transparency comes on white where the format has none.
     Raises UsageError for an unknown format or quality, OutputError when the format cannot hold the picture.
     """
-    return _encode(image, _format_of("." + format.lower().removeprefix(".")), record, quality)
+    return _encode(image, _format_of("." + format.lower().removeprefix(".")), record, quality, kept)
 
 
-def save_picture(image: Image.Image, path: Path, *, record: str | None = None, quality: int = 95) -> None:
+def save_picture(
+    image: Image.Image,
+    path: Path,
+    *,
+    record: str | None = None,
+    quality: int = 95,
+    kept: Kept | None = None,
+) -> None:
     """Write ``image`` to ``path`` in the format of its extension, all or nothing.
 
     The bytes go to ``<name>.part`` beside it, which is then renamed; on failure the part is removed and an
-    older file at ``path`` stays as it was. ``record`` and ``quality`` as in :func:`encode_picture`.
+    older file at ``path`` stays as it was. ``record``, ``quality`` and ``kept`` as in :func:`encode_picture`.
     Raises UsageError for an unknown extension or quality, OutputError when it cannot be written.
     """
-    _write(path, _encode(image, _format_of(path.suffix), record, quality))
+    _write(path, _encode(image, _format_of(path.suffix), record, quality, kept))
 
 
 def save_gif(
@@ -147,9 +156,12 @@ def _format_of(suffix: str) -> str:
     return known
 
 
-def _encode(image: Image.Image, format_name: str, record: str | None, quality: int) -> bytes:
+def _encode(
+    image: Image.Image, format_name: str, record: str | None, quality: int, kept: Kept | None
+) -> bytes:
     """The file as bytes; ``format_name`` as Pillow names it."""
-    options: dict[str, Any] = {} if record is None else record_options(format_name, record)
+    plain = kept.options(format_name) if kept is not None else {}
+    options: dict[str, Any] = plain if record is None else record_options(format_name, record, kept)
     if format_name in ("JPEG", "WEBP"):
         if not 1 <= quality <= 100:
             raise UsageError(f"the quality must be from 1 to 100, not {quality}")
@@ -170,9 +182,14 @@ def _encode(image: Image.Image, format_name: str, record: str | None, quality: i
 
 
 def _as_stored(image: Image.Image, format_name: str) -> Image.Image:
-    """A copy of ``image`` in a mode that the format holds, without the metadata that Pillow would pass on."""
+    """``image`` in a mode that the format holds, without the metadata that Pillow would pass on; a copy if need be.
+
+    ``image`` itself where it brings none: a large photo needs no second one in memory.
+    """
     if image.mode in _KEPT_MODES[format_name]:
-        stored = image.copy()
+        stored = image.copy() if image.info else image
+    elif image.has_transparency_data:
+        stored = _as_stored(to_rgb(image, (255, 255, 255)), format_name)
     elif format_name == "GIF":
         stored = _with_palette(image)
     else:

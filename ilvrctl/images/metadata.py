@@ -7,6 +7,7 @@ BMP has no place for it. In comments the text begins with ``ilvrctl:``, to tell 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image, PngImagePlugin, TiffImagePlugin
@@ -22,6 +23,28 @@ _USER_COMMENT = 0x9286
 _BYTES = 1
 _ASCII = b"ASCII\x00\x00\x00"
 _UNICODE = b"UNICODE\x00"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a result takes over from the photo that it was made of: an ``exif`` block and an ICC ``profile``."""
+
+    exif: bytes = b""
+    profile: bytes = b""
+
+    def options(self, format_name: str) -> dict[str, Any]:
+        """Arguments for Pillow's ``save``; what the format cannot hold is left out."""
+        profiled = format_name in ("PNG", "JPEG", "WEBP", "TIFF") and self.profile
+        tagged = format_name in ("PNG", "JPEG", "WEBP") and self.exif
+        return {
+            **({"icc_profile": self.profile} if profiled else {}),
+            **({"exif": self._exif()} if tagged else {}),
+        }
+
+    def _exif(self) -> Image.Exif:
+        exif = Image.Exif()
+        exif.load(self.exif)
+        return exif
 
 
 def read_record(data: bytes, name: str) -> str:
@@ -43,30 +66,31 @@ def read_record(data: bytes, name: str) -> str:
     return record
 
 
-def record_options(format_name: str, record: str) -> dict[str, Any]:
-    """Arguments for Pillow's ``save`` that store the JSON text ``record``.
+def record_options(format_name: str, record: str, kept: Kept | None = None) -> dict[str, Any]:
+    """Arguments for Pillow's ``save`` that store the JSON text ``record``, beside what is ``kept``.
 
     ``format_name`` is Pillow's name ("PNG", "JPEG"); empty for formats that cannot hold a record.
     """
+    options = kept.options(format_name) if kept is not None else {}
     # A lone surrogate (from a file name that is not UTF-8) fits no encoding, but JSON has an escape for it.
     record = re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", record)
     if format_name == "PNG":
         chunks = PngImagePlugin.PngInfo()
         chunks.add_itxt(RECORD_KEY, record)
-        return {"pnginfo": chunks}
+        return {**options, "pnginfo": chunks}
     if format_name in ("JPEG", "WEBP"):
-        exif = Image.Exif()
-        exif[_EXIF_IFD] = {_USER_COMMENT: _to_comment(record)}
-        return {"exif": exif}
+        exif = options.get("exif") or Image.Exif()
+        exif[_EXIF_IFD] = {**exif.get_ifd(_EXIF_IFD), _USER_COMMENT: _to_comment(record)}
+        return {**options, "exif": exif}
     if format_name == "TIFF":
         # Pillow cannot write the EXIF folder of a compressed TIFF, so the tag stands in the main one.
         tags = TiffImagePlugin.ImageFileDirectory_v2()
         tags.tagtype[_USER_COMMENT] = _BYTES  # the standard says UNDEFINED, which Pillow 10 cuts off
         tags[_USER_COMMENT] = _to_comment(record)
-        return {"tiffinfo": tags}
+        return {**options, "tiffinfo": tags}
     if format_name == "GIF":
-        return {"comment": (_MARK + record).encode()}
-    return {}
+        return {**options, "comment": (_MARK + record).encode()}
+    return options
 
 
 def _to_comment(record: str) -> bytes:

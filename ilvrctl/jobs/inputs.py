@@ -12,31 +12,64 @@ from typing import NoReturn
 from ilvrctl import paths
 from ilvrctl.errors import UsageError
 from ilvrctl.images.io import PICTURE_SUFFIXES, read_bytes
+from ilvrctl.jobs.digest import sha256_hex
 from ilvrctl.jobs.places import is_file, is_folder, place, real
 
 STDIN = "-"
 
 
 @dataclass(frozen=True)
+class Contents:
+    """The bytes of an input: the ``picture``, and where it is edited its scribbled copy and a mask, if any."""
+
+    picture: bytes
+    guide: bytes | None = None
+    mask: bytes | None = None
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the picture, if it is alone; else of the digests of all."""
+        digests = {name: sha256_hex(data) for name, data in vars(self).items() if data is not None}
+        if len(digests) == 1:
+            return digests["picture"]
+        return sha256_hex("\n".join(f"{name} {digest}" for name, digest in digests.items()).encode())
+
+
+@dataclass(frozen=True)
 class Item:
     """One input. ``name`` is what people call it; ``path`` None means ``data`` (standard input).
 
-    ``stem``: the output's name without suffix, below the output folder.
+    ``stem``: the output's name without suffix, below the output folder. Of an edit ``guide`` is the scribbled copy
+    and ``mask`` tells what is edited.
     """
 
     name: str
     stem: str
     path: Path | None = None
     data: bytes | None = field(default=None, repr=False)
+    guide: Item | None = None
+    mask: Item | None = None
 
     @property
     def key(self) -> str:
-        """What tells it from all other inputs: its place, however it was written."""
-        return STDIN if self.path is None else str(place(self.path))
+        """What tells it from all other inputs: its place, however it was written, and those of its companions."""
+        own = STDIN if self.path is None else str(place(self.path))
+        return "\n".join([own, *(item.key for item in (self.guide, self.mask) if item is not None)])
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that are read, and never changed."""
+        more = [file for item in (self.guide, self.mask) if item is not None for file in item.files]
+        return more if self.path is None else [self.path, *more]
 
     def read(self) -> bytes:
         """The input's bytes. InputError when it cannot be read."""
         return read_bytes(self.path) if self.path is not None else self.data or b""
+
+    def contents(self) -> Contents:
+        """All its bytes. InputError when one of its files cannot be read."""
+        guide, mask = (None if item is None else item.read() for item in (self.guide, self.mask))
+        return Contents(self.read(), guide, mask)
 
 
 def collect(names: Sequence[str], *, recursive: bool, stdin: bytes | None, output: Path | None) -> list[Item]:
@@ -53,6 +86,14 @@ def collect(names: Sequence[str], *, recursive: bool, stdin: bytes | None, outpu
     if not items:
         raise UsageError("no inputs", hint="ilvrctl translate PICTURE_OR_FOLDER ... --to emoji3d")
     return _with_unique_stems(list(items.values()))
+
+
+def one_picture(name: str, stdin: bytes | None) -> Item:
+    """The item that ``name`` means, ``-`` for the bytes of ``stdin``. UsageError for a folder."""
+    if name and is_folder(Path(name)):
+        raise UsageError(f"{name} is a folder, not a picture", hint="one picture is edited at a time")
+    [item] = _items(name, False, stdin, None)
+    return item
 
 
 def _items(name: str, recursive: bool, stdin: bytes | None, output: Path | None) -> list[Item]:

@@ -11,7 +11,7 @@ from typing import Any
 from ilvrctl.diffusion.schedule import Schedule, match_models, match_sizes
 from ilvrctl.errors import IlvrctlError, InputError, UsageError
 from ilvrctl.images.geometry import parse_color
-from ilvrctl.jobs.digest import sha256_hex, weights_sha256
+from ilvrctl.jobs.digest import weights_sha256
 from ilvrctl.jobs.grid import Variant, naming
 from ilvrctl.jobs.inputs import Item
 from ilvrctl.jobs.outputs import Output, Status, check_places, check_sheet
@@ -54,6 +54,7 @@ class Plan:
     """All results of a job, variant by variant in the order of the inputs, and the contact sheet of them, if any.
 
     A job is a grid where it has several ``variants``: then each has its folder and its share of the ``outputs``.
+    ``quality`` is that of results in JPEG and WebP.
     """
 
     outputs: tuple[Output, ...]
@@ -63,11 +64,17 @@ class Plan:
     target: str | None = None
     sheet: Path | None = None
     source: SourceModel | None = None
+    quality: int = 95
 
     @property
     def grid(self) -> bool:
         """Whether its results stand in folders of their variants."""
         return any(variant.folder for variant in self.variants)
+
+    @property
+    def edits(self) -> bool:
+        """Whether photos are edited, and not translated."""
+        return any(variant.settings.edit is not None for variant in self.variants)
 
     @cached_property
     def identities(self) -> tuple[str, ...]:
@@ -142,7 +149,7 @@ def make_plan(plan: Plan, *, overwrite: bool) -> Plan:
         if real(plan.sheet) in {real(file) for file in files}:
             raise UsageError(f"--sheet {plan.sheet} is also the name of a result", hint="choose another name")
         files.append(plan.sheet)
-    check_places(files, {o.item.path for o in plan.outputs if o.item.path is not None})
+    check_places(files, {file for o in plan.outputs for file in o.item.files})
     digests = _Digests()
     judged = [
         replace(output, status=_judge(output, plan.identities[output.variant], digests))
@@ -192,7 +199,7 @@ class _Digests:
     def of(self, item: Item) -> str | None:
         if item not in self._known:
             try:
-                self._known[item] = sha256_hex(item.read())
+                self._known[item] = item.contents().digest
             except InputError:
                 self._known[item] = None
         return self._known[item]

@@ -6,8 +6,7 @@ That of a grid has a row for every sample of an input, and a column for every va
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ilvrctl import __version__
 from ilvrctl.errors import InputError
@@ -15,6 +14,7 @@ from ilvrctl.images.geometry import fit_picture, parse_color
 from ilvrctl.images.io import open_picture, read_bytes
 from ilvrctl.images.sheets import SheetRow, contact_sheet
 from ilvrctl.images.tensors import to_image, to_tensor
+from ilvrctl.jobs.opening import decode
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,22 +27,11 @@ if TYPE_CHECKING:
 SHEET_ROWS = 96
 """Inputs on a sheet: more would make a picture that nobody can open."""
 
+SHOWN = 512
+"""Pixels of the longer side of what waits for the sheet."""
 Cell = tuple[int, int]
 """Where a result stands: the number of its variant, and of its sample."""
 Cells = Mapping[Cell, "Image"]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How an input becomes square: the settings of these names."""
-
-    fit: Literal["crop", "pad", "stretch"]
-    background: str
-
-    @classmethod
-    def of(cls, settings: Settings) -> Shape:
-        """What the settings say."""
-        return cls(settings.fit, settings.background)
 
 
 def draw_sheet(plan: Plan, made: Mapping[str, Cells]) -> Image | None:
@@ -55,42 +44,40 @@ def draw_sheet(plan: Plan, made: Mapping[str, Cells]) -> Image | None:
         outputs.setdefault(output.item, []).append(output)
     draw = _grid_rows if plan.grid else _rows
     rows: list[SheetRow] = []
+    titles: tuple[str, ...] = ()
     shown = 0
     for item, wanted in outputs.items():
         pictures = {**_done(wanted), **made.get(item.key, {})}
-        if pictures and (more := draw(plan, item, pictures)):
-            rows.extend(more)
+        if pictures and (lead := _lead(plan, item, pictures)):
+            titles = tuple(lead)
+            rows.extend(draw(plan, item, tuple(lead.values()), pictures))
             shown += 1
         if len(rows) >= SHEET_ROWS:
             break
     if not rows:
         return None
     some = "" if shown == len(outputs) else f"{shown} of {len(outputs)} inputs"
-    return contact_sheet(rows, _titles(plan, len(rows[0].pictures)), _caption(plan, some))
+    return contact_sheet(rows, [*titles, *_titles(plan)], _caption(plan, some))
 
 
-def decode(item: Item, data: bytes, background: str) -> Image:
-    """The input as a picture of its own size; InputError when it is none."""
-    return open_picture(data, item.name, background=parse_color(background))
-
-
-def square(picture: Image, shape: Shape, size: int) -> Image:
-    """The picture as the network gets it."""
-    return fit_picture(picture, size, shape.fit, parse_color(shape.background))
+def small(picture: Image) -> Image:
+    """A copy that is large enough for a sheet, so that no large one waits in memory for it."""
+    copy = picture.convert("RGB")
+    copy.thumbnail((SHOWN, SHOWN))
+    return copy
 
 
 def _samples(plan: Plan) -> list[int]:
     return sorted({output.sample for output in plan.outputs})
 
 
-def _titles(plan: Plan, columns: int) -> list[str]:
-    """``columns``: how many there are; one more than samples and input is the preview's."""
+def _titles(plan: Plan) -> list[str]:
+    """Of the columns with results."""
     if plan.grid:
-        return ["input", *(variant.label for variant in plan.variants)]
+        return [variant.label for variant in plan.variants]
     samples = _samples(plan)
-    titles = ["translated"] if len(samples) == 1 else [f"sample {n}" for n in samples]
-    preview = [plan.variants[0].settings.method.preview_title()] if columns > len(samples) + 1 else []
-    return ["input", *preview, *titles]
+    one = "edited" if plan.variants[0].settings.edit else "translated"
+    return [one] if len(samples) == 1 else [f"sample {n}" for n in samples]
 
 
 def _done(outputs: Sequence[Output]) -> dict[Cell, Image]:
@@ -99,42 +86,54 @@ def _done(outputs: Sequence[Output]) -> dict[Cell, Image]:
     for output in outputs:
         if output.status == "done" and output.path is not None:
             try:
-                picture = open_picture(read_bytes(output.path), output.path.name)
+                picture = small(open_picture(read_bytes(output.path), output.path.name))
             except InputError:
                 continue
             found[output.variant, output.sample] = picture
     return found
 
 
-def _input(plan: Plan, item: Item, pictures: Cells) -> Image | None:
-    """The input as the first variant's network gets it; None when it has gone since."""
-    shape = Shape.of(plan.variants[0].settings)
-    size = next(iter(pictures.values())).width
+def _lead(plan: Plan, item: Item, pictures: Cells) -> dict[str, Image]:
+    """What stands before the results, by title: the input as the first variant's network gets it, and outside of a
+    grid what the method takes from it; of an edit the photo and its scribbled copy. None when the input has gone.
+    """
+    settings = plan.variants[0].settings
     try:
-        return square(decode(item, item.read(), shape.background), shape, size)
+        if settings.edit is not None:
+            return {
+                title: small(decode(one, one.read(), settings.background))
+                for title, one in (
+                    ("given" if item.guide is None else "photo", item),
+                    ("scribbled", item.guide),
+                )
+                if one is not None
+            }
+        picture = decode(item, item.read(), settings.background)
     except InputError:
-        return None
+        return {}
+    if settings.fit == "native":
+        return {"input": small(picture)}
+    size = next(iter(pictures.values())).width
+    picture = fit_picture(picture, size, settings.fit, parse_color(settings.background))
+    preview = None if plan.grid else settings.method.preview(to_tensor(picture))
+    if preview is None:
+        return {"input": picture}
+    return {"input": picture, settings.method.preview_title(): to_image(preview)}
 
 
-def _rows(plan: Plan, item: Item, pictures: Cells) -> list[SheetRow]:
-    """Input, preview and samples in one row; none when the input has gone since."""
-    if (picture := _input(plan, item, pictures)) is None:
-        return []
-    preview = plan.variants[0].settings.method.preview(to_tensor(picture))
-    low = [] if preview is None else [to_image(preview)]
-    return [SheetRow(_label(item), (picture, *low, *(pictures.get((0, n)) for n in _samples(plan))))]
+def _rows(plan: Plan, item: Item, lead: tuple[Image, ...], pictures: Cells) -> list[SheetRow]:
+    """Input, preview and samples in one row."""
+    return [SheetRow(_label(item), (*lead, *(pictures.get((0, n)) for n in _samples(plan))))]
 
 
-def _grid_rows(plan: Plan, item: Item, pictures: Cells) -> list[SheetRow]:
-    """Input and variants, a row a sample; none when the input has gone since."""
-    if (picture := _input(plan, item, pictures)) is None:
-        return []
+def _grid_rows(plan: Plan, item: Item, lead: tuple[Image, ...], pictures: Cells) -> list[SheetRow]:
+    """Input and variants, a row a sample."""
     samples = _samples(plan)
     variants = range(len(plan.variants))
     return [
         SheetRow(
             _label(item) if len(samples) == 1 else f"{_label(item)}, sample {n}",
-            (picture, *(pictures.get((variant, n)) for variant in variants)),
+            (*lead, *(pictures.get((variant, n)) for variant in variants)),
         )
         for n in samples
     ]

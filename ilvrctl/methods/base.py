@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl.methods.blocks import Statistics
@@ -28,7 +29,8 @@ class Context:
 
     ``fresh_noise``: whether a constraint that leaves it open draws the reference's noise anew. ``networks``: those
     that the method's energies bring, loaded, by the energy's name. ``source``: the model of the references' own
-    kind, if any.
+    kind, if any. ``free`` (B, 1, H, W), boolean: the pixels that may become something else; the others are kept as
+    in the reference. None frees all.
     """
 
     reference: Tensor
@@ -37,7 +39,8 @@ class Context:
     fresh_noise: bool = True
     networks: Mapping[str, Any] = field(default_factory=dict)
     source: Denoise | None = None
-    _statistics: dict[int, Statistics] = field(default_factory=dict, init=False, repr=False, compare=False)
+    free: Tensor | None = None
+    _statistics: dict[int, Statistics] = field(default_factory=dict, repr=False, compare=False)
 
     def statistics(self, blocks: int) -> Statistics:
         """mu_0 and s_0 of the reference with so many blocks a side; computed once."""
@@ -48,6 +51,24 @@ class Context:
     def reference_at(self, t: int, eps: Tensor) -> Tensor:
         """The reference noised to level t with the given eps: ``alpha_t y + sigma_t eps``."""
         return self.noised(self.reference, t, eps)
+
+    def kept(self, x: Tensor, t: int, eps: Tensor) -> Tensor:
+        """x = x_t with the pixels that are not free as in the reference noised with eps; x itself if all are."""
+        if self.free is None:
+            return x
+        import torch
+
+        return torch.where(self.free, x, self.reference_at(t, eps))
+
+    def drawing(self, eps: Tensor) -> Context:
+        """With noise that was drawn already."""
+        return replace(self, noise=lambda: eps)
+
+    def climbed(self, x: Tensor, s: int, t: int) -> Tensor:
+        """x = x_s taken up to level t: ``q(x_t | x_s)``, in one draw."""
+        (alpha_s, _), (alpha_t, _) = self.schedule.level(s), self.schedule.level(t)
+        ratio = alpha_t / alpha_s
+        return ratio * x + math.sqrt(1 - ratio**2) * self.noise()
 
     def noised(self, x0: Tensor, t: int, eps: Tensor) -> Tensor:
         """``alpha_t x0 + sigma_t eps``."""

@@ -24,9 +24,14 @@ class Unconstrained:
 
     name: ClassVar[str] = "none"
     blocks: ClassVar[int | None] = None
+    multiple: ClassVar[int] = 1
 
     def check(self, size: int) -> None:
         """Always well."""
+
+    def seen(self, size: int) -> LowPass | None:
+        """The filter that the reference is seen through: none."""
+        return None
 
     def retract(self, context: Context, x: Tensor, t: int) -> Tensor:
         """x as it is."""
@@ -87,9 +92,18 @@ class LowPassConstraint:
         """phi_N."""
         return LowPass(self.N, self.kernel)
 
+    @property
+    def multiple(self) -> int:
+        """What the sides of a picture must be multiples of."""
+        return self.N
+
     def check(self, size: int) -> None:
         """UsageError when N does not divide the size."""
         check_factor(self.N, size)
+
+    def seen(self, size: int) -> LowPass:
+        """phi_N."""
+        return self.phi
 
     def retract(self, context: Context, x: Tensor, t: int) -> Tensor:
         """Plain noise, as published: at the highest level nothing of the reference is left."""
@@ -136,6 +150,11 @@ class BlockStatistics:
     order: Literal[1, 2] = 2
     reference: Literal["auto", "expected", "drawn"] = "auto"
 
+    @property
+    def multiple(self) -> int:
+        """What the sides of a picture must be multiples of, for blocks of 2 px and more."""
+        return 2 * self.blocks if self.size is None else self.size
+
     def count(self, pixels: int) -> int:
         """Blocks a side of a picture of ``pixels`` pixels."""
         return self.blocks if self.size is None else pixels // self.size
@@ -145,6 +164,10 @@ class BlockStatistics:
         if self.size is not None:
             check_factor(self.size, size)
         check_blocks(self.count(size), size)
+
+    def seen(self, size: int) -> LowPass:
+        """The means of the blocks, as a filter."""
+        return LowPass(size // self.count(size), "box")
 
     def retract(self, context: Context, x: Tensor, t: int) -> Tensor:
         """Noise mapped onto the manifold of level t, as in the paper's text."""

@@ -48,6 +48,11 @@ class Energy:
     where: Where = "everywhere"
     gradient: Argument = "x_t"
 
+    @property
+    def multiple(self) -> int:
+        """What the sides of a picture must be multiples of."""
+        return 1
+
     def check(self, size: int) -> None:
         """UsageError when the energy cannot work for pictures of ``size`` pixels."""
 
@@ -80,6 +85,11 @@ class LowPassEnergy(Energy):
     N: int = 32
     kernel: Literal["cubic", "linear", "box", "lanczos3"] = "linear"
 
+    @property
+    def multiple(self) -> int:
+        """N."""
+        return self.N
+
     def check(self, size: int) -> None:
         """UsageError when N does not divide the size."""
         check_factor(self.N, size)
@@ -109,6 +119,11 @@ class PictureEnergy(Energy):
     relative: bool = True
     where: Where = "range"
     blocks: int | None = None
+
+    @property
+    def multiple(self) -> int:
+        """For blocks of 2 px and more."""
+        return 2 * (self.blocks or BLOCKS)
 
     def check(self, size: int) -> None:
         """UsageError when the blocks do not fit the size."""
@@ -169,6 +184,11 @@ class DseEnergy(Energy):
     weight: float = 500.0
     model: str = ""
     num_head_channels: int | None = None
+
+    @property
+    def multiple(self) -> int:
+        """The published extractors halve a picture five times."""
+        return 32
 
     def weights(self) -> Path:
         """The extractor's file."""

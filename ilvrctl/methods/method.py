@@ -14,11 +14,13 @@ of Lipschitz constant L is followed stably while ``weight beta L / sqrt(1 - beta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ilvrctl.diffusion.denoiser import Prediction
+from ilvrctl.diffusion.resampling import check_resampling, resampled
 from ilvrctl.errors import UsageError
 from ilvrctl.methods.base import Context, EnergyOf, ancestral_mean, shift_mean
 from ilvrctl.methods.constraints import BlockStatistics, LowPassConstraint, Unconstrained
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ilvrctl.diffusion.denoiser import Denoise
+    from ilvrctl.diffusion.lowpass import LowPass
     from ilvrctl.diffusion.samplers import Sampler
     from ilvrctl.diffusion.schedule import Step
 
@@ -88,6 +91,8 @@ class Method:
     ``noise_on_manifold``: pure noise is first moved onto the constraint's manifold, as in the text of SDDM; the
     published code starts from plain noise.
 
+    ``resample``: jump and times. The last ``jump`` steps are walked ``times`` times each, with noise added back in
+    between, so that what is painted into a masked reference fits its surroundings (RePaint).
     ``repeats``: passes, each begun from the noised output of the last (SDEdit's and EGSDE's K).
     ``reference_noise``: energies see the reference with noise that is ``fresh`` at every step (EGSDE, Algorithm 1),
     or with the one ``fixed`` that the pass began with (the published code, ``compat: egsde``).
@@ -107,6 +112,7 @@ class Method:
     refinement: Literal["retracted", "stale"] = "retracted"
     noise_on_manifold: bool = False
     repeats: int = 1
+    resample: tuple[int, int] = (10, 1)
     reference_noise: Literal["fresh", "fixed"] = "fresh"
     guide_last: bool = False
 
@@ -130,6 +136,11 @@ class Method:
         return isinstance(self.constraint, LowPassConstraint) and self.constraint.reference_level == "t"
 
     @property
+    def multiple(self) -> int:
+        """What the sides of a picture of any size must be multiples of."""
+        return math.lcm(self.constraint.multiple, *(energy.multiple for energy in self.acting.values()))
+
+    @property
     def two_models(self) -> bool:
         """Whether a model of the references' own kind encodes them."""
         return self.encoder.models == 2
@@ -139,9 +150,14 @@ class Method:
         inside = [k.i for k in steps if self.conditions(k, T)]
         return [self.refinements if inside and k.i == inside[-1] else 0 for k in steps]
 
+    def walk(self, steps: Sequence[Step]) -> list[tuple[Step, Step | None]]:
+        """The steps of a pass as they are walked, each with the one to go back to after it, if any."""
+        return resampled(steps, *self.resample)
+
     def network_calls(self, steps: Sequence[Step], T: int) -> int:
         """Calls of the denoising networks for one batch."""
-        extra = self.rounds(steps, T)
+        rounds = self.rounds(steps, T)
+        extra = [rounds[k.i] for k, _ in self.walk(steps)]
         stale = self.refinement == "stale"
         own = self.repeats * sum(count if stale and count else 1 + count for count in extra)
         return own + (self.encoder.models - 1) * len(steps)
@@ -150,6 +166,9 @@ class Method:
         """UsageError when the pieces do not fit the size, or the references would not be used at all."""
         if self.two_models and self.repeats > 1:
             raise UsageError(f"{self.name} encodes once and makes one pass", hint="leave out --repeats")
+        check_resampling(*self.resample, len(steps))
+        if self.two_models and self.resample[1] > 1:
+            raise UsageError(f"{self.name} walks its path once", hint="leave out --resample")
         self.constraint.check(size)
         for energy in self.acting.values():
             energy.check(size)
@@ -206,6 +225,7 @@ class Method:
             x = context.noised(x0, first.t, e)
         else:
             x = self.constraint.retract(context, e, first.t) if self.noise_on_manifold else e
+        x = context.kept(x, first.t, e)
         size = context.reference.shape[-1]
         blocks = self.constraint.count(size) if isinstance(self.constraint, BlockStatistics) else None
         bound = {
@@ -224,6 +244,7 @@ class Method:
             x = ancestral_mean(self.guide(context, x, last[1], k, memory), x, k)
             if self.refinement == "retracted":
                 x = self.constraint.retract(context, x, k.t)
+            x = context.kept(x, k.t, memory.e)
         raw = _with_mean_of(last, x, k) if last and self.refinement == "stale" else denoise(x, k)
         return x, self.guide(context, x, raw, k, memory)
 
@@ -273,11 +294,23 @@ class Method:
                 (found[name],) = torch.autograd.grad(value.sum(), at)
         return found
 
-    def project(self, context: Context, x: Tensor, prediction: Prediction, k: Step) -> Tensor:
-        """The sample after step k, x = x_s, where the constraint wants it; x itself outside the range."""
-        if not self.conditions(k, context.schedule.T):
-            return x
-        return self.constraint.project(context, x, prediction, k)
+    def project(
+        self, context: Context, x: Tensor, prediction: Prediction, k: Step, e: Tensor | None = None
+    ) -> Tensor:
+        """The sample after step k, x = x_s, where the constraint wants it, with the kept pixels of the reference.
+
+        x itself outside the range where all pixels are free. The kept pixels and the constraint see one noised
+        reference, so that they agree: noise drawn anew, or ``e``, with which the pass began, where the sampler adds
+        none and follows one path.
+        """
+        inside = self.conditions(k, context.schedule.T)
+        if context.free is not None:
+            eps = e if e is not None and not context.fresh_noise else context.noise()
+            x = context.kept(x, k.s, eps)
+            if inside:
+                x = self.constraint.project(context.drawing(eps), x, prediction, k)
+            return context.kept(x, k.s, eps)
+        return self.constraint.project(context, x, prediction, k) if inside else x
 
     # --- for people and records ----------------------------------------------------------------------------
 
@@ -300,6 +333,11 @@ class Method:
         energy = self.acting.get("low_pass")
         return LowPassConstraint(energy.N, energy.kernel) if isinstance(energy, LowPassEnergy) else None
 
+    def seen(self, size: int) -> LowPass | None:
+        """The filter that a reference of ``size`` pixels is seen through, if any."""
+        own = self.constraint.seen(size)
+        return self._phi.phi if own is None and self._phi is not None else own
+
     def preview(self, reference: Tensor) -> Tensor | None:
         """What is taken from the reference (3, H, W), as a picture for people; None when there is no such thing."""
         shown = self.constraint.preview(reference)
@@ -321,6 +359,7 @@ class Method:
             pieces.append(until if self.range_t is None else f"range_t {self.range_t}")
         pieces.append("" if self.start in (1.0,) else f"from {self.start}")
         pieces.append(f"{self.repeats} times" if self.repeats > 1 else "")
+        pieces.append("resampled {}x{}".format(*self.resample) if self.resample[1] > 1 else "")
         title = _TITLES.get(self.name, self.name)
         text = ", ".join(piece for piece in pieces if piece)
         return f"{title} {text}" if text else title

@@ -1,0 +1,130 @@
+"""What the commands that make pictures share: from flags to settings, and loading the networks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ilvrctl.cli.display import Display
+from ilvrctl.cli.output import say, terminal
+from ilvrctl.cli.request import environment_layer
+from ilvrctl.cli.several import Reader, bounds, decimal, flag_choices, jumps, level, whole, word
+from ilvrctl.cli.source import Network, Source
+from ilvrctl.config import Layer, merge
+from ilvrctl.errors import UsageError
+from ilvrctl.jobs.grid import Choice, Picked, Tier
+
+if TYPE_CHECKING:
+    from ilvrctl.engine import Engine
+    from ilvrctl.jobs.outputs import Destination
+    from ilvrctl.jobs.plan import SourceModel
+    from ilvrctl.presets import ModelPreset
+    from ilvrctl.settings import Settings
+
+TWO_MODELS = "cyclediffusion"
+"""The method where ``--from`` gives a second model and no method is asked for."""
+
+FLAGS: Mapping[str, tuple[str, Reader | None]] = {
+    "--method": ("method.name", word),
+    "--compat": ("compat", word),
+    "--N": ("method.N", whole(1)),
+    "--range": ("method.range", bounds),
+    "--range-t": ("method.range_t", whole(-1)),
+    "--kernel": ("method.kernel", word),
+    "--blocks": ("method.blocks", whole(1)),
+    "--start": ("method.start", level),
+    "--repeats": ("method.repeats", whole(1)),
+    "--resample": ("method.resample", jumps),
+    "--sampler": ("sampler.name", word),
+    "--eta": ("sampler.eta", decimal(0, 1)),
+    "--variance": ("sampler.variance", word),
+    "--steps": ("steps", whole(1)),
+    "--timestep-respacing": ("timestep_respacing", None),
+    "--clip": ("clip_denoised", None),
+    "--class-label": ("class_label", whole(0)),
+    "--seed": ("seed", whole()),
+    "--fit": ("fit", word),
+    "--background": ("background", word),
+    "--precision": ("precision", None),
+    "--threshold": ("edit.threshold", whole(1)),
+    "--grow": ("edit.grow", whole(0)),
+    "--feather": ("edit.feather", whole(0)),
+    "--context": ("edit.context", decimal(0, 100)),
+    "--whole": ("edit.whole", None),
+    "--no-mask": ("edit.mask", None),
+}
+"""The settings that flags give, and how their values are read; None takes one value as it stands."""
+
+
+def given(values: Mapping[str, Any]) -> list[Choice]:
+    """The choices of flags, by their names; a value of None was not given."""
+    return flag_choices({flag: (FLAGS[flag][0], value, FLAGS[flag][1]) for flag, value in values.items()})
+
+
+def load_networks(source: Source, one: Callable[[ModelPreset, Path], Engine]) -> Engine:
+    """The engine of the target, with that of the inputs' own kind where there is one; one if they are equal."""
+    engine = one(source.model, source.weights)
+    encoder = source.encoder
+    if encoder is None:
+        return engine
+    same = encoder.weights == source.weights and encoder.model == source.model
+    return engine.with_source(engine if same else one(encoder.model, encoder.weights))
+
+
+def settings_of(source: Source, picked: Picked, way: Layer | None = None) -> Settings:
+    """Target < way < preset < compat < environment < --set < flags, ``way`` being how the command works.
+
+    A replay asks the environment nothing.
+    """
+    from ilvrctl.settings import build_settings
+
+    def layers(tier: Tier) -> list[Layer]:
+        return [option.layer for choice, option in picked if choice.tier == tier]
+
+    environment = [] if source.samples else [environment_layer()]
+    two_models = source.encoder is not None and not source.samples
+    default = [Layer.of("--from", {"method": {"name": TWO_MODELS}})] if two_models else []
+    assigned, flags = merge(*layers("set")), merge(*layers("flag"))
+    below = [source.settings] if way is None else [source.settings, way]
+    return build_settings(*below, *layers("preset"), overrides=[*default, *environment, assigned, flags])
+
+
+def check_stdout(destination: Destination, as_json: bool) -> None:
+    """UsageError where the picture on standard output would meet JSON lines, or a terminal."""
+    if not destination.stdout:
+        return
+    if as_json:
+        raise UsageError("-o - and --json both want standard output", hint="-o FOLDER or -o FILE.png")
+    if terminal(sys.stdout):
+        raise UsageError(
+            "will not write the bytes of a picture to a terminal",
+            hint="-o FILE, or pipe them: ... -o - > out.png",
+        )
+
+
+def source_model(encoder: Network | None, display: Display) -> SourceModel | None:
+    """The source's model for the plan."""
+    from ilvrctl.jobs.digest import weights_sha256
+    from ilvrctl.jobs.plan import SourceModel
+
+    if encoder is None:
+        return None
+    digest = weights_sha256(encoder.weights)
+    tell(encoder, digest, display)
+    return SourceModel(encoder.model, digest, encoder.domain)
+
+
+def tell(source: Source | Network, digest: str, display: Display) -> None:
+    """What people should know about the weights."""
+    if source.note and not display.quiet:
+        say(source.note)
+    if source.warning:
+        say(source.warning, label="warning", color=display.color)
+    if source.made_with not in (None, digest):
+        say(
+            f"{source.weights.name} is not the file that the picture was made with; the result will differ",
+            label="warning",
+            color=display.color,
+        )

@@ -1,0 +1,187 @@
+"""Regions of a photo: squares around what is edited, cut out for the model and put back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from ilvrctl.images.masks import Grid, feathered
+
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom, the last two just outside. May reach beyond the picture, which is mirrored there."""
+_LEAST_CONTEXT = 0.05
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What of a photo is edited, and in which squares. Distances in pixels of the photo.
+
+    ``mask`` off: all of it, in one square, which is what single pictures get anyhow. ``threshold``: pixels that
+    differ by more, of 255, are scribbled on. ``grow``: how far the mask is grown around them; None is 1 % of the
+    longer side, 2 at least, and 0 for a mask from a file. ``feather``: how far outside of it the result fades into
+    the photo; None is 1 % of the longer side, 2 and a pixel of the model at least.
+    ``context``: what is seen around a part that is edited, on each side, as a part of its own size. ``whole``: the
+    square is laid over the whole picture.
+    """
+
+    mask: bool = True
+    threshold: int = 20
+    grow: int | None = None
+    feather: int | None = None
+    context: float = 0.5
+    whole: bool = False
+
+    def growth(self, size: tuple[int, int], *, drawn: bool) -> int:
+        """By how many pixels the mask of a photo of this size is grown; ``drawn``: it came from a file."""
+        return (0 if drawn else _hundredth(size)) if self.grow is None else self.grow
+
+    def softness(self, size: tuple[int, int], pixel: float) -> int:
+        """Over how many pixels the edge fades where a pixel of the model covers ``pixel`` of the photo."""
+        return max(_hundredth(size), -int(-pixel // 1)) if self.feather is None else self.feather
+
+
+def _hundredth(size: tuple[int, int]) -> int:
+    return max(2, round(max(size) / 100))
+
+
+@dataclass(frozen=True)
+class Region:
+    """A square of the photo, ``box``, and in it the mask: 255 is edited, 0 kept, between them blended."""
+
+    box: Box
+    mask: Image.Image
+
+    @property
+    def side(self) -> int:
+        """Of the square, in pixels of the photo."""
+        return self.box[2] - self.box[0]
+
+    def cut(self, picture: Image.Image, size: int) -> Image.Image:
+        """The square of the picture at ``size`` pixels, by an antialiased filter; as it is at its own size."""
+        return mirrored(picture, self.box).resize((size, size), Image.Resampling.LANCZOS)
+
+    def free(self, size: int) -> Image.Image:
+        """255 where the model may paint: its pixels that hold one that is edited alone; of 0 and 255."""
+        core = self.mask.point(lambda v: 255 if v == 255 else 0)
+        return core.resize((size, size), Image.Resampling.BOX).point(lambda v: 255 if v else 0)
+
+    def put(self, photo: Image.Image, edited: Image.Image) -> None:
+        """Blend ``edited``, of any size, into the RGB photo; where the mask is 0 no pixel changes."""
+        inside = self.mask.getbbox()
+        if inside is None:
+            return
+        scale = edited.width / self.side
+        seen = tuple(edge * scale for edge in inside)
+        size = (inside[2] - inside[0], inside[3] - inside[1])
+        part = edited.resize(size, Image.Resampling.BICUBIC, (seen[0], seen[1], seen[2], seen[3]))
+        at = (self.box[0] + inside[0], self.box[1] + inside[1])
+        photo.paste(part, at, self.mask.crop(inside))
+
+
+def find_regions(mask: Image.Image, edit: Edit, size: int) -> list[Region]:
+    """The squares for a model of ``size`` pixels around the connected parts of a mask of 0 and 255.
+
+    Parts that are seen in one square anyway share it.
+    """
+    if edit.whole or not edit.mask:
+        box = _around((0, 0, *mask.size), max(mask.size), mask.size)
+        return [_masked(box, mask, edit, size)]
+    grid = Grid.of(mask)
+    parts = [_Part(frozenset({n}), _bounds(grid, mask, n)) for n in range(1, max(grid.labels) + 1)]
+    return [
+        _masked(
+            part.square(mask.size, edit, size),
+            grid.only(mask, set(part.labels), (0, 0, *mask.size)),
+            edit,
+            size,
+        )
+        for part in _merged(parts, mask.size, edit, size)
+    ]
+
+
+def mirrored(picture: Image.Image, box: Box) -> Image.Image:
+    """The box of the picture, which goes on mirrored beyond its edges."""
+    left, top, right, bottom = box
+    width, height = picture.size
+    if left >= 0 and top >= 0 and right <= width and bottom <= height:
+        return picture.crop(box)
+    canvas = Image.new(picture.mode, (right - left, bottom - top))
+    for column in range(left // width, -(-right // width)):
+        for row in range(top // height, -(-bottom // height)):
+            tile = picture
+            if column % 2:
+                tile = tile.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            if row % 2:
+                tile = tile.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+            canvas.paste(tile, (column * width - left, row * height - top))
+    return canvas
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Connected parts of the mask that share a square, and the box around them."""
+
+    labels: frozenset[int]
+    bounds: Box
+
+    def square(self, size: tuple[int, int], edit: Edit, model: int) -> Box:
+        """With its context, not smaller than the model's; the whole picture where nothing less will do."""
+        longest = max(self.bounds[2] - self.bounds[0], self.bounds[3] - self.bounds[1])
+        wanted = max(model, round(longest * (1 + 2 * max(edit.context, _LEAST_CONTEXT))))
+        fits = min(size)
+        side = min(wanted, fits)
+        if longest + 2 * edit.softness(size, side / model) > side:
+            side = wanted if wanted <= fits else max(size)
+        return _around(self.bounds, side, size)
+
+    def joined(self, other: _Part) -> _Part:
+        """Both in one."""
+        a, b = self.bounds, other.bounds
+        bounds = (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
+        return _Part(self.labels | other.labels, bounds)
+
+
+def _merged(parts: list[_Part], size: tuple[int, int], edit: Edit, model: int) -> list[_Part]:
+    """The parts, two in one as long as their common bounds fit into the square of one of them."""
+    parts = sorted(parts, key=lambda part: part.bounds)
+    for n, part in enumerate(parts):
+        for other in parts[n + 1 :]:
+            both = part.joined(other)
+            needed = max(both.bounds[2] - both.bounds[0], both.bounds[3] - both.bounds[1])
+            side = max(box[2] - box[0] for box in (p.square(size, edit, model) for p in (part, other)))
+            if needed + 2 * edit.softness(size, side / model) <= side:
+                rest = [p for p in parts if p not in (part, other)]
+                return _merged([both, *rest], size, edit, model)
+    return parts
+
+
+def _bounds(grid: Grid, mask: Image.Image, label: int) -> Box:
+    """The box around one part: that of its cells, and in it that of its pixels."""
+    cells = [divmod(cell, grid.width) for cell, found in enumerate(grid.labels) if found == label]
+    ys, xs = ([cell[axis] for cell in cells] for axis in (0, 1))
+    f = grid.factor
+    left, top = min(xs) * f, min(ys) * f
+    cover = (left, top, min(mask.width, (max(xs) + 1) * f), min(mask.height, (max(ys) + 1) * f))
+    inner = grid.only(mask, {label}, cover).getbbox() or (0, 0, cover[2] - left, cover[3] - top)
+    return (left + inner[0], top + inner[1], left + inner[2], top + inner[3])
+
+
+def _around(bounds: Box, side: int, size: tuple[int, int]) -> Box:
+    """A square around the middle of the bounds, moved into the picture as far as it fits."""
+
+    def start(low: int, high: int, length: int) -> int:
+        if side >= length:
+            return (length - side) // 2
+        return max(0, min((low + high - side) // 2, length - side))
+
+    left, top = start(bounds[0], bounds[2], size[0]), start(bounds[1], bounds[3], size[1])
+    return (left, top, left + side, top + side)
+
+
+def _masked(box: Box, mask: Image.Image, edit: Edit, size: int) -> Region:
+    """The region with the mask feathered in its box; beyond the picture nothing is edited."""
+    soft = edit.softness(mask.size, (box[2] - box[0]) / size) if edit.mask else 0
+    wide = (box[0] - soft, box[1] - soft, box[2] + soft, box[3] + soft)
+    inner = (soft, soft, soft + box[2] - box[0], soft + box[3] - box[1])
+    return Region(box, feathered(mask.crop(wide), soft).crop(inner))
