@@ -63,7 +63,10 @@ def eval(  # noqa: A001  (the name of the subcommand)
     protocol: Annotated[
         str,
         typer.Option(
-            "--protocol", metavar="NAME", help="ilvrctl, or egsde: as that paper's code.", rich_help_panel=_HOW
+            "--protocol",
+            metavar="NAME",
+            help="ilvrctl, or egsde: as that paper's code.",
+            rich_help_panel=_HOW,
         ),
     ] = "ilvrctl",
     extractor: Annotated[
@@ -105,7 +108,10 @@ def eval(  # noqa: A001  (the name of the subcommand)
     html: Annotated[
         Path | None,
         typer.Option(
-            "--html", metavar="FILE", help="A page in one file: plot, pictures, settings.", rich_help_panel=opt.OUTPUT
+            "--html",
+            metavar="FILE",
+            help="A page in one file: plot, pictures, settings.",
+            rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
     csv: Annotated[
@@ -132,7 +138,7 @@ def eval(  # noqa: A001  (the name of the subcommand)
     verbose: opt.Verbose = 0,
     color: opt.Color = "auto",
 ) -> None:
-    """Measure results: how near the input or the truth, how real; intervals, comparisons, a page of pictures."""
+    """Measure results: how near the input or the truth, how real; with intervals, runs compared."""
     if protocol not in PROTOCOLS:
         hint = did_you_mean(protocol, PROTOCOLS)
         raise UsageError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}", hint)
@@ -143,6 +149,10 @@ def eval(  # noqa: A001  (the name of the subcommand)
         if save_stats is None:
             raise UsageError("no results are named", "ilvrctl eval out/ --source cats/ --against dogs/")
         return
+    if source is None and truth is None and against is None:
+        raise UsageError(
+            "nothing to compare with", "--source INPUTS, --truth TRUE_RESULTS or --against REAL_PICTURES"
+        )
     from ilvrctl.evaluation.evaluate import Order
 
     order = Order(

@@ -27,7 +27,12 @@ def comparison(found: Evaluation, *, color: bool) -> list[str]:
     few = len(found.runs) <= _FEW
     width = int(os.environ.get("COLUMNS") or 0) or (_terminal_width() if color else 160)
     console = Console(
-        file=StringIO(), width=width, force_terminal=color, no_color=not color, highlight=False, legacy_windows=False
+        file=StringIO(),
+        width=width,
+        force_terminal=color,
+        no_color=not color,
+        highlight=False,
+        legacy_windows=False,
     )
     console.print(_beside(found) if few else _below(found))
     console.print(_legend(found), style="dim" if color else None, markup=False, soft_wrap=not color)
@@ -52,7 +57,10 @@ def _beside(found: Evaluation) -> RenderableType:
     for run in found.runs:
         table.add_column(Text(run.name), justify="right", overflow="fold")
     for metric in found.metrics:
-        cells = [_cell(run.metrics.get(metric.key), metric, found.best(metric) == i) for i, run in enumerate(found.runs)]
+        cells = [
+            _cell(run.metrics.get(metric.key), metric, found.best(metric) == i)
+            for i, run in enumerate(found.runs)
+        ]
         table.add_row(Text(_title(metric)), *cells)
     return table
 

@@ -1,1 +1,1 @@
-"""Numbers about folders of results: which pictures belong together, what they are compared with, and how sure it is."""
+"""Numbers about folders of results: what belongs together, what it is compared with, and how sure that is."""

@@ -10,8 +10,8 @@ from typing import Literal
 class Metric:
     """``key`` in JSON and CSV, ``title`` for people. ``better``: the direction, None where neither is.
 
-    ``scale``: what tables multiply it by; ``digits`` after the point there. ``of_pictures``: whether every picture has
-    a number of its own.
+    ``scale``: what tables multiply it by; ``digits`` after the point there. ``of_pictures``: whether every picture
+    has a number of its own.
     """
 
     key: str
@@ -26,7 +26,9 @@ class Metric:
 _SIDES = {"source": "the input", "truth": "the truth"}
 
 
-def pixel_metrics(side: Literal["source", "truth"], N: int | None, *, egsde: bool, lpips: bool) -> list[Metric]:
+def pixel_metrics(
+    side: Literal["source", "truth"], N: int | None, *, egsde: bool, lpips: bool
+) -> list[Metric]:
     """The metrics of pairs with ``side``; ``N`` of phi, left out where it is None."""
     to = f"to {side}"
     at = ", pictures on [0, 1] at 256 px" if egsde else ", pictures on [0, 1]"
@@ -35,7 +37,9 @@ def pixel_metrics(side: Literal["source", "truth"], N: int | None, *, egsde: boo
         Metric(f"l2_{side}", f"L2 {to}", f"Euclidean norm of the difference{at}"),
         Metric(f"mse_{side}", f"MSE {to}", f"mean squared difference{at}", digits=4),
         Metric(f"psnr_{side}", f"PSNR {to}", f"-10 log10 (MSE{floor}) in dB, per picture", better="high"),
-        Metric(f"ssim_{side}", f"SSIM {to}", "Gaussian window 11, sigma 1.5, per RGB channel", "high", digits=3),
+        Metric(
+            f"ssim_{side}", f"SSIM {to}", "Gaussian window 11, sigma 1.5, per RGB channel", "high", digits=3
+        ),
     ]
     if not egsde:
         found.append(
@@ -79,7 +83,12 @@ def realism_metrics(extractor: str) -> dict[str, Metric]:
             of_pictures=False,
         ),
         "precision": Metric(
-            f"precision{tail}", f"precision{named}", "results within the real set, k = 3", "high", digits=3
+            f"precision{tail}",
+            f"precision{named}",
+            "results within the real set, k = 3",
+            "high",
+            digits=3,
+            of_pictures=False,
         ),
         "recall": Metric(
             f"recall{tail}",

@@ -67,8 +67,6 @@ def evaluate(order: Order, device: torch.device, progress: Progress) -> Evaluati
         "source": pictures_of(order.source) if order.source else None,
         "truth": pictures_of(order.truth) if order.truth else None,
     }
-    if not any(sides.values()) and order.reference is None:
-        raise UsageError("nothing to compare with", "--source INPUTS, --truth TRUE_RESULTS or --against REAL_PICTURES")
     pairs = pair_runs(runs, sides["source"], sides["truth"], common=order.common)
     protocol = _protocol(order, pairs, device)
     real = _real(order, device, progress)
@@ -76,7 +74,7 @@ def evaluate(order: Order, device: torch.device, progress: Progress) -> Evaluati
         m
         for side in ("source", "truth")
         if sides[side]
-        for m in pixel_metrics(side, protocol.N, egsde=order.egsde, lpips=order.lpips)  # type: ignore[arg-type]
+        for m in pixel_metrics(side, protocol.N, egsde=order.egsde, lpips=order.lpips)
     ]
     total = sum(map(len, pairs))
     results, done = [], 0
@@ -103,7 +101,9 @@ def _real(order: Order, device: torch.device, progress: Progress) -> Real | None
     """What realism is measured against, None where nothing is."""
     if order.reference is None:
         return None
-    extractor = choose_extractor("inception" if order.egsde and order.extractor == "auto" else order.extractor)
+    extractor = choose_extractor(
+        "inception" if order.egsde and order.extractor == "auto" else order.extractor
+    )
     if order.reference.suffix.lower() == ".npz":
         return Real(extractor, statistics=_statistics(order.reference, extractor))
     pictures = pictures_of(order.reference)
@@ -140,9 +140,7 @@ def _result(
     found: dict[str, Estimate] = {}
     if real is not None:
         features = extract([row.pair.output for row in rows], real.extractor, device, progress)
-        extra, inside = _realism(rows, features, real, order)
-        found |= extra
-        rows = [Row(row.pair, {**row.values, **own}) for row, own in zip(rows, inside, strict=True)]
+        found |= _realism(rows, features, real, order)
     keys = [m.key for m in metrics if all(row.values.get(m.key) is not None for row in rows)]
     columns = torch.tensor([[row.values[key] for key in keys] for row in rows], dtype=torch.float64)
     groups = [row.pair.key for row in rows]
@@ -157,17 +155,14 @@ def _result(
     return RunResult(run.name, run.settings, rows, found)
 
 
-def _realism(
-    rows: Sequence[Row], features: Tensor, real: Real, order: Order
-) -> tuple[dict[str, Estimate], list[dict[str, float | None]]]:
-    """The metrics of the set, and whether each picture lies within the real ones."""
+def _realism(rows: Sequence[Row], features: Tensor, real: Real, order: Order) -> dict[str, Estimate]:
+    """The metrics of the set."""
     from ilvrctl.metrics import distances
     from ilvrctl.metrics.intervals import Estimate, bootstrap_means
 
     names = realism_metrics(real.extractor.name)
     groups = [row.pair.key for row in rows]
     found: dict[str, Estimate] = {}
-    inside: list[dict[str, float | None]] = [{} for _ in rows]
     if (real.extractor.name == "inception" or real.features is None) and len(rows) > 1:
         mine = distances.moments(features)
         if real.statistics is not None:
@@ -178,7 +173,7 @@ def _realism(
         value = distances.frechet(mine.mean, mine.covariance, *theirs)
         found[names["frechet"].key] = Estimate(value, None, None, len(rows))
     if real.features is None:
-        return found, inside
+        return found
     if min(len(rows), len(real.features)) > 1:
         found[names["kid"].key] = distances.kid(features, real.features, _same(rows, real))
     if min(len(rows), len(real.features)) > distances.NEIGHBOURS:
@@ -188,8 +183,7 @@ def _realism(
             found[names[key].key] = bootstrap_means(
                 values[:, None], members, resamples=order.resamples, seed=order.seed
             )[0]
-        inside = [{names["precision"].key: float(value)} for value in near]
-    return found, inside
+    return found
 
 
 def _told(features: Tensor | None) -> Tensor:
@@ -205,7 +199,11 @@ def _same(rows: Sequence[Row], real: Real) -> list[int | None]:
 
 
 def _together(
-    results: Sequence[RunResult], metrics: Sequence[Metric], real: Real | None, order: Order, protocol: Protocol
+    results: Sequence[RunResult],
+    metrics: Sequence[Metric],
+    real: Real | None,
+    order: Order,
+    protocol: Protocol,
 ) -> Evaluation:
     realism = realism_metrics(real.extractor.name) if real else {}
     measured = {key for result in results for key in result.metrics}
@@ -232,7 +230,7 @@ def _warnings(
     found = []
     counts = [len(result.rows) for result in results]
     if realism and any(realism["frechet"].key in result.metrics for result in results):
-        fewest = min(counts + [len(real.stems)] if real and real.stems else counts)
+        fewest = min([*counts, len(real.stems)] if real and real.stems else counts)
         if fewest < FID_PICTURES:
             found.append(
                 f"{realism['frechet'].title} of {fewest} pictures is biased upwards (below {FID_PICTURES:,}): "
@@ -243,8 +241,10 @@ def _warnings(
     absent = [m.title for m in metrics if not any(m.key in result.metrics for result in results)]
     if absent:
         found.append(f"not defined for pictures of this size: {', '.join(absent)}")
-    if real is not None and real.features is not None and not any(
-        realism["precision"].key in result.metrics for result in results
+    if (
+        real is not None
+        and real.features is not None
+        and not any(realism["precision"].key in result.metrics for result in results)
     ):
         found.append("precision and recall need at least four pictures a side")
     return found
@@ -253,7 +253,9 @@ def _warnings(
 def _provenance(
     results: Sequence[RunResult], real: Real | None, order: Order, protocol: Protocol
 ) -> dict[str, Any]:
-    names = ["torch", "pillow"] + ([real.extractor.package] if real else []) + (["lpips"] if order.lpips else [])
+    names = (
+        ["torch", "pillow"] + ([real.extractor.package] if real else []) + (["lpips"] if order.lpips else [])
+    )
     found: dict[str, Any] = {
         "protocol": "egsde" if order.egsde else "ilvrctl",
         "resize": protocol.resize,
@@ -277,7 +279,9 @@ def _provenance(
     return found
 
 
-def save_statistics(folder: Path, path: Path, extractor: Extractor, device: torch.device, progress: Progress) -> int:
+def save_statistics(
+    folder: Path, path: Path, extractor: Extractor, device: torch.device, progress: Progress
+) -> int:
     """Write the statistics of the pictures in ``folder`` to ``path``; returns how many there are."""
     from ilvrctl.metrics.distances import moments
     from ilvrctl.metrics.statistics import SetStatistics, write_statistics

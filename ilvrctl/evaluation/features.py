@@ -26,7 +26,7 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class Extractor:
-    """A network that turns pictures into vectors of ``d`` numbers; ``rule``: how it resizes them. ``package``: whose."""
+    """A network that turns pictures into vectors of ``d`` numbers. ``rule``: how it resizes; ``package``: whose."""
 
     name: str
     title: str
@@ -171,5 +171,3 @@ def packages(*names: str) -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
-
-

@@ -26,8 +26,8 @@ class Protocol:
     """What is done to pictures before they are compared.
 
     ``egsde``: as the published code of EGSDE, everything at 256 px by Pillow's bicubic. Else ``fit`` (crop, pad or
-    stretch) makes the partners as large as the results, and None takes only those that are. ``N`` of phi, None where
-    the pictures' size decides.
+    stretch) makes the partners as large as the results, and None takes only those that are. ``N`` of phi, None
+    without inputs.
     """
 
     egsde: bool = False
@@ -86,7 +86,9 @@ def _prepared(
     return levels(image).double()[None] / 255
 
 
-def _other_size(picture: Picture, size: tuple[int, int], output: Picture, wanted: tuple[int, int]) -> UsageError:
+def _other_size(
+    picture: Picture, size: tuple[int, int], output: Picture, wanted: tuple[int, int]
+) -> UsageError:
     what = f"{picture.path} has {size[0]} x {size[1]} pixels, and {output.path} {wanted[0]} x {wanted[1]}"
     if wanted[0] != wanted[1]:
         return UsageError(what, "only square results can be fitted to; resize one of them")

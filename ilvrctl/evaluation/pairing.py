@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ilvrctl.errors import UsageError
@@ -61,17 +61,15 @@ def _keys_of_sides(given: Mapping[str, Mapping[str, Picture]], common: bool) -> 
     first, *rest = (set(side) for side in given.values())
     if rest and not common and first != rest[0]:
         a, b = given
+        lacking = [*_lacking(a, rest[0] - first), *_lacking(b, first - rest[0])]
         raise UsageError(
-            f"source and truth have different names: {_lacking(a, rest[0] - first)}{_lacking(b, first - rest[0])}".rstrip(
-                "; "
-            ),
-            "--common compares what all have",
+            f"source and truth have different names: {'; '.join(lacking)}", "--common compares what all have"
         )
     return first.intersection(*rest)
 
 
-def _lacking(side: str, names: set[str]) -> str:
-    return f"the {side} has no {_some(sorted(names))}; " if names else ""
+def _lacking(side: str, names: set[str]) -> list[str]:
+    return [f"the {side} has no {_some(sorted(names))}"] if names else []
 
 
 def _pair(picture: Picture, given: Mapping[str, Mapping[str, Picture]], keys: set[str] | None) -> Pair:
@@ -102,7 +100,7 @@ def _refuse_unequal(name: str, pairs: Sequence[Pair], wanted: set[str]) -> None:
         raise UsageError(f"the names differ: {'; '.join(parts)}", "--common compares what all have")
 
 
-def _some(names: object) -> str:
-    listed = [str(name) for name in names]  # type: ignore[attr-defined]
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
     more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
     return ", ".join(listed[:_NAMED]) + more

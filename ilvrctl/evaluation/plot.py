@@ -136,7 +136,8 @@ def _drawn(point: _Point, x: _Scale, y: _Scale) -> str:
         f'M{at_x},{y(point.y_bar[0]):.1f}V{y(point.y_bar[1]):.1f}"/>'
     )
     kind = "dot front" if point.front else "dot"
-    return f'{bars}<circle class="{kind}" cx="{at_x}" cy="{at_y}" r="4.5"><title>{escape(point.name)}</title></circle>'
+    name = f"<title>{escape(point.name)}</title>"
+    return f'{bars}<circle class="{kind}" cx="{at_x}" cy="{at_y}" r="4.5">{name}</circle>'
 
 
 def _labels(points: Sequence[_Point], x: _Scale, y: _Scale) -> list[str]:

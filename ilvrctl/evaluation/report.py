@@ -68,13 +68,15 @@ def _figure(found: Evaluation) -> str:
     if not svg or len(found.runs) < 2:
         return ""
     caption = "Lower left is better. Filled: no other run is better on both. Bars: 95 % intervals."
-    return f"<section><h2>Realism against faithfulness</h2><figure>{svg}<figcaption>{caption}</figcaption></figure></section>"
+    figure = f"<figure>{svg}<figcaption>{caption}</figcaption></figure>"
+    return f"<section><h2>Realism against faithfulness</h2>{figure}</section>"
 
 
 def _summary(found: Evaluation) -> str:
     """A row a run, with intervals; the best of a column in bold."""
     head = "".join(
-        f'<th scope=col title="{escape(m.definition)}">{escape(m.title)}{ARROWS[m.better]}</th>' for m in found.metrics
+        f'<th scope=col title="{escape(m.definition)}">{escape(m.title)}{ARROWS[m.better]}</th>'
+        for m in found.metrics
     )
     rows = []
     for i, run in enumerate(found.runs):
@@ -82,9 +84,13 @@ def _summary(found: Evaluation) -> str:
         for metric in found.metrics:
             text = escape(number(run.metrics.get(metric.key), metric))
             best = found.best(metric) == i
-            cells.append(f"<td class=best>{text} <abbr title=best>★</abbr></td>" if best else f"<td>{text}</td>")
+            cells.append(
+                f"<td class=best>{text} <abbr title=best>★</abbr></td>" if best else f"<td>{text}</td>"
+            )
         rows.append(f"<tr><th scope=row>{escape(run.name)}</th>{''.join(cells)}</tr>")
-    return f"<table><thead><tr><th scope=col>run</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return (
+        f"<table><thead><tr><th scope=col>run</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    )
 
 
 def _settings(found: Evaluation) -> str:
@@ -167,7 +173,9 @@ class _Thumbnails:
 def _encoded(pictures: Sequence[Picture]) -> list[str]:
     """Base64 of all; the largest side of the ladder that a sample says will fit, smaller if it does not."""
     sample = pictures[:: max(1, len(pictures) // 24)]
-    side = next((s for s in _SIDES if _size(sample, s) * len(pictures) / len(sample) < BUDGET * 0.9), _SIDES[-1])
+    side = next(
+        (s for s in _SIDES if _size(sample, s) * len(pictures) / len(sample) < BUDGET * 0.9), _SIDES[-1]
+    )
     for smaller in _SIDES[_SIDES.index(side) :]:
         made = [_webp(picture, smaller) for picture in pictures]
         if sum(map(len, made)) <= BUDGET:

@@ -92,7 +92,9 @@ class Evaluation:
                     "settings": dict(run.settings),
                     "pictures": len(run.rows),
                     "inputs": run.inputs,
-                    "metrics": {m.key: _estimate(run.metrics[m.key]) for m in self.metrics if m.key in run.metrics},
+                    "metrics": {
+                        m.key: _estimate(run.metrics[m.key]) for m in self.metrics if m.key in run.metrics
+                    },
                     "pareto": i in front,
                 }
                 for i, run in enumerate(self.runs)

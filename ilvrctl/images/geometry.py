@@ -31,7 +31,7 @@ def fit_picture(image: Image.Image, size: int, fit: str, background: tuple[int, 
 
 
 def resized_bicubic(image: Image.Image, size: int) -> Image.Image:
-    """The square RGB picture at ``size`` x ``size``, by Pillow's antialiased bicubic; unchanged if it is that size."""
+    """The square RGB picture at ``size`` x ``size``, by Pillow's antialiased bicubic; as it is if of that size."""
     return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BICUBIC)
 
 

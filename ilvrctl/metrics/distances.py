@@ -6,7 +6,7 @@ The Fréchet distance and its statistics, KID with a standard error, precision a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,7 +22,7 @@ _NORMAL_975 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean (d,) and scatter ``sum (f - mean)(f - mean)^T`` (d, d) of a set, which can grow batch by batch."""
+    """Count, mean (d,) and scatter ``sum (f - mean)(f - mean)^T`` (d, d) of a set that grows batch by batch."""
 
     n: int
     mean: Tensor
@@ -54,7 +54,7 @@ class Moments:
 def moments(features: Tensor) -> Moments:
     """Of ``features`` (n, d)."""
     found = Moments.empty(features.shape[1])
-    for batch in features.split(_ROWS):
+    for batch in _parts(features):
         found = found.add(batch)
     return found
 
@@ -73,15 +73,15 @@ def frechet(mean_1: Tensor, cov_1: Tensor, mean_2: Tensor, cov_2: Tensor) -> flo
 def _root(covariance: Tensor) -> Tensor:
     """The symmetric square root; eigenvalues below 0 are rounding."""
     values, vectors = torch.linalg.eigh(covariance)
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    return torch.as_tensor((vectors * values.clamp(min=0).sqrt()) @ vectors.T)
 
 
 def kid(a: Tensor, b: Tensor, pairs: Sequence[int | None] | None = None) -> Estimate:
     """The squared MMD with the kernel ``(x.y / d + 1)^3`` of all vectors (Binkowski et al. 2018, eq. 4 and 5).
 
     Unbiased, so it may be below 0. The interval is ``value +- 1.96 SE`` with the standard error of
-    :func:`kid_with_error`. ``pairs``: where ``a[i]`` shows the same thing as ``b[pairs[i]]``, that pair is left out
-    of the cross term, as k(x, x) is left out of the others; without this a set has a negative distance to itself.
+    :func:`kid_with_error`. ``pairs``: where ``a[i]`` shows the same thing as ``b[pairs[i]]``, that pair is left
+    out of the cross term, as k(x, x) is of the others; without this a set has a negative distance to itself.
     ValueError for fewer than two vectors a side.
     """
     value, error = kid_with_error(a, b, pairs)
@@ -152,12 +152,17 @@ class _Sums:
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    return (a.double() @ b.double().T / a.shape[1] + 1) ** 3
+    return torch.as_tensor((a.double() @ b.double().T / a.shape[1] + 1) ** 3)
+
+
+def _parts(rows: Tensor) -> Iterator[Tensor]:
+    """The rows, so many at a time that a matrix against all others fits into memory."""
+    return (rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS))
 
 
 def _row_sums(a: Tensor, b: Tensor, *, own: bool) -> Tensor:
     """Sums of the rows of k(a, b); ``own``: without the diagonal."""
-    rows = torch.cat([_kernel(part, b).sum(1) for part in a.split(_ROWS)])
+    rows = torch.cat([_kernel(part, b).sum(1) for part in _parts(a)])
     return rows - _diagonal(a, a) if own else rows
 
 
@@ -183,7 +188,7 @@ def _cross_sums(
 
 
 def inside(points: Tensor, cloud: Tensor, k: int = NEIGHBOURS) -> Tensor:
-    """Whether each of ``points`` (n, d) lies within the k-th neighbour's distance of some vector of ``cloud``; (n,).
+    """Whether each of ``points`` (n, d) is as near to some vector of ``cloud`` as that one's k-th neighbour; (n,).
 
     Kynkäänniemi et al. 2019, eq. 1: precision is the mean for outputs among real pictures, recall the mean for real
     pictures among outputs. ValueError for a cloud of k vectors or fewer.
@@ -191,5 +196,5 @@ def inside(points: Tensor, cloud: Tensor, k: int = NEIGHBOURS) -> Tensor:
     if len(cloud) <= k:
         raise ValueError(f"precision and recall need more than {k} vectors")
     cloud, points = cloud.double(), points.double()
-    radius = torch.cat([torch.cdist(part, cloud).kthvalue(k + 1).values for part in cloud.split(_ROWS)])
-    return torch.cat([(torch.cdist(part, cloud) <= radius).any(1) for part in points.split(_ROWS)])
+    radius = torch.cat([torch.cdist(part, cloud).kthvalue(k + 1).values for part in _parts(cloud)])
+    return torch.cat([(torch.cdist(part, cloud) <= radius).any(1) for part in _parts(points)])

@@ -70,7 +70,7 @@ def _resampled(sums: Tensor, counts: Tensor, resamples: int, seed: int) -> Tenso
 
 
 def _quantile(draws: Tensor, q: float) -> Tensor:
-    """The quantile of every column, between neighbours linearly; an infinite mean (PSNR of equal pictures) stays."""
+    """The quantile of every column, linear between neighbours; infinite means (PSNR of equal pictures) stay."""
     ordered = draws.sort(0).values
     place = q * (len(draws) - 1)
     low, high = ordered[math.floor(place)], ordered[math.ceil(place)]

@@ -30,7 +30,7 @@ class SetStatistics:
 
 
 def read_statistics(path: Path) -> SetStatistics:
-    """The statistics in ``path``. InputError for a file without ``mu`` and ``sigma``, of other shapes, or with NaN."""
+    """The statistics in ``path``. InputError for a file without ``mu`` and ``sigma``, other shapes, or NaN."""
     arrays = _arrays(path)
     missing = [key for key in ("mu", "sigma") if key not in arrays]
     if missing:

