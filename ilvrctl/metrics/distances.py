@@ -93,8 +93,8 @@ def kid(a: Tensor, b: Tensor, pairs: Sequence[int | None] | None = None) -> Esti
 def kid_with_error(a: Tensor, b: Tensor, pairs: Sequence[int | None] | None = None) -> tuple[float, float]:
     """KID, and its standard error by leaving out one picture at a time (the jackknife of two samples).
 
-    ``SE^2 = (m - 1)/m sum (T_-i - mean)^2 + (n - 1)/n sum (T_-j - mean)^2``; a pair that shows one thing is left out
-    together. It holds near 0 too, where the usual first-order formula does not; infinite for two vectors.
+    ``SE^2 = (m - 1)/m sum (T_-i - mean)^2 + (n - 1)/n sum (T_-j - mean)^2``; a pair that shows one thing is left
+    out together. It holds near 0 too, where the usual first-order formula does not; infinite for two vectors.
     """
     m, n = len(a), len(b)
     if min(m, n) < 2:

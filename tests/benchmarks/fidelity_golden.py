@@ -2,8 +2,8 @@
 
     pip install --no-deps torch-fidelity && python tests/benchmarks/fidelity_golden.py
 
-torch-fidelity imports torchvision, which its arithmetic does not use; where that cannot be imported (it must fit the
-installed torch to the letter) an empty module stands in for it. That is also why this is recorded.
+torch-fidelity imports torchvision, which its arithmetic does not use; where that cannot be imported (it must fit
+the installed torch to the letter) an empty module stands in for it. That is also why this is recorded.
 """
 
 from __future__ import annotations
