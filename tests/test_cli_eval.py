@@ -281,6 +281,16 @@ def test_a_page_has_no_tag_of_a_name_and_no_path(place: Path) -> None:
     assert "https://" not in text
 
 
+def test_pictures_of_a_page_shrink_until_they_fit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ilvrctl.evaluation import report
+
+    assert ilvrctl("eval", "flat", "--source", "flat", "--html", "full.html").code == 0
+    monkeypatch.setattr(report, "BUDGET", 3000)
+    assert ilvrctl("eval", "flat", "--source", "flat", "--html", "small.html").code == 0
+    full, small = (Path(name).stat().st_size for name in ("full.html", "small.html"))
+    assert small < full - 3000
+
+
 def test_two_pictures_of_one_name_are_refused(place: Path) -> None:
     Image.open(f"flat/{NAMES[0]}.png").convert("RGB").save(f"flat/{NAMES[0]}.jpg")
     refused(ilvrctl("eval", "flat", "--truth", "3d"), 2, "have one name")
