@@ -32,7 +32,9 @@ def main() -> None:
     grid = args.work / "grid"
     words = ["--to", "emoji3d", "--N", "2,4,8,16", "--steps", "20", "--precision", "fp32", "-o", str(grid)]
     subprocess.run(
-        [sys.executable, "-m", "ilvrctl", "translate", str(EMOJI / "flat"), *words, "-q"], check=True
+        [sys.executable, "-m", "ilvrctl", "translate", str(EMOJI / "flat"), *words, "-q"],
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
     order = Order(
         (EMOJI / "flat", grid), source=EMOJI / "flat", truth=EMOJI / "3d", extractor="efficientnet-lite0"

@@ -7,10 +7,10 @@
 65 characters that the bundled model was not trained on (tests/emoji). PSNR, SSIM and L2 are means over pictures on
 [0, 1], to the truth (3D) and to the source (flat). `calls` of the denoising network and wall-clock `seconds` are a
 picture's on this machine, the model's loading left out. Several seeds give the spread. `phi` is the mean of
-|phi_N(out) - phi_N(source)| in 1/255, with the N of the method's filter, or 4. `KID` is that of
-`ilvrctl eval` on EfficientNet-Lite0's features, to the truth; `--distance module:function` names another, which gets the results and the truth,
-(65, 3, 64, 64) on [0, 1], and gives a number. A row whose energies want weights that are not here is left out and
-named.
+|phi_N(out) - phi_N(source)| in 1/255, with the N of the method's filter, or 4. `KID` is that of `ilvrctl eval` on
+EfficientNet-Lite0's features, to the truth; `--distance module:function` names another, which gets the results and
+the truth, (65, 3, 64, 64) on [0, 1], and gives a number. A row whose energies want weights that are not here is
+left out and named.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _network() -> Features:
 
 
 def kid(a: Tensor, b: Tensor) -> float:
-    """1000 x the KID of `ilvrctl eval` between pictures (B, 3, H, W) in [0, 1]; `a[i]` and `b[i]` show one thing."""
+    """1000 x the KID of `ilvrctl eval` of pictures (B, 3, H, W) in [0, 1]; `a[i]` and `b[i]` show one thing."""
     rows = [
         torch.cat([_network()(list((batch * 255).round().byte())) for batch in x.split(16)]) for x in (a, b)
     ]
