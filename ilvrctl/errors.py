@@ -46,6 +46,12 @@ class WeightsError(IlvrctlError):
     exit_code = 3
 
 
+class MissingExtraError(IlvrctlError):
+    """An optional package is not installed; the hint installs it. Exit code 3."""
+
+    exit_code = 3
+
+
 class InputError(IlvrctlError):
     """One input picture cannot be read; the others go on. Exit code 1 at the end."""
 

@@ -1,9 +1,10 @@
-"""Files that are written all or nothing, and what stands in the way in words."""
+"""Files that are written all or nothing, locks on files, and what stands in the way in words."""
 
 from __future__ import annotations
 
 import errno
 import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,8 @@ _REASONS = {
     errno.EISDIR: ("a folder of that name exists", "give another name with --out"),
     errno.EEXIST: ("a file of that name exists", "write somewhere else with --out"),
 }
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""Errors of file systems that know no locks."""
 
 
 @contextmanager
@@ -66,3 +69,29 @@ def unwritable(path: Path, error: OSError) -> OutputError:
         return OutputError(f"cannot write {path}: its folder does not exist", f"mkdir -p {folder}")
     reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), None))
     return OutputError(f"cannot write {path}: {reason}", hint)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def try_lock(descriptor: int) -> bool:
+        """Whether the open file is locked now for this process alone; the lock ends with the process."""
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def try_lock(descriptor: int) -> bool:
+        """Whether the open file is locked now for this process alone; the lock ends with the process.
+
+        Where the file system knows no locks, it is granted.
+        """
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in _NO_LOCKS
+        return True

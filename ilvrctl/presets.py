@@ -51,7 +51,8 @@ class ModelPreset:
     Where to get it. ``sources`` in order of trust: an https address, ``gdrive:ID`` (``/NAME``: only if Drive calls
     it so), or ``gdrive-folder:ID/NAME``; with ``files`` the address of the folder. ``dead``: addresses that worked
     once. ``size`` in bytes is exact and enforced, ``size_about`` computed from the architecture and only used to
-    plan. ``sha256`` and ``md5`` in hexadecimal, "" when none was published. ``use``: what the licences of code and
+    plan. ``sha256`` and ``md5`` in hexadecimal, "" when none was published; ``sha256_start``: its first digits,
+    where a file's name tells no more. ``use``: what the licences of code and
     data allow.
     """
 
@@ -79,6 +80,7 @@ class ModelPreset:
     size: int | None = None
     size_about: int | None = None
     sha256: str = ""
+    sha256_start: str = ""
     md5: str = ""
     use: Use = "any"
     licence: str = ""

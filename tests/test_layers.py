@@ -30,9 +30,20 @@ FLOORS = (
     frozenset({"methods"}),
     frozenset({"settings", "devices", "engine", "probe", "training"}),
     frozenset({"jobs"}),
+    frozenset({"evaluation"}),
     frozenset({"cli", "__main__"}),
 )
-WITHOUT_TORCH = GROUND | {"diffusion", "methods", "settings", "devices", "jobs", "cli", "hub", "images"}
+WITHOUT_TORCH = GROUND | {
+    "diffusion",
+    "methods",
+    "settings",
+    "devices",
+    "jobs",
+    "cli",
+    "hub",
+    "images",
+    "evaluation",
+}
 """Parts that must not import torch until they need it."""
 
 

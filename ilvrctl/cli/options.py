@@ -12,7 +12,7 @@ _METHOD = "Method"
 _SAMPLING = "Sampling"
 _PICTURE = "Pictures"
 _MACHINE = "Machine"
-_OUTPUT = "Output"
+OUTPUT = "Output"
 
 To = Annotated[
     str | None,
@@ -323,11 +323,11 @@ WeightsFile = Annotated[
 
 Quality = Annotated[
     int,
-    typer.Option("--quality", min=1, max=100, help="Of results in JPEG and WebP.", rich_help_panel=_OUTPUT),
+    typer.Option("--quality", min=1, max=100, help="Of results in JPEG and WebP.", rich_help_panel=OUTPUT),
 ]
-Gif = Annotated[bool, typer.Option("--gif", help="An animation of every sample.", rich_help_panel=_OUTPUT)]
+Gif = Annotated[bool, typer.Option("--gif", help="An animation of every sample.", rich_help_panel=OUTPUT)]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace outputs made otherwise.", rich_help_panel=_OUTPUT)
+    bool, typer.Option("--overwrite", help="Replace outputs made otherwise.", rich_help_panel=OUTPUT)
 ]
 FromImage = Annotated[
     Path | None,
@@ -335,18 +335,18 @@ FromImage = Annotated[
         "--from-image",
         metavar="FILE",
         help="Take target, settings and sample from a result of ilvrctl.",
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=OUTPUT,
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would be done.", rich_help_panel=_OUTPUT)]
-Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout.", rich_help_panel=_OUTPUT)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would be done.", rich_help_panel=OUTPUT)]
+Json = Annotated[bool, typer.Option("--json", help="JSON lines on stdout.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Only failures and warnings.", rich_help_panel=_OUTPUT)
+    bool, typer.Option("--quiet", "-q", help="Only failures and warnings.", rich_help_panel=OUTPUT)
 ]
 Verbose = Annotated[
     int,
-    typer.Option("--verbose", "-v", count=True, help="More; -vv with tracebacks.", rich_help_panel=_OUTPUT),
+    typer.Option("--verbose", "-v", count=True, help="More; -vv with tracebacks.", rich_help_panel=OUTPUT),
 ]
 Color = Annotated[
-    str, typer.Option("--color", metavar="WHEN", help="auto, always or never.", rich_help_panel=_OUTPUT)
+    str, typer.Option("--color", metavar="WHEN", help="auto, always or never.", rich_help_panel=OUTPUT)
 ]

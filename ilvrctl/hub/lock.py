@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ilvrctl.files import try_lock
 from ilvrctl.hub.errors import DownloadError
 
 _POLL = 0.1  # seconds
-_UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 class FileLock:
@@ -37,7 +35,7 @@ class FileLock:
                 f"cannot write to {self._path.parent.parent}: {error.strerror or error}",
                 hint="ILVRCTL_WEIGHTS names another folder for the weights",
             ) from error
-        if _lock(descriptor):
+        if try_lock(descriptor):
             self._descriptor = descriptor
             return True
         os.close(descriptor)
@@ -60,24 +58,3 @@ def held(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int) -> bool:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            return error.errno in _UNSUPPORTED
-        return True

@@ -50,6 +50,7 @@ class Item:
     size: int | None = None
     size_about: int | None = None
     sha256: str = ""
+    sha256_start: str = ""
     md5: str = ""
 
     @property
@@ -115,6 +116,7 @@ def items_of(model: ModelPreset) -> tuple[tuple[Item, ...], ...]:
                 size=model.size,
                 size_about=model.size_about,
                 sha256=model.sha256.lower(),
+                sha256_start=model.sha256_start.lower(),
                 md5=model.md5.lower(),
             ),
         ),
@@ -160,4 +162,4 @@ def with_facts(model: ModelPreset, *, url: str | None = None, sha256: str | None
         raise UsageError(f"{model.name} has several files, for which one --url or --sha256 cannot speak")
     if url:
         model = replace(model, sources=(url,), size=None if not model.sha256 else model.size)
-    return replace(model, sha256=sha256, md5="", size=None) if sha256 else model
+    return replace(model, sha256=sha256, sha256_start="", md5="", size=None) if sha256 else model

@@ -70,6 +70,9 @@ def compare(item: Item, sha256: str, md5: str, source: str) -> Trust:
         if sha256 != item.sha256:
             raise _wrong(item, source, f"its sha256 is {sha256}, and the published one is {item.sha256}")
         return "published"
+    if not sha256.startswith(item.sha256_start):
+        begins = f"its sha256 is {sha256}, and the published one begins with {item.sha256_start}"
+        raise _wrong(item, source, begins)
     if item.md5 and md5 != item.md5:
         raise _wrong(item, source, f"its md5 is {md5}, and the published one is {item.md5}")
     pin = load_pins().get(item.key)

@@ -30,6 +30,17 @@ def fit_picture(image: Image.Image, size: int, fit: str, background: tuple[int, 
     return _resized(_centre_square(image) if fit == "crop" else image, size, size)
 
 
+def resized_bicubic(image: Image.Image, size: int) -> Image.Image:
+    """The square RGB picture at ``size`` x ``size``, by Pillow's antialiased bicubic; as it is if of that size."""
+    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def thumbnail(image: Image.Image, side: int) -> Image.Image:
+    """The picture with its longer side at most ``side`` pixels; never enlarged."""
+    scale = min(1.0, side / max(image.size))
+    return _resized(image, *(max(1, round(length * scale)) for length in image.size))
+
+
 def parse_color(text: str) -> tuple[int, int, int]:
     """Red, green and blue, 0 to 255, of a colour name ("white") or code ("#f2f2f2", "rgb(9,9,9)").
 

@@ -7,10 +7,10 @@
 65 characters that the bundled model was not trained on (tests/emoji). PSNR, SSIM and L2 are means over pictures on
 [0, 1], to the truth (3D) and to the source (flat). `calls` of the denoising network and wall-clock `seconds` are a
 picture's on this machine, the model's loading left out. Several seeds give the spread. `phi` is the mean of
-|phi_N(out) - phi_N(source)| in 1/255, with the N of the method's filter, or 4. `KID` is the feature distance of
-features.py to the truth; `--distance module:function` names another, which gets the results and the truth,
-(65, 3, 64, 64) on [0, 1], and gives a number. A row whose energies want weights that are not here is left out and
-named.
+|phi_N(out) - phi_N(source)| in 1/255, with the N of the method's filter, or 4. `KID` is that of `ilvrctl eval` on
+EfficientNet-Lite0's features, to the truth; `--distance module:function` names another, which gets the results and
+the truth, (65, 3, 64, 64) on [0, 1], and gives a number. A row whose energies want weights that are not here is
+left out and named.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,9 @@ from ilvrctl.images.io import open_picture, save_picture
 from ilvrctl.images.sheets import SheetRow, contact_sheet
 from ilvrctl.images.tensors import to_image, to_tensor
 from ilvrctl.methods.constraints import LowPassConstraint
+from ilvrctl.metrics import distances
 from ilvrctl.metrics.pixel import l2, psnr, ssim
+from ilvrctl.models.features import Features, efficientnet_lite0
 from ilvrctl.presets import find_model, find_target
 from ilvrctl.settings import Settings, build_settings
 
@@ -86,6 +89,19 @@ class Figures:
     phi: float
     distance: float
     seconds: float
+
+
+@cache
+def _network() -> Features:
+    return efficientnet_lite0(torch.device("cpu"))
+
+
+def kid(a: Tensor, b: Tensor) -> float:
+    """1000 x the KID of `ilvrctl eval` of pictures (B, 3, H, W) in [0, 1]; `a[i]` and `b[i]` show one thing."""
+    rows = [
+        torch.cat([_network()(list((batch * 255).round().byte())) for batch in x.split(16)]) for x in (a, b)
+    ]
+    return 1000 * distances.kid(*rows, pairs=range(len(a))).value
 
 
 def load(folder: str) -> dict[str, Tensor]:
@@ -173,7 +189,7 @@ def main() -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a change of every row"
     )
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--distance", metavar="MODULE:FUNCTION", default="features:kid")
+    parser.add_argument("--distance", metavar="MODULE:FUNCTION", default="emoji_quality:kid")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--sheet", type=Path, help="pictures of every row, beside the truth")

@@ -1,0 +1,1 @@
+"""Numbers about folders of results: what belongs together, what it is compared with, and how sure that is."""

@@ -1,0 +1,294 @@
+"""From folders to an :class:`~ilvrctl.evaluation.result.Evaluation`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ilvrctl import __version__
+from ilvrctl.errors import UsageError
+from ilvrctl.evaluation.catalogue import DIVERSITY, Metric, pixel_metrics, realism_metrics
+from ilvrctl.evaluation.features import Extractor, Progress, choose_extractor, extract, packages
+from ilvrctl.evaluation.measure import Protocol, diversity, factor_of, measure_pair
+from ilvrctl.evaluation.pairing import Pair, pair_runs
+from ilvrctl.evaluation.pictures import Picture, Run, pictures_of, runs_of
+from ilvrctl.evaluation.result import Evaluation, Row, RunResult
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ilvrctl.metrics.intervals import Estimate
+    from ilvrctl.metrics.statistics import SetStatistics
+
+FID_PICTURES = 2048
+"""Below as many pictures as features the covariance is singular, and FID mostly measures that."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for: the runs, what to compare them with, and how."""
+
+    runs: tuple[Path, ...]
+    source: Path | None = None
+    truth: Path | None = None
+    against: Path | None = None
+    extractor: str = "auto"
+    egsde: bool = False
+    fit: str | None = None
+    N: int | None = None
+    lpips: bool = False
+    common: bool = False
+    resamples: int = 2000
+    seed: int = 0
+
+    @property
+    def reference(self) -> Path | None:
+        """What realism is measured against: the truth where nothing else is said."""
+        return self.against or self.truth
+
+
+@dataclass(frozen=True)
+class Real:
+    """The real pictures' features (n, d), with their names, or statistics alone."""
+
+    extractor: Extractor
+    features: Tensor | None = None
+    stems: Sequence[str] = ()
+    statistics: SetStatistics | None = None
+
+
+def evaluate(order: Order, device: torch.device, progress: Progress) -> Evaluation:
+    """Measure. UsageError for folders that do not go together, WeightsError or MissingExtraError for networks."""
+    runs = runs_of(order.runs)
+    sides = {
+        "source": pictures_of(order.source) if order.source else None,
+        "truth": pictures_of(order.truth) if order.truth else None,
+    }
+    pairs = pair_runs(runs, sides["source"], sides["truth"], common=order.common)
+    protocol = _protocol(order, pairs, device)
+    real = _real(order, device, progress)
+    metrics = [
+        m
+        for side in ("source", "truth")
+        if sides[side]
+        for m in pixel_metrics(side, protocol.N, egsde=order.egsde, lpips=order.lpips)
+    ]
+    total = sum(map(len, pairs))
+    results, done = [], 0
+    for run, members in zip(runs, pairs, strict=True):
+        rows = []
+        for pair in members:
+            rows.append(Row(pair, measure_pair(pair, protocol)))
+            done += 1
+            progress("pictures", done, total)
+        results.append(_result(run, rows, metrics, real, order, device, progress))
+    return _together(results, metrics, real, order, protocol)
+
+
+def _protocol(order: Order, pairs: Sequence[Sequence[Pair]], device: torch.device) -> Protocol:
+    from ilvrctl.models.features import lpips_alex
+    from ilvrctl.presets import find_model
+
+    lpips = lpips_alex(find_model("alexnet"), device) if order.lpips else None
+    N = (order.N or factor_of(pairs)) if order.source else None
+    return Protocol(order.egsde, order.fit, N, lpips)
+
+
+def _real(order: Order, device: torch.device, progress: Progress) -> Real | None:
+    """What realism is measured against, None where nothing is."""
+    if order.reference is None:
+        return None
+    extractor = choose_extractor(
+        "inception" if order.egsde and order.extractor == "auto" else order.extractor
+    )
+    if order.reference.suffix.lower() == ".npz":
+        return Real(extractor, statistics=_statistics(order.reference, extractor))
+    pictures = pictures_of(order.reference)
+    return Real(extractor, extract(pictures, extractor, device, progress), [p.stem for p in pictures])
+
+
+def _statistics(path: Path, extractor: Extractor) -> SetStatistics:
+    from ilvrctl.metrics.statistics import read_statistics
+
+    found = read_statistics(path)
+    made_by = found.extractor or "inception"
+    if made_by != extractor.name or len(found.mean) != extractor.d:
+        raise UsageError(
+            f"{path} holds statistics of {made_by} ({len(found.mean)} features), "
+            f"and {extractor.name} has {extractor.d}",
+            f"--extractor {made_by}",
+        )
+    return found
+
+
+def _result(
+    run: Run,
+    rows: Sequence[Row],
+    metrics: Sequence[Metric],
+    real: Real | None,
+    order: Order,
+    device: torch.device,
+    progress: Progress,
+) -> RunResult:
+    import torch
+
+    from ilvrctl.metrics.intervals import bootstrap_means
+
+    found: dict[str, Estimate] = {}
+    if real is not None:
+        features = extract([row.pair.output for row in rows], real.extractor, device, progress)
+        found |= _realism(rows, features, real, order)
+    keys = [m.key for m in metrics if all(row.values.get(m.key) is not None for row in rows)]
+    columns = torch.tensor([[row.values[key] for key in keys] for row in rows], dtype=torch.float64)
+    groups = [row.pair.key for row in rows]
+    if keys:
+        means = bootstrap_means(columns, groups, resamples=order.resamples, seed=order.seed)
+        found |= dict(zip(keys, means, strict=True))
+    if spread := diversity([row.pair for row in rows]):
+        values = torch.tensor([[value] for _, value in spread], dtype=torch.float64)
+        found[DIVERSITY.key] = bootstrap_means(
+            values, [key for key, _ in spread], resamples=order.resamples, seed=order.seed
+        )[0]
+    return RunResult(run.name, run.settings, rows, found)
+
+
+def _realism(rows: Sequence[Row], features: Tensor, real: Real, order: Order) -> dict[str, Estimate]:
+    """The metrics of the set."""
+    from ilvrctl.metrics import distances
+    from ilvrctl.metrics.intervals import Estimate, bootstrap_means
+
+    names = realism_metrics(real.extractor.name)
+    groups = [row.pair.key for row in rows]
+    found: dict[str, Estimate] = {}
+    if (real.extractor.name == "inception" or real.features is None) and len(rows) > 1:
+        mine = distances.moments(features)
+        if real.statistics is not None:
+            theirs = real.statistics.mean, real.statistics.covariance
+        else:
+            other = distances.moments(_told(real.features))
+            theirs = other.mean, other.covariance
+        value = distances.frechet(mine.mean, mine.covariance, *theirs)
+        found[names["frechet"].key] = Estimate(value, None, None, len(rows))
+    if real.features is None:
+        return found
+    if min(len(rows), len(real.features)) > 1:
+        found[names["kid"].key] = distances.kid(features, real.features, _same(rows, real))
+    if min(len(rows), len(real.features)) > distances.NEIGHBOURS:
+        near = distances.inside(features, real.features).double()
+        reached = distances.inside(real.features, features).double()
+        for key, values, members in (("precision", near, groups), ("recall", reached, list(real.stems))):
+            found[names[key].key] = bootstrap_means(
+                values[:, None], members, resamples=order.resamples, seed=order.seed
+            )[0]
+    return found
+
+
+def _told(features: Tensor | None) -> Tensor:
+    if features is None:
+        raise ValueError("neither features nor statistics")
+    return features
+
+
+def _same(rows: Sequence[Row], real: Real) -> list[int | None]:
+    """Which real picture shows the same thing as a result, by name; None where there is none."""
+    place = {stem: i for i, stem in enumerate(real.stems)}
+    return [place.get(row.pair.key) for row in rows]
+
+
+def _together(
+    results: Sequence[RunResult],
+    metrics: Sequence[Metric],
+    real: Real | None,
+    order: Order,
+    protocol: Protocol,
+) -> Evaluation:
+    realism = realism_metrics(real.extractor.name) if real else {}
+    measured = {key for result in results for key in result.metrics}
+    listed = [m for m in (*realism.values(), *metrics, DIVERSITY) if m.key in measured]
+    return Evaluation(
+        results,
+        listed,
+        _provenance(results, real, order, protocol),
+        _warnings(results, metrics, realism, real),
+        _axes(listed, realism),
+    )
+
+
+def _axes(listed: Sequence[Metric], realism: Mapping[str, Metric]) -> tuple[Metric, Metric] | None:
+    by_key = {m.key: m for m in listed}
+    across = next((by_key[k] for k in ("l2_source", "l2_truth") if k in by_key), None)
+    up = next((realism[k] for k in ("kid", "frechet") if k in realism and realism[k].key in by_key), None)
+    return (across, up) if across is not None and up is not None else None
+
+
+def _warnings(
+    results: Sequence[RunResult], metrics: Sequence[Metric], realism: Mapping[str, Metric], real: Real | None
+) -> list[str]:
+    found = []
+    counts = [len(result.rows) for result in results]
+    if realism and any(realism["frechet"].key in result.metrics for result in results):
+        fewest = min([*counts, len(real.stems)] if real and real.stems else counts)
+        if fewest < FID_PICTURES:
+            found.append(
+                f"{realism['frechet'].title} of {fewest} pictures is biased upwards (below {FID_PICTURES:,}): "
+                "compare it only with sets of the same size, or use KID"
+            )
+    if any(result.inputs < 2 for result in results):
+        found.append("one picture has no spread: there are no intervals, and no KID")
+    absent = [m.title for m in metrics if not any(m.key in result.metrics for result in results)]
+    if absent:
+        found.append(f"not defined for pictures of this size: {', '.join(absent)}")
+    if (
+        real is not None
+        and real.features is not None
+        and not any(realism["precision"].key in result.metrics for result in results)
+    ):
+        found.append("precision and recall need at least four pictures a side")
+    return found
+
+
+def _provenance(
+    results: Sequence[RunResult], real: Real | None, order: Order, protocol: Protocol
+) -> dict[str, Any]:
+    names = (
+        ["torch", "pillow"] + ([real.extractor.package] if real else []) + (["lpips"] if order.lpips else [])
+    )
+    found: dict[str, Any] = {
+        "protocol": "egsde" if order.egsde else "ilvrctl",
+        "resize": protocol.resize,
+        "intervals": f"95 %, bootstrap over inputs, {order.resamples} resamples, seed {order.seed}",
+        "pictures": [len(result.rows) for result in results],
+        "inputs": results[0].inputs,
+        "versions": {"ilvrctl": __version__, **packages(*names)},
+    }
+    if protocol.N is not None and not order.egsde:
+        found["N"] = protocol.N
+    if real is not None:
+        real_count = len(real.stems) or (real.statistics.count if real.statistics else None)
+        paired = bool(real.stems) and any(place is not None for place in _same(results[0].rows, real))
+        found["realism"] = {
+            "extractor": real.extractor.name,
+            "title": real.extractor.title,
+            "resize": real.extractor.rule,
+            "real_pictures": real_count or None,
+            "pairs_left_out_of_kid": paired,
+        }
+    return found
+
+
+def save_statistics(
+    folder: Path, path: Path, extractor: Extractor, device: torch.device, progress: Progress
+) -> int:
+    """Write the statistics of the pictures in ``folder`` to ``path``; returns how many there are."""
+    from ilvrctl.metrics.distances import moments
+    from ilvrctl.metrics.statistics import SetStatistics, write_statistics
+
+    pictures: list[Picture] = pictures_of(folder)
+    if len(pictures) < 2:
+        raise UsageError(f"statistics need at least two pictures, and {folder} has {len(pictures)}")
+    found = moments(extract(pictures, extractor, device, progress))
+    write_statistics(path, SetStatistics(found.mean, found.covariance, found.n, extractor.name))
+    return found.n
