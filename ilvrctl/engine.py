@@ -12,6 +12,7 @@ import torch
 from ilvrctl.devices import choose_device, choose_precision, default_batch_size, precision_name
 from ilvrctl.diffusion.denoiser import Denoise, Denoiser
 from ilvrctl.diffusion.noise import NoiseStream, noise_seed
+from ilvrctl.diffusion.reuse import Reusing, splitting
 from ilvrctl.diffusion.samplers import DDPM, Sampler, Variance
 from ilvrctl.diffusion.schedule import Schedule, Step, match_models, match_sizes
 from ilvrctl.errors import DeviceError, NonFiniteError, UsageError
@@ -205,6 +206,8 @@ class Engine:
         if isinstance(settings.sampler, DDPM) and settings.sampler.variance == "learned" != self.variance:
             raise UsageError("this network has not learned a variance", hint="--variance fixed_small")
         _check_class(settings.class_label, self.class_count)
+        if settings.reuse > 1:
+            splitting(self.denoiser.network, settings.reuse_blocks)
         if settings.method.two_models:
             if self.source is None:
                 raise no_source(settings.method.name)
@@ -248,12 +251,20 @@ class Engine:
         sampler = settings.sampler
         if isinstance(sampler, DDPM) and sampler.variance == "auto":
             sampler = replace(sampler, variance=self.variance)
-        return sample(self.denoise(settings), context, steps, settings.method, sampler)
+        return sample(self._denoise_batch(settings), context, steps, settings.method, sampler)
 
     def denoise(self, settings: Settings) -> Denoiser:
         """The network as the settings want it."""
         label = None if self.class_count is None else settings.class_label
         return replace(self.denoiser, clip_denoised=settings.clip_denoised, class_label=label)
+
+    def _denoise_batch(self, settings: Settings) -> Denoise:
+        """The network for one batch: what it reuses is kept within it."""
+        denoiser = self.denoise(settings)
+        if settings.reuse == 1:
+            return denoiser
+        network = splitting(denoiser.network, settings.reuse_blocks)
+        return Reusing(denoiser, network, settings.reuse, settings.reuse_blocks)
 
     def _non_finite(self, k: Step) -> NonFiniteError:
         return NonFiniteError(

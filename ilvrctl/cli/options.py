@@ -97,6 +97,17 @@ Sheet = Annotated[
         rich_help_panel=_MAIN,
     ),
 ]
+Speed = Annotated[
+    str | None,
+    typer.Option(
+        "--speed",
+        metavar="NAME",
+        help="exact: fp32. fast: the hardware's own precision. turbo: few steps from the noised input by ddim, "
+        "deep features reused. --steps, --sampler, --start, --precision and --set beside it win.",
+        show_default="fast",
+        rich_help_panel=_MAIN,
+    ),
+]
 
 MethodName = Annotated[
     str | None,

@@ -70,6 +70,7 @@ def translate(
     seed: opt.Seed = None,
     examples: opt.Examples = False,
     sheet: opt.Sheet = None,
+    speed: opt.Speed = None,
     method: opt.MethodName = None,
     from_: opt.From = None,
     range_t: opt.RangeT = None,
@@ -143,6 +144,7 @@ def translate(
             "--fit": ("fit", fit, word),
             "--background": ("background", background, word),
             "--precision": ("precision", precision, None),
+            "--speed": ("speed", speed, None),
         }
     )
     assigned, facts = set_choices(set_ or ())
