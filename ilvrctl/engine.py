@@ -19,6 +19,7 @@ from ilvrctl.errors import DeviceError, NonFiniteError, UsageError
 from ilvrctl.events import BatchShrunk, BatchStarted, EngineEvent, ItemFailed, SampleDone, SampleId, StepDone
 from ilvrctl.methods import Context, Method
 from ilvrctl.methods.encoders import no_source
+from ilvrctl.paths import cache_dir
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,6 +124,7 @@ class Engine:
         DeviceError for a device that is not there.
         """
         from ilvrctl.models.architecture import HiddenFlags
+        from ilvrctl.models.compiled import CompiledNetwork
         from ilvrctl.models.loading import load_network
 
         place = choose_device(device)
@@ -138,7 +140,7 @@ class Engine:
         T = model.diffusion_steps
         return cls(
             denoiser=Denoiser(
-                torch.compile(network) if compiled else network,
+                CompiledNetwork(network, place, cache_dir() / "inductor") if compiled else network,
                 predicts=model.predicts,
                 time_scale=1000 / T if model.rescale_timesteps else 1.0,
             ),
@@ -251,14 +253,14 @@ class Engine:
         sampler = settings.sampler
         if isinstance(sampler, DDPM) and sampler.variance == "auto":
             sampler = replace(sampler, variance=self.variance)
-        return sample(self._denoise_batch(settings), context, steps, settings.method, sampler)
+        return sample(self.denoise_batch(settings), context, steps, settings.method, sampler)
 
     def denoise(self, settings: Settings) -> Denoiser:
         """The network as the settings want it."""
         label = None if self.class_count is None else settings.class_label
         return replace(self.denoiser, clip_denoised=settings.clip_denoised, class_label=label)
 
-    def _denoise_batch(self, settings: Settings) -> Denoise:
+    def denoise_batch(self, settings: Settings) -> Denoise:
         """The network for one batch: what it reuses is kept within it."""
         denoiser = self.denoise(settings)
         if settings.reuse == 1:

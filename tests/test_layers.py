@@ -28,11 +28,21 @@ FLOORS = (
     frozenset({"models"}),
     frozenset({"images"}),
     frozenset({"methods"}),
-    frozenset({"settings", "devices", "engine", "probe", "training"}),
+    frozenset({"settings", "devices", "engine", "bench", "probe", "training"}),
     frozenset({"jobs"}),
     frozenset({"cli", "__main__"}),
 )
-WITHOUT_TORCH = GROUND | {"diffusion", "methods", "settings", "devices", "jobs", "cli", "hub", "images"}
+WITHOUT_TORCH = GROUND | {
+    "diffusion",
+    "methods",
+    "settings",
+    "devices",
+    "bench",
+    "jobs",
+    "cli",
+    "hub",
+    "images",
+}
 """Parts that must not import torch until they need it."""
 
 

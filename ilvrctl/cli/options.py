@@ -305,9 +305,12 @@ BatchSize = Annotated[
     ),
 ]
 Compile = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        "--compile/--no-compile", help="torch.compile: pays for long jobs.", rich_help_panel=_MACHINE
+        "--compile/--no-compile",
+        help="torch.compile; by itself only on CUDA and for long jobs.",
+        show_default="where it pays",
+        rich_help_panel=_MACHINE,
     ),
 ]
 WeightsFile = Annotated[

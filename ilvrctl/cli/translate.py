@@ -96,7 +96,7 @@ def translate(
     device: opt.Device = "auto",
     precision: opt.Precision = None,
     batch_size: opt.BatchSize = None,
-    compile_: opt.Compile = False,
+    compile_: opt.Compile = None,
     weights: opt.WeightsFile = None,
     from_weights: opt.FromWeights = None,
     gif: opt.Gif = False,
@@ -177,8 +177,9 @@ def translate(
         from ilvrctl.engine import Engine
 
         precision = variants[0].settings.precision
+        compiled = _compiled(compile_, device, plan.network_calls(), display)
         one = partial(
-            Engine.load, device=device, precision=precision, batch_size=batch_size, compiled=compile_
+            Engine.load, device=device, precision=precision, batch_size=batch_size, compiled=compiled
         )
         return _load(source, one)
 
@@ -193,6 +194,18 @@ def _load(source: Source, one: Callable[[ModelPreset, Path], Engine]) -> Engine:
         return engine
     same = encoder.weights == source.weights and encoder.model == source.model
     return engine.with_source(engine if same else one(encoder.model, encoder.weights))
+
+
+def _compiled(asked: bool | None, device: str, calls: int, display: Display) -> bool:
+    """Whether to compile: as asked for, else where it pays; a choice for it is told."""
+    if asked is not None:
+        return asked
+    from ilvrctl.devices import choose_device, compile_pays
+
+    pays = compile_pays(choose_device(device), calls)
+    if pays and not display.quiet:
+        say(f"compiling the network, which pays for {calls} calls; --no-compile leaves it out")
+    return pays
 
 
 def _settings(source: Source, picked: Picked) -> Settings:

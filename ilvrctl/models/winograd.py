@@ -11,6 +11,9 @@ of a tile d of 6x6 pixels and a kernel g, where ``*`` multiplies by elements and
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 
@@ -42,6 +45,18 @@ _G = (
 )
 _A_T = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
+_direct: ContextVar[bool] = ContextVar("direct", default=False)
+
+
+@contextmanager
+def directly() -> Iterator[None]:
+    """Within it convolutions are computed the direct way: to count operations, or to compare."""
+    token = _direct.set(True)
+    try:
+        yield
+    finally:
+        _direct.reset(token)
+
 
 def convolve(x: Tensor, layer: nn.Conv2d) -> Tensor:
     """``layer(x)`` for a 3x3 convolution with padding 1; x (B, C, H, W), the result (B, O, H, W) channels_last."""
@@ -52,16 +67,17 @@ def pays(x: Tensor, layer: nn.Conv2d) -> bool:
     """Whether Winograd is faster here: float32 without gradients on a CPU with AVX2 and no AVX-512 (where it was
     measured), a map that 4 divides and not too small, channels neither too few nor too many.
     """
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
     C, H, W = x.shape[1:]
     return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
+        x.dtype == torch.float32
         and min(H, W) >= MIN_SIDE
         and H % 4 == W % 4 == 0
         and min(C, layer.out_channels) >= MIN_CHANNELS
         and max(C, layer.out_channels) <= MAX_CHANNELS
         and _avx2()
-        and not torch.compiler.is_compiling()
+        and not _direct.get()
         and not wants_grad(x, layer.weight)
     )
 

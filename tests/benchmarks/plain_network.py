@@ -1,6 +1,6 @@
 """The straightforward network to measure against: the published arithmetic, written as the published code does it.
 
-NCHW float32, ``nn.GroupNorm``, SiLU and scale-shift as separate operations, the time embedding and its projections in
+NCHW float32, ``nn.GroupNorm``, SiLU and scale-shift as separate operations, the time embedding in
 every call, skip connections joined by ``torch.cat``, attention by explicit matrix products. Only for benchmarks.
 """
 
