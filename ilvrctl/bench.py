@@ -26,9 +26,9 @@ FOLDER = 100
 
 @dataclass(frozen=True)
 class Measured:
-    """``ms_a_call``: of ``batch_size`` pictures, the median. ``gflop_a_call``: matrix products and convolutions by the
-    direct arithmetic (a multiplication and an addition are two). ``peak_gflops``: of one large matrix product in the same
-    precision on the same device; ``share_of_peak`` of the call (above 1 where convolutions save products).
+    """``ms_a_call``: of ``batch_size`` pictures, the median. ``gflop_a_call``: of matrix products and convolutions
+    computed directly (a multiplication and an addition are two). ``peak_gflops``: of one large matrix product in
+    the same precision on the same device; ``share_of_peak`` of the call (above 1 where convolutions save products).
     ``peak_memory_mb`` (10^6 bytes) of the process, on CUDA of the device; None where it is not known.
     ``images_per_second`` and ``folder_seconds`` (100 pictures) for ``network_calls`` a picture, of which
     ``whole_calls`` run the deep part; the others were timed too.

@@ -209,18 +209,22 @@ def _compiled(asked: bool | None, device: str, calls: int, display: Display) -> 
 
 
 def _settings(source: Source, picked: Picked) -> Settings:
-    """Target < preset < compat < environment < --set < flags. A replay asks the environment nothing."""
+    """Target < preset < compat < environment < --speed < --set < other flags. A replay asks the environment
+    nothing.
+    """
     from ilvrctl.settings import build_settings
 
     def layers(tier: Tier) -> list[Layer]:
-        return [option.layer for choice, option in picked if choice.tier == tier]
+        return [option.layer for choice, option in picked if choice.tier == tier and choice.key != "speed"]
+
+    speed = [option.layer for choice, option in picked if choice.key == "speed"]
 
     environment = [] if source.samples else [environment_layer()]
     two_models = source.encoder is not None and not source.samples
     default = [Layer.of("--from", {"method": {"name": TWO_MODELS}})] if two_models else []
     assigned, flags = merge(*layers("set")), merge(*layers("flag"))
     return build_settings(
-        source.settings, *layers("preset"), overrides=[*default, *environment, assigned, flags]
+        source.settings, *layers("preset"), overrides=[*default, *environment, *speed, assigned, flags]
     )
 
 
