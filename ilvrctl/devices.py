@@ -74,3 +74,16 @@ def default_batch_size(device: torch.device, image_size: int) -> int:
     """Samples a batch when nothing is asked for: about as many pixels as keep the device busy."""
     pixels = 16 * 256 * 256 if device.type != "cpu" else 8 * 64 * 64
     return max(1, min(64, pixels // image_size**2))
+
+
+COMPILE_FROM = 20_000
+"""Network calls, counted a picture, from which compiling on a CUDA device is taken to pay for itself."""
+
+
+def compile_pays(device: torch.device, calls: int) -> bool:
+    """Whether to compile when nothing is asked for, for a job of so many network calls (counted a picture).
+
+    Never on a CPU: there the network's own steps in the cache are as fast as compiled ones, and compiling takes
+    minutes. ``--compile`` compiles anyhow.
+    """
+    return device.type == "cuda" and calls >= COMPILE_FROM

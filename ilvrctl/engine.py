@@ -13,12 +13,14 @@ import torch
 from ilvrctl.devices import choose_device, choose_precision, default_batch_size, precision_name
 from ilvrctl.diffusion.denoiser import Denoise, Denoiser
 from ilvrctl.diffusion.noise import NoiseStream, noise_seed
+from ilvrctl.diffusion.reuse import Reusing, splitting
 from ilvrctl.diffusion.samplers import DDPM, Sampler, Variance
 from ilvrctl.diffusion.schedule import Schedule, Step, match_models, match_sizes
 from ilvrctl.errors import DeviceError, NonFiniteError, UsageError
 from ilvrctl.events import BatchShrunk, BatchStarted, EngineEvent, ItemFailed, SampleDone, SampleId, StepDone
 from ilvrctl.methods import Context, Method
 from ilvrctl.methods.encoders import no_source
+from ilvrctl.paths import cache_dir
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,6 +136,7 @@ class Engine:
         DeviceError for a device that is not there.
         """
         from ilvrctl.models.architecture import HiddenFlags
+        from ilvrctl.models.compiled import CompiledNetwork
         from ilvrctl.models.loading import load_network
 
         place = choose_device(device)
@@ -149,7 +152,7 @@ class Engine:
         T = model.diffusion_steps
         return cls(
             denoiser=Denoiser(
-                torch.compile(network) if compiled else network,
+                CompiledNetwork(network, place, cache_dir() / "inductor") if compiled else network,
                 predicts=model.predicts,
                 time_scale=1000 / T if model.rescale_timesteps else 1.0,
             ),
@@ -218,6 +221,8 @@ class Engine:
         if isinstance(settings.sampler, DDPM) and settings.sampler.variance == "learned" != self.variance:
             raise UsageError("this network has not learned a variance", hint="--variance fixed_small")
         _check_class(settings.class_label, self.class_count)
+        if settings.reuse > 1:
+            splitting(self.denoiser.network, settings.reuse_blocks)
         if settings.method.two_models:
             if self.source is None:
                 raise no_source(settings.method.name)
@@ -263,12 +268,20 @@ class Engine:
         sampler = settings.sampler
         if isinstance(sampler, DDPM) and sampler.variance == "auto":
             sampler = replace(sampler, variance=self.variance)
-        return sample(self.denoise(settings), context, steps, settings.method, sampler)
+        return sample(self.denoise_batch(settings), context, steps, settings.method, sampler)
 
     def denoise(self, settings: Settings) -> Denoiser:
         """The network as the settings want it."""
         label = None if self.class_count is None else settings.class_label
         return replace(self.denoiser, clip_denoised=settings.clip_denoised, class_label=label)
+
+    def denoise_batch(self, settings: Settings) -> Denoise:
+        """The network for one batch: what it reuses is kept within it."""
+        denoiser = self.denoise(settings)
+        if settings.reuse == 1:
+            return denoiser
+        network = splitting(denoiser.network, settings.reuse_blocks)
+        return Reusing(denoiser, network, settings.reuse, settings.reuse_blocks)
 
     def _non_finite(self, k: Step) -> NonFiniteError:
         return NonFiniteError(

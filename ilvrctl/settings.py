@@ -56,6 +56,17 @@ COMPAT: dict[str, Published] = {
 again. ``egsde``: one noise of the reference, energies at the last step too, no clipping, the learned variance left
 out, and the 1000 levels one by one from 500. Each is explained with its field."""
 
+SPEEDS: dict[str, Layer] = {
+    "exact": Layer.of("speed: exact", {"precision": "fp32"}),
+    "fast": Layer.of("speed: fast", {"precision": "auto"}),
+    "turbo": Layer.of(
+        "speed: turbo",
+        {"steps": 12, "sampler": {"name": "ddim"}, "method": {"start": 0.5}, "reuse": 2, "reuse_blocks": 3},
+    ),
+}
+"""What ``speed`` means; settings given beside it or after it win. ``turbo`` as measured with
+tests/benchmarks/emoji_quality.py."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -65,6 +76,10 @@ class Settings:
     where it is given. ``clip_denoised`` keeps the clean estimates in [-1, 1]. ``class_label`` for
     class-conditional networks. ``fit`` and ``background`` make the input square, or with ``native`` keep its size;
     ``edit``: in the place of ``fit``, how parts of a photo are edited. ``precision`` as asked for.
+
+    ``speed``: what the settings began with, see :data:`SPEEDS`. ``reuse``: the deep part of the network is run at
+    every so many steps, 1 at all of them; ``reuse_blocks`` blocks of the decoder are run at every step
+    (:class:`ilvrctl.diffusion.reuse.Reusing`).
     """
 
     method: Method = field(default_factory=lambda: build_method([]))
@@ -77,6 +92,9 @@ class Settings:
     fit: Literal["crop", "pad", "stretch", "native"] = "crop"
     background: str = "white"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    speed: Literal["exact", "fast", "turbo"] = "fast"
+    reuse: int = 1
+    reuse_blocks: int = 1
     edit: Edit | None = None
 
     def chain(self, schedule: Schedule) -> list[Step]:
@@ -113,7 +131,19 @@ class Settings:
                 "blocks of a size in pixels are counted for square pictures", hint="--blocks, or --fit crop"
             )
         self.method.encoder.check(self.sampler)
+        self._check_reuse()
         return steps
+
+    def _check_reuse(self) -> None:
+        for name, value in (("reuse", self.reuse), ("reuse_blocks", self.reuse_blocks)):
+            if value < 1:
+                raise UsageError(f"{name} is a whole number from 1 up, not {value}", hint=f"--set {name}=1")
+        if self.reuse > 1 and self.method.two_models:
+            raise UsageError(
+                f"{self.method.name} hands every step of one model on to another: deep features that are "
+                "reused would break that",
+                hint="--speed exact or fast, or --set reuse=1",
+            )
 
     def record(self) -> dict[str, Any]:
         """As plain JSON values, from which :func:`build_settings` makes an equal value."""
@@ -141,8 +171,8 @@ def build_settings(*presets: Layer, overrides: Sequence[Layer] = ()) -> Settings
     one knows too; for methods see :func:`ilvrctl.methods.build.build_method`. The fields of a method may stand
     without their ``method``. ConfigError names the source of a value that cannot be used.
     """
-    below = [_written_out(layer) for layer in presets]
-    above = [_written_out(layer) for layer in overrides]
+    below = [_written_out(layer) for layer in _spelled_out(presets)]
+    above = [_written_out(layer) for layer in _spelled_out(overrides)]
     layers = [*below, *_compat(below, above), *above]
     merged = merge(*layers)
     parts = ("method", "methods", "sampler", "compat")
@@ -158,6 +188,19 @@ def build_settings(*presets: Layer, overrides: Sequence[Layer] = ()) -> Settings
         raise ConfigError(f"{at}sampler.eta goes from 0 to 1, not {sampler.eta}")
     settings = build(Settings, Layer({**rest, "method": method}, merged.origins))
     return dataclasses.replace(settings, sampler=sampler)
+
+
+def _spelled_out(layers: Sequence[Layer]) -> list[Layer]:
+    """Before each layer that names a ``speed`` the layer of what that means."""
+    found: list[Layer] = []
+    for layer in layers:
+        name = layer.values.get("speed")
+        if name is not None:
+            if not isinstance(name, str) or name not in SPEEDS:
+                raise unknown_name("speed", name, SPEEDS, layer.origins.get(("speed",)))
+            found.append(SPEEDS[name])
+        found.append(layer)
+    return found
 
 
 def _written_out(layer: Layer) -> Layer:

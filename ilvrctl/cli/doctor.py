@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from ilvrctl import __version__, paths
-from ilvrctl.cli.options import Json
+from ilvrctl.cli import options as opt
+from ilvrctl.cli.display import duration
 from ilvrctl.cli.output import command, data, data_json
+from ilvrctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from ilvrctl.bench import Measured
 
 _PACKAGES = ("torch", "typer", "rich", "pillow", "pyyaml", "safetensors", "platformdirs")
 
+EPILOG = """Examples:
+
+  ilvrctl doctor
+
+  ilvrctl doctor --bench --to emoji3d
+
+  ilvrctl doctor --bench --to dog --speed turbo --json
+"""
+
 
 @command
-def doctor(as_json: Json = False) -> None:
-    """Versions, device and precision, folders, and which weights are here."""
-    facts = _facts()
+def doctor(
+    bench: Annotated[
+        bool, typer.Option("--bench", help="Also time a network: some calls, nothing is written.")
+    ] = False,
+    to: opt.To = None,
+    speed: opt.Speed = None,
+    device: opt.Device = "auto",
+    precision: opt.Precision = None,
+    batch_size: opt.BatchSize = None,
+    compile_: opt.Compile = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Versions, device and precision, folders, and which weights are here; with --bench how fast it runs."""
+    if not bench and any(value is not None for value in (to, speed, precision, batch_size, compile_)):
+        raise UsageError(
+            "--to and what else says how to run belong to --bench", hint="ilvrctl doctor --bench"
+        )
+    facts = _facts(device)
+    if bench:
+        measured = _bench(to or "emoji3d", speed, device, precision, batch_size, bool(compile_))
+        facts = {**facts, "bench": {"target": to or "emoji3d", **measured.record()}} if as_json else facts
+        facts = facts if as_json else _lines(measured)
     if as_json:
         data_json(facts)
         return
@@ -23,16 +58,60 @@ def doctor(as_json: Json = False) -> None:
         data(f"{key.replace('_', ' '):<{width}}  {', '.join(value) if isinstance(value, list) else value}")
 
 
-def _facts() -> dict[str, Any]:
+def _bench(
+    to: str, speed: str | None, device: str, precision: str | None, batch_size: int | None, compiled: bool
+) -> Measured:
+    """Load the target's network and time it with the target's settings. WeightsError when it is not here."""
+    from ilvrctl.bench import measure
+    from ilvrctl.cli.request import environment_layer, flag_layer
+    from ilvrctl.cli.source import Asked, find_source
+    from ilvrctl.engine import Engine
+    from ilvrctl.settings import build_settings
+
+    source = find_source(Asked(to=to))
+    flags = flag_layer({"--speed": ("speed", speed), "--precision": ("precision", precision)})
+    settings = build_settings(source.settings, overrides=[environment_layer(), flags])
+    engine = Engine.load(
+        source.model,
+        source.weights,
+        device=device,
+        precision=settings.precision,
+        batch_size=batch_size,
+        compiled=compiled,
+    )
+    return measure(engine, settings)
+
+
+def _lines(found: Measured) -> dict[str, str]:
+    """The figures for people."""
+    memory = "not known here" if found.peak_memory_mb is None else f"{found.peak_memory_mb:.0f} MB"
+    return {
+        "machine": f"{found.device}, {found.precision}, {found.threads} threads; matrix products reach "
+        f"{found.peak_gflops:.0f} GFLOP/s",
+        "a_call": f"{found.ms_a_call:.1f} ms for {found.batch_size} of {found.image_size} px "
+        f"({found.gflop_a_call:.0f} GFLOP), {found.share_of_peak:.0%} of that peak",
+        "a_picture": f"{found.network_calls} calls ({found.whole_calls} whole), {found.images_per_second:.2f} "
+        "images/s",
+        "100_pictures": duration(found.folder_seconds),
+        "peak_memory": memory,
+    }
+
+
+def _facts(name: str) -> dict[str, Any]:
     import platform
 
     import torch
 
     from ilvrctl.devices import choose_device, choose_precision, precision_name
-    from ilvrctl.presets import load_models
+    from ilvrctl.presets import load_models, load_targets
 
-    device = choose_device()
+    device = choose_device(name)
     models = load_models()
+    ready = [
+        n
+        for n, target in load_targets().items()
+        if target.model in models and models[target.model].installed()
+    ]
     return {
         "ilvrctl": __version__,
         "python": platform.python_version(),
@@ -45,6 +124,7 @@ def _facts() -> dict[str, Any]:
         "weights_folder": str(paths.weights_dir()),
         "cache": str(paths.cache_dir()),
         "weights_here": [name for name, model in models.items() if model.installed()],
+        "targets_ready": ready,
         "weights_to_get": f"{sum(not model.installed() for model in models.values())}: ilvrctl download --list",
     }
 

@@ -12,7 +12,7 @@ import typer
 from ilvrctl.cli import edit_options as own
 from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import Display
-from ilvrctl.cli.making import check_stdout, given, load_networks, settings_of, tell
+from ilvrctl.cli.making import check_stdout, compiles, given, load_networks, settings_of, tell
 from ilvrctl.cli.output import command, data, data_json, say, use_color
 from ilvrctl.cli.request import only_one, picture_on_stdin
 from ilvrctl.cli.several import preset_choices, set_choices
@@ -59,6 +59,7 @@ def edit(
     N: opt.Factor = None,
     samples: opt.Samples = None,
     steps: opt.Steps = None,
+    speed: opt.Speed = None,
     seed: opt.Seed = None,
     sheet: opt.Sheet = None,
     preview: own.PreviewFile = None,
@@ -89,7 +90,7 @@ def edit(
     device: opt.Device = "auto",
     precision: opt.Precision = None,
     batch_size: opt.BatchSize = None,
-    compile_: opt.Compile = False,
+    compile_: opt.Compile = None,
     weights: opt.WeightsFile = None,
     quality: opt.Quality = 95,
     gif: opt.Gif = False,
@@ -137,6 +138,7 @@ def edit(
             "--seed": seed,
             "--background": background,
             "--precision": precision,
+            "--speed": speed,
             "--threshold": threshold,
             "--grow": grow,
             "--feather": feather,
@@ -174,12 +176,11 @@ def edit(
         from ilvrctl.engine import Engine
 
         precision = variants[0].settings.precision
-        return load_networks(
-            source,
-            partial(
-                Engine.load, device=device, precision=precision, batch_size=batch_size, compiled=compile_
-            ),
+        compiled = compiles(compile_, device, plan.network_calls(), display)
+        one = partial(
+            Engine.load, device=device, precision=precision, batch_size=batch_size, compiled=compiled
         )
+        return load_networks(source, one)
 
     carry_out(plan, load, display)
 

@@ -48,6 +48,7 @@ FLAGS: Mapping[str, tuple[str, Reader | None]] = {
     "--fit": ("fit", word),
     "--background": ("background", word),
     "--precision": ("precision", None),
+    "--speed": ("speed", None),
     "--threshold": ("edit.threshold", whole(1)),
     "--grow": ("edit.grow", whole(0)),
     "--feather": ("edit.feather", whole(0)),
@@ -73,22 +74,35 @@ def load_networks(source: Source, one: Callable[[ModelPreset, Path], Engine]) ->
     return engine.with_source(engine if same else one(encoder.model, encoder.weights))
 
 
-def settings_of(source: Source, picked: Picked, way: Layer | None = None) -> Settings:
-    """Target < way < preset < compat < environment < --set < flags, ``way`` being how the command works.
+def compiles(asked: bool | None, device: str, calls: int, display: Display) -> bool:
+    """Whether to compile: as asked for, else where it pays; a choice for it is told."""
+    if asked is not None:
+        return asked
+    from ilvrctl.devices import choose_device, compile_pays
 
-    A replay asks the environment nothing.
+    pays = compile_pays(choose_device(device), calls)
+    if pays and not display.quiet:
+        say(f"compiling the network, which pays for {calls} calls; --no-compile leaves it out")
+    return pays
+
+
+def settings_of(source: Source, picked: Picked, way: Layer | None = None) -> Settings:
+    """Target < way < preset < compat < environment < --speed < --set < other flags, ``way`` being how the command
+    works. A replay asks the environment nothing.
     """
     from ilvrctl.settings import build_settings
 
     def layers(tier: Tier) -> list[Layer]:
-        return [option.layer for choice, option in picked if choice.tier == tier]
+        return [option.layer for choice, option in picked if choice.tier == tier and choice.key != "speed"]
 
+    speed = [option.layer for choice, option in picked if choice.key == "speed"]
     environment = [] if source.samples else [environment_layer()]
     two_models = source.encoder is not None and not source.samples
     default = [Layer.of("--from", {"method": {"name": TWO_MODELS}})] if two_models else []
     assigned, flags = merge(*layers("set")), merge(*layers("flag"))
     below = [source.settings] if way is None else [source.settings, way]
-    return build_settings(*below, *layers("preset"), overrides=[*default, *environment, assigned, flags])
+    overrides = [*default, *environment, *speed, assigned, flags]
+    return build_settings(*below, *layers("preset"), overrides=overrides)
 
 
 def check_stdout(destination: Destination, as_json: bool) -> None:

@@ -97,6 +97,17 @@ Sheet = Annotated[
         rich_help_panel=_MAIN,
     ),
 ]
+Speed = Annotated[
+    str | None,
+    typer.Option(
+        "--speed",
+        metavar="NAME",
+        help="exact: fp32. fast: the hardware's own precision. turbo: few steps from the noised input by ddim, "
+        "deep features reused. --steps, --sampler, --start, --precision and --set beside it win.",
+        show_default="fast",
+        rich_help_panel=_MAIN,
+    ),
+]
 
 MethodName = Annotated[
     str | None,
@@ -306,9 +317,12 @@ BatchSize = Annotated[
     ),
 ]
 Compile = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        "--compile/--no-compile", help="torch.compile: pays for long jobs.", rich_help_panel=_MACHINE
+        "--compile/--no-compile",
+        help="torch.compile; by itself only on CUDA and for long jobs.",
+        show_default="where it pays",
+        rich_help_panel=_MACHINE,
     ),
 ]
 WeightsFile = Annotated[

@@ -14,7 +14,7 @@ from ilvrctl.jobs.grid import Choice, Option
 Reader = Callable[[str, str], Any]
 """Reads one value: of the flag (for messages) and its text."""
 
-_ONE_VALUE = ("timestep_respacing", "precision")
+_ONE_VALUE = ("timestep_respacing", "precision", "speed")
 """Settings that make no grid: a published respacing has commas of its own, a network is loaded in one precision."""
 
 

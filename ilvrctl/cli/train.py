@@ -203,7 +203,7 @@ def train(
         sheet_every=sheet_every,
         device=device,
         precision=precision or str(environment_layer().values.get("precision", "auto")),
-        compiled=compile_,
+        compiled=bool(compile_),
     )
     _train(job, display, overwrite=overwrite, dry_run=dry_run)
 

@@ -11,7 +11,7 @@ import typer
 from ilvrctl import paths
 from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import Display
-from ilvrctl.cli.making import check_stdout, given, load_networks, settings_of, source_model, tell
+from ilvrctl.cli.making import check_stdout, compiles, given, load_networks, settings_of, source_model, tell
 from ilvrctl.cli.output import command, use_color
 from ilvrctl.cli.request import names_of, only_one, picture_on_stdin
 from ilvrctl.cli.several import preset_choices, set_choices
@@ -54,6 +54,7 @@ def translate(
     seed: opt.Seed = None,
     examples: opt.Examples = False,
     sheet: opt.Sheet = None,
+    speed: opt.Speed = None,
     method: opt.MethodName = None,
     from_: opt.From = None,
     range_t: opt.RangeT = None,
@@ -79,7 +80,7 @@ def translate(
     device: opt.Device = "auto",
     precision: opt.Precision = None,
     batch_size: opt.BatchSize = None,
-    compile_: opt.Compile = False,
+    compile_: opt.Compile = None,
     weights: opt.WeightsFile = None,
     from_weights: opt.FromWeights = None,
     quality: opt.Quality = 95,
@@ -128,6 +129,7 @@ def translate(
             "--fit": fit,
             "--background": background,
             "--precision": precision,
+            "--speed": speed,
         }
     )
     assigned, facts = set_choices(set_ or ())
@@ -164,8 +166,9 @@ def translate(
         from ilvrctl.engine import Engine
 
         precision = variants[0].settings.precision
+        compiled = compiles(compile_, device, plan.network_calls(), display)
         one = partial(
-            Engine.load, device=device, precision=precision, batch_size=batch_size, compiled=compile_
+            Engine.load, device=device, precision=precision, batch_size=batch_size, compiled=compiled
         )
         return load_networks(source, one)
 

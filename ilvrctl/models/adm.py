@@ -51,20 +51,41 @@ class AdmUNet(AdmTrunk):
         class-conditional networks only. Returns (B, 3 or 6, H, W) float32, channels_last.
         Raises :class:`UsageError` for a size or a class argument that does not fit the network.
         """
+        return self.keeping(x, t, y, 0)[0]
+
+    def keeping(
+        self, x: Tensor, t: Tensor, y: Tensor | None = None, blocks: int = 1
+    ) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`forward`, and what goes into the last ``blocks`` blocks of the decoder (None for 0 of them).
+
+        That is what the deep part of the network found, for :meth:`shallow`.
+        """
         self.check_size(x)
         self._check_class(y)
-        emb = self.embedding(t, self.label_emb(y) if self.label_emb is not None and y is not None else None)
+        emb = self._embedded(t, y)
         x = x.to(self.dtype, memory_format=torch.channels_last)
         thrifty = self._thrifty(x)
         held = [x]
-        skips: list[Tensor] = []
-        for block in self.input_blocks:
-            run(block, held, emb)
-            skips.append(held[0])
+        skips = self._encode(held, emb, len(self.input_blocks))
         if thrifty:
             skips[0] = x  # its first convolution is cheaper done twice than kept: 1 % of the time
         run(self.middle_block, held, emb)
-        self._decode(held, skips, emb, thrifty)
+        deep = self._decode(held, skips, emb, thrifty, kept=blocks)
+        return self._output(held), deep
+
+    def shallow(self, x: Tensor, t: Tensor, y: Tensor | None, deep: Tensor, blocks: int = 1) -> Tensor:
+        """As :meth:`forward` with the deep part left out: its result ``deep`` is that of an earlier level.
+
+        The first ``blocks`` blocks of the encoder and the last of the decoder are run. Source: Ma et al., CVPR
+        2024, "DeepCache", section 3.2.
+        """
+        emb = self._embedded(t, y)
+        held = [x.to(self.dtype, memory_format=torch.channels_last)]
+        skips = self._encode(held, emb, blocks)
+        held[0] = deep
+        for block in self.output_blocks[len(self.output_blocks) - blocks :]:
+            held[0] = torch.cat((held[0], skips.pop()), dim=1)
+            run(block, held, emb)
         return self._output(held)
 
     def reread(self, hidden: HiddenFlags) -> AdmUNet:
@@ -80,15 +101,36 @@ class AdmUNet(AdmTrunk):
                 module.new_order = hidden.use_new_attention_order
         return self
 
-    def _decode(self, held: list[Tensor], skips: list[Tensor], emb: Tensor, thrifty: bool) -> None:
-        """Run ``output_blocks`` on ``held``, each joined with the newest of ``skips``, which is let go."""
+    def _embedded(self, t: Tensor, y: Tensor | None) -> Tensor:
+        label = self.label_emb(y) if self.label_emb is not None and y is not None else None
+        return self.embedding(t, label)
+
+    def _encode(self, held: list[Tensor], emb: Tensor, blocks: int) -> list[Tensor]:
+        """Run the first ``blocks`` blocks of the encoder on ``held``; their outputs, the skip connections."""
+        skips: list[Tensor] = []
+        for block in self.input_blocks[:blocks]:
+            run(block, held, emb)
+            skips.append(held[0])
+        return skips
+
+    def _decode(
+        self, held: list[Tensor], skips: list[Tensor], emb: Tensor, thrifty: bool, kept: int
+    ) -> Tensor | None:
+        """Run ``output_blocks`` on ``held``, each joined with the newest of ``skips``, which is let go.
+
+        Returns what went into the last ``kept`` blocks.
+        """
+        deep: Tensor | None = None
         for i, block in enumerate(self.output_blocks):
             if thrifty and i >= self._finest_output:
                 release_freed()
             if thrifty and len(skips) == 1:
                 run(self.input_blocks[0], skips, emb)
+            if len(skips) == kept:
+                deep = held[0]
             held[0] = torch.cat((held[0], skips.pop()), dim=1)
             run(block, held, emb)
+        return deep
 
     def _output(self, held: list[Tensor]) -> Tensor:
         h = normalise(held.pop().float(), cast(nn.GroupNorm, self.out[0]), overwrite=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ilvrctl.models.norm import normalise, wants_grad
 from ilvrctl.models.plan import Attention, Conventions, Down, Layer, Res, Stem, Up
+from ilvrctl.models.winograd import convolve
 
 
 class Feature(nn.Module):
@@ -55,7 +56,7 @@ class ResBlock(Feature):
         h = normalise(x, self._norm(self.in_layers), overwrite=self.fresh_input and skip is not x)
         del x
         h = _twice(h) if self.resample == "up" else _halve(h, self.resample)
-        h = self.in_layers[2](h)
+        h = convolve(h, cast(nn.Conv2d, self.in_layers[2]))
         signal = self.emb_layers[1](emb)
         scale_shift = None
         if self.scale_shift:
@@ -63,7 +64,7 @@ class ResBlock(Feature):
         else:
             h = _add(h, signal[:, :, None, None].to(h.dtype))
         h = normalise(h, self._norm(self.out_layers), scale_shift, overwrite=True)
-        h = self.out_layers[3](h)
+        h = convolve(h, cast(nn.Conv2d, self.out_layers[3]))
         return _add_twice(h, skip) if self.resample == "up" else _add(h, skip)
 
     @staticmethod

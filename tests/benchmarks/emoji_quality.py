@@ -2,6 +2,7 @@
 
     python tests/benchmarks/emoji_quality.py                          every method, sampler and number of steps
     python tests/benchmarks/emoji_quality.py --rows 'ILVR.*ddim.* 25'   those whose name fits
+    python tests/benchmarks/emoji_quality.py --rows '^speed'          --speed exact, fast and turbo
     python tests/benchmarks/emoji_quality.py --rows 'SDDM' --set range=[1.0,0.1] --seeds 3
 
 65 characters that the bundled model was not trained on (tests/emoji). PSNR, SSIM and L2 are means over pictures on
@@ -43,7 +44,7 @@ from ilvrctl.metrics import distances
 from ilvrctl.metrics.pixel import l2, psnr, ssim
 from ilvrctl.models.features import Features, efficientnet_lite0
 from ilvrctl.presets import find_model, find_target
-from ilvrctl.settings import Settings, build_settings
+from ilvrctl.settings import SPEEDS, Settings, build_settings
 
 EMOJI = Path(__file__).parents[1] / "emoji"
 Distance = Callable[[Tensor, Tensor], float]
@@ -170,7 +171,10 @@ def line(name: str, runs: list[Figures], calls: int | str) -> str:
 
 
 def rows(pattern: str, steps: list[int]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows whose names fit, with their settings."""
+    """The rows whose names fit, with their settings; those of --speed with the target's own number of steps."""
+    for speed in SPEEDS:
+        if re.search(pattern, f"speed {speed}"):
+            yield f"speed {speed}", {"speed": speed}
     for count in steps:
         for method, values in METHODS.items():
             for sampler, chosen in SAMPLERS.items():

@@ -1,0 +1,148 @@
+"""How fast this machine runs a network: calls against the machine's own matrix products, and its memory."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ilvrctl.devices import precision_name
+
+if TYPE_CHECKING:
+    import torch
+
+    from ilvrctl.diffusion.schedule import Step
+    from ilvrctl.engine import Engine
+    from ilvrctl.settings import Settings
+
+CALLS = 3
+FOLDER = 100
+"""Pictures of the folder that a time is told for."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``ms_a_call``: of ``batch_size`` pictures, the median. ``gflop_a_call``: of matrix products and convolutions
+    computed directly (a multiplication and an addition are two). ``peak_gflops``: of one large matrix product in
+    the same precision on the same device; ``share_of_peak`` of the call (above 1 where convolutions save products).
+    ``peak_memory_mb`` (10^6 bytes) of the process, on CUDA of the device; None where it is not known.
+    ``images_per_second`` and ``folder_seconds`` (100 pictures) for ``network_calls`` a picture, of which
+    ``whole_calls`` run the deep part; the others were timed too.
+    """
+
+    device: str
+    precision: str
+    threads: int
+    image_size: int
+    batch_size: int
+    ms_a_call: float
+    gflop_a_call: float
+    peak_gflops: float
+    share_of_peak: float
+    peak_memory_mb: float | None
+    network_calls: int
+    whole_calls: int
+    images_per_second: float
+    folder_seconds: float
+
+    def record(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def measure(engine: Engine, settings: Settings) -> Measured:
+    """Time calls of the engine's network on noise, at its size and batch size, for pictures with these settings."""
+    import torch
+
+    B, device = engine.batch_size, engine.device
+    steps = engine.check(settings)
+    calls = settings.network_calls(engine.schedule)
+    denoise = engine.denoise_batch(settings)
+    x = torch.randn(B, 3, engine.image_size, engine.image_size, device=device)
+
+    def seconds_of(k: Step) -> float:
+        return statistics.median(_timed(lambda: denoise(x, k), device) for _ in range(CALLS))
+
+    with torch.inference_mode():
+        gflop = _flop(lambda: denoise(x, steps[0])) / 1e9
+        whole = seconds_of(steps[0])
+        shallow = seconds_of(steps[1]) if settings.reuse > 1 and len(steps) > 1 else whole
+        peak = _peak_gflops(device, engine.dtype)
+    whole_calls = calls - sum(k.i % settings.reuse > 0 for k in steps)
+    a_picture = (whole_calls * whole + (calls - whole_calls) * shallow) / B
+    return Measured(
+        device=str(device),
+        precision=precision_name(engine.dtype),
+        threads=torch.get_num_threads(),
+        image_size=engine.image_size,
+        batch_size=B,
+        ms_a_call=1e3 * whole,
+        gflop_a_call=gflop,
+        peak_gflops=peak,
+        share_of_peak=gflop / whole / peak,
+        peak_memory_mb=_peak_memory(device),
+        network_calls=calls,
+        whole_calls=whole_calls,
+        images_per_second=1 / a_picture,
+        folder_seconds=FOLDER * a_picture,
+    )
+
+
+def _flop(call: Callable[[], object]) -> int:
+    """Floating-point operations of a call by the direct arithmetic; the call also warms up."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from ilvrctl.models.winograd import directly
+
+    with FlopCounterMode(display=False) as counter, directly():
+        call()
+    return int(counter.get_total_flops())
+
+
+def _timed(call: Callable[[], object], device: torch.device) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    call()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _peak_gflops(device: torch.device, dtype: torch.dtype) -> float:
+    """The best of some square matrix products."""
+    import torch
+
+    n = 2048 if device.type == "cpu" else 8192
+    a = torch.randn(n, n, device=device).to(dtype)
+    _timed(lambda: a @ a, device)
+    return 2 * n**3 / min(_timed(lambda: a @ a, device) for _ in range(CALLS)) / 1e9
+
+
+def _wait(device: torch.device) -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _peak_memory(device: torch.device) -> float | None:
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text(encoding="utf-8").splitlines()
+        found = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+        return None if found is None else found * 1024 / 1e6
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / 1e6 if sys.platform == "darwin" else used * 1024 / 1e6
