@@ -35,13 +35,15 @@ CHECK_EVERY = 10
 class Reference:
     """An input: ``picture`` (3, H, W) float32 in [-1, 1], and the numbers of the ``samples`` to make of it.
 
-    ``key`` tells it from other inputs; ``digest``, sha256 of the input's bytes, seeds its noise.
+    ``key`` tells it from other inputs; ``digest``, sha256 of the input's bytes, seeds its noise, together with the
+    ``seed``, that of the settings where it is None.
     """
 
     key: str
     picture: Tensor
     digest: str
     samples: tuple[int, ...] = (1,)
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -162,16 +164,24 @@ class Engine:
         return precision_name(self.dtype)
 
     def translate(
-        self, references: Iterable[Reference | ItemFailed], settings: Settings
+        self,
+        references: Iterable[Reference | ItemFailed],
+        settings: Settings,
+        *,
+        size: int = 1,
+        networks: Mapping[str, Any] | None = None,
     ) -> Generator[EngineEvent, None, None]:
         """Make the samples of every reference, in batches filled across references.
 
-        References are taken as they are needed; failures among them are passed on. Out of memory halves the
-        batch and begins it again, with the same noise. UsageError when the settings cannot work for this
-        model, DeviceError when even one sample does not fit in memory.
+        References are taken as they are needed; failures among them are passed on. A batch of fewer than ``size``
+        is filled up with copies of its last sample, since a network rounds differently in a batch of another size.
+        ``networks``: those of the method, if they are loaded already. Out of memory halves the batch and begins it
+        again, with the same noise. UsageError when the settings cannot work for this model, DeviceError when even
+        one sample does not fit in memory.
         """
         steps = self.check(settings)
-        networks = settings.method.load(self.device)
+        if networks is None:
+            networks = settings.method.load(self.device)
         waiting: deque[tuple[SampleId, Reference]] = deque()
         source = iter(references)
         limit = self.batch_size
@@ -180,24 +190,25 @@ class Engine:
             batch = [waiting[b] for b in range(min(limit, len(waiting)))]
             if not batch:
                 return
+            count = max(len(batch), min(size, limit))
             try:
-                yield from self._batch(batch, settings, steps, networks)
+                yield from self._batch(batch, count, settings, steps, networks)
             except (RuntimeError, MemoryError) as error:
                 if not _out_of_memory(error):
                     raise
-                if len(batch) == 1:
+                if count == 1:
                     raise DeviceError(
                         f"out of memory on {self.device} with a single {self.image_size} px sample",
                         hint="--precision bf16 halves the memory; --device cpu uses the main memory",
                     ) from error
-                limit = len(batch) // 2
+                limit = count // 2
             else:
                 for _ in batch:
                     waiting.popleft()
                 continue
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            yield BatchShrunk(len(batch), limit)
+            yield BatchShrunk(count, limit)
 
     def check(self, settings: Settings) -> list[Step]:
         """The chain that the settings mean for this model; UsageError when they cannot work."""
@@ -215,13 +226,15 @@ class Engine:
     def _batch(
         self,
         batch: Sequence[tuple[SampleId, Reference]],
+        count: int,
         settings: Settings,
         steps: Sequence[Step],
         networks: Mapping[str, Any],
     ) -> Generator[EngineEvent, None, None]:
         names = tuple(name for name, _ in batch)
-        seeds = [noise_seed(settings.seed, ref.digest, name.sample) for name, ref in batch]
-        references = torch.stack([ref.picture for _, ref in batch]).to(self.device)
+        whole = [*batch, *[batch[-1]] * (count - len(batch))]
+        seeds = [_noise_seed(settings, ref, name.sample) for name, ref in whole]
+        references = torch.stack([ref.picture for _, ref in whole]).to(self.device)
         shape = (references.shape[1], references.shape[2], references.shape[3])
         passes = settings.method.repeats + settings.method.encoder.climbs
         yield BatchStarted(names, passes * len(steps))
@@ -230,15 +243,16 @@ class Engine:
             fresh = settings.sampler.stochastic or settings.method.levels(self.schedule.T) < self.schedule.T
             context = Context(references, self.schedule, noise, fresh, networks, source)
             walked: list[Step] = []
-            first_bad = torch.full((len(batch),), -1, device=self.device)
+            first_bad = torch.full((count,), -1, device=self.device)
             for done in self._sample(context, steps, settings):
                 finite = done.x.isfinite().flatten(1).all(1)
                 walked.append(done.k)
                 first_bad = torch.where((first_bad < 0) & ~finite, done.i, first_bad)
                 if done.i % CHECK_EVERY == 0 and bool((first_bad >= 0).all()):
                     break
-                yield StepDone(names, done.i, done.n, done.k.t, done.x, done.x0)
-        for b, (name, bad) in enumerate(zip(names, first_bad.tolist(), strict=True)):
+                real = slice(len(batch))
+                yield StepDone(names, done.i, done.n, done.k.t, done.x[real], done.x0[real])
+        for b, (name, bad) in enumerate(zip(names, first_bad.tolist()[: len(batch)], strict=True)):
             if bad >= 0:
                 yield ItemFailed(name.key, self._non_finite(walked[bad]), name.sample)
             else:
@@ -262,6 +276,11 @@ class Engine:
             if self.precision != "fp32"
             else "ilvrctl inspect FILE: are heads and schedule right?",
         )
+
+
+def _noise_seed(settings: Settings, reference: Reference, sample: int) -> int:
+    seed = settings.seed if reference.seed is None else reference.seed
+    return noise_seed(seed, reference.digest, sample)
 
 
 def _check_class(label: int | None, count: int | None) -> None:

@@ -14,11 +14,13 @@ from ilvrctl.cli.progress import Bars, Plain, Renderer, Results
 
 if TYPE_CHECKING:
     from ilvrctl.engine import Engine
+    from ilvrctl.jobs.networks import Networks
     from ilvrctl.jobs.plan import Plan
 
 
-def carry_out(plan: Plan, load: Callable[[], Engine], display: Display) -> None:
+def carry_out(plan: Plan, load: Callable[[Networks], Engine], display: Display) -> None:
     """Make the plan's results. Exit code 1 when some failed, 130 when interrupted."""
+    from ilvrctl.jobs.crew import Alone
     from ilvrctl.jobs.run import run
 
     tally = Tally(len(plan.outputs))
@@ -26,7 +28,7 @@ def carry_out(plan: Plan, load: Callable[[], Engine], display: Display) -> None:
     results = Results(display)
     stopped = False
     try:
-        with renderer, closing(run(plan, load)) as events:
+        with renderer, closing(run([plan], Alone(load))) as events:
             for event in events:
                 tally.add(event)
                 renderer.show(event)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,13 +25,10 @@ from ilvrctl.errors import UsageError
 from ilvrctl.jobs.grid import Picked, Tier, expand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from ilvrctl.engine import Engine
+    from ilvrctl.jobs.networks import Networks
     from ilvrctl.jobs.outputs import Destination
     from ilvrctl.jobs.plan import SourceModel
-    from ilvrctl.presets import ModelPreset
     from ilvrctl.settings import Settings
 
 TWO_MODELS = "cyclediffusion"
@@ -163,7 +159,16 @@ def translate(
     digest = weights_sha256(source.weights)
     _tell(source, digest, display)
     encoder = _source_model(source.encoder, display)
-    plan = Plan(tuple(outputs), tuple(variants), source.model, digest, source.target, sheet, encoder)
+    plan = Plan(
+        tuple(outputs),
+        tuple(variants),
+        source.model,
+        digest,
+        source.target,
+        sheet,
+        encoder,
+        source.weights,
+    )
     if plan.grid and sheet is None and destination.folder is not None:
         plan = replace(plan, sheet=destination.folder / "sheet.png")
     plan = make_plan(plan, overwrite=overwrite)
@@ -171,26 +176,10 @@ def translate(
         show_plan(plan, display)
         return
 
-    def load() -> Engine:
-        from ilvrctl.engine import Engine
-
-        precision = variants[0].settings.precision
-        one = partial(
-            Engine.load, device=device, precision=precision, batch_size=batch_size, compiled=compile_
-        )
-        return _load(source, one)
+    def load(networks: Networks) -> Engine:
+        return networks.load(device=device, batch_size=batch_size, compiled=compile_)
 
     carry_out(plan, load, display)
-
-
-def _load(source: Source, one: Callable[[ModelPreset, Path], Engine]) -> Engine:
-    """The engine of the target, with that of the inputs' own kind where there is one; one if they are equal."""
-    engine = one(source.model, source.weights)
-    encoder = source.encoder
-    if encoder is None:
-        return engine
-    same = encoder.weights == source.weights and encoder.model == source.model
-    return engine.with_source(engine if same else one(encoder.model, encoder.weights))
 
 
 def _settings(source: Source, picked: Picked) -> Settings:
@@ -230,7 +219,7 @@ def _source_model(encoder: Network | None, display: Display) -> SourceModel | No
         return None
     digest = weights_sha256(encoder.weights)
     _tell(encoder, digest, display)
-    return SourceModel(encoder.model, digest, encoder.domain)
+    return SourceModel(encoder.model, digest, encoder.domain, encoder.weights)
 
 
 def _tell(source: Source | Network, digest: str, display: Display) -> None:

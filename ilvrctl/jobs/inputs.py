@@ -34,6 +34,22 @@ class Item:
         """What tells it from all other inputs: its place, however it was written."""
         return STDIN if self.path is None else str(place(self.path))
 
+    @property
+    def short(self) -> str:
+        """Its name below the folder that was given."""
+        folder, slash, _ = self.stem.rpartition("/")
+        return self.stem if self.path is None else f"{folder}{slash}{self.path.name}"
+
+    def state(self) -> tuple[int, int] | None:
+        """Size in bytes and time of the last change in ns; None where there are none."""
+        if self.path is None:
+            return None
+        try:
+            found = self.path.stat()
+        except (OSError, ValueError):
+            return None
+        return found.st_size, found.st_mtime_ns
+
     def read(self) -> bytes:
         """The input's bytes. InputError when it cannot be read."""
         return read_bytes(self.path) if self.path is not None else self.data or b""

@@ -14,8 +14,9 @@ from ilvrctl.images.io import PICTURE_SUFFIXES
 from ilvrctl.jobs.inputs import Item, refuse_equal
 from ilvrctl.jobs.places import exists, is_folder, real
 
-Status = Literal["to do", "done", "taken"]
-"""``taken``: a file of that name is there, made otherwise."""
+Status = Literal["to do", "done", "taken", "failed", "elsewhere"]
+"""``taken``: a file of that name is there, made otherwise. ``failed``: it did before, and nothing has changed
+since. ``elsewhere``: another shard makes it."""
 _ELSEWHERE = "choose another place with -o"
 
 
@@ -23,7 +24,8 @@ _ELSEWHERE = "choose another place with -o"
 class Output:
     """One sample of one item; ``path`` None is standard output, ``gif`` the animation beside it, if any.
 
-    ``variant``: the place of its settings among those of the plan.
+    ``variant``: the place of its settings among those of the plan. ``digest``: of the input of what is done, where
+    it is known. ``stale``: done before, from an input that has changed since. ``error``: why it failed before.
     """
 
     item: Item
@@ -32,6 +34,9 @@ class Output:
     gif: Path | None = None
     status: Status = "to do"
     variant: int = 0
+    digest: str = ""
+    stale: bool = False
+    error: str = ""
 
     @property
     def files(self) -> list[Path]:
