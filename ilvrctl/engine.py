@@ -194,7 +194,7 @@ class Engine:
             try:
                 yield from self._batch(batch, count, settings, steps, networks)
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 if count == 1:
                     raise DeviceError(
@@ -330,7 +330,8 @@ def _fill(
             waiting.extend((SampleId(reference.key, n), reference) for n in reference.samples)
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or Python says that memory ran out."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()

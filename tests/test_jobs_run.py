@@ -110,7 +110,7 @@ def test_closing_keeps_what_is_written_and_the_same_plan_goes_on(tmp_path: Path)
     assert tree(tmp_path / "out") in (["0.png"], ["0.png", "1.png"])  # what was being written is written
     there = len(tree(tmp_path / "out"))
     rest = list(run(plan_of(*inputs, out=tmp_path / "out"), load))
-    assert [event.path.name for event in rest if isinstance(event, Skipped)][0] == "0.png"
+    assert next(event.path.name for event in rest if isinstance(event, Skipped)) == "0.png"
     assert len([event for event in rest if isinstance(event, Written)]) == 5 - there
 
 

@@ -37,6 +37,8 @@ class Tally:
     skipped: int = 0
     failed: int = 0
     start: float = field(default_factory=time.perf_counter)
+    jobs: dict[str, Tally] = field(default_factory=dict)
+    """The same for each job, where there are several."""
 
     @property
     def saved(self) -> int:
@@ -60,6 +62,8 @@ class Tally:
         self.done += isinstance(event, Written)
         self.skipped += isinstance(event, Skipped)
         self.failed += event.lost if isinstance(event, ItemFailed) else 0
+        if isinstance(event, (ItemFailed, Skipped, Written)) and event.job in self.jobs:
+            self.jobs[event.job].add(event)
 
     def summary(self) -> str:
         """One line for people."""

@@ -146,7 +146,9 @@ def translate(
     _check_stdout(destination, as_json)
     to = "emoji3d" if examples and not (to or weights or from_image) else to
     source = find_source(Asked(to, weights, from_image, from_, from_weights, facts))
-    variants = expand([*preset_choices(preset), *flags, *assigned], lambda picked: _settings(source, picked))
+    variants = expand(
+        [*preset_choices(preset), *flags, *assigned], lambda picked: settings_of(source, picked)
+    )
     arguments = [*(inputs or ()), *([str(paths.EXAMPLES)] if examples else ())]
     items = collect(
         names_of(arguments, from_file, null),
@@ -157,8 +159,8 @@ def translate(
     numbers = source.samples or tuple(range(1, (samples or 1) + 1))
     outputs = outputs_of(items, numbers, destination, gif=gif, folders=[v.folder for v in variants])
     digest = weights_sha256(source.weights)
-    _tell(source, digest, display)
-    encoder = _source_model(source.encoder, display)
+    tell(source, digest, display)
+    encoder = source_model(source.encoder, display)
     plan = Plan(
         tuple(outputs),
         tuple(variants),
@@ -182,7 +184,7 @@ def translate(
     carry_out(plan, load, display)
 
 
-def _settings(source: Source, picked: Picked) -> Settings:
+def settings_of(source: Source, picked: Picked) -> Settings:
     """Target < preset < compat < environment < --set < flags. A replay asks the environment nothing."""
     from ilvrctl.settings import build_settings
 
@@ -210,7 +212,7 @@ def _check_stdout(destination: Destination, as_json: bool) -> None:
         )
 
 
-def _source_model(encoder: Network | None, display: Display) -> SourceModel | None:
+def source_model(encoder: Network | None, display: Display) -> SourceModel | None:
     """The source's model for the plan."""
     from ilvrctl.jobs.digest import weights_sha256
     from ilvrctl.jobs.plan import SourceModel
@@ -218,11 +220,11 @@ def _source_model(encoder: Network | None, display: Display) -> SourceModel | No
     if encoder is None:
         return None
     digest = weights_sha256(encoder.weights)
-    _tell(encoder, digest, display)
+    tell(encoder, digest, display)
     return SourceModel(encoder.model, digest, encoder.domain, encoder.weights)
 
 
-def _tell(source: Source | Network, digest: str, display: Display) -> None:
+def tell(source: Source | Network, digest: str, display: Display) -> None:
     """What people should know about the weights."""
     if source.note and not display.quiet:
         say(source.note)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ilvrctl.errors import UsageError
 from ilvrctl.events import BatchShrunk, BatchStarted, ItemFailed, SampleDone, StepDone
-from ilvrctl.images.tensors import to_image
+from ilvrctl.images.tensors import to_image, to_tensor
 from ilvrctl.jobs.grid import Variant, naming
 from ilvrctl.jobs.orders import Made, Order
 
@@ -60,11 +60,14 @@ class Bench:
         """What the engine tells, with a picture in the place of every finished sample."""
         start, share = time.perf_counter(), 1
         frames: dict[str, list[Image]] = {}
+        from ilvrctl.engine import Reference
+
+        references = [
+            Reference(p.key, to_tensor(p.picture), p.digest, (p.sample,), p.seed) for p in order.pieces
+        ]
         networks = self._networks(order)
         translate = self._engine.translate
-        with closing(
-            translate(order.references, order.settings, size=order.size, networks=networks)
-        ) as events:
+        with closing(translate(references, order.settings, size=order.size, networks=networks)) as events:
             for event in events:
                 if isinstance(event, SampleDone):
                     seconds = (time.perf_counter() - start) / share
@@ -97,8 +100,9 @@ def _keep_frames(frames: dict[str, list[Image]], order: Order, event: StepDone) 
     every = -(-event.n // GIF_FRAMES)
     if event.i % every and event.i != event.n - 1:
         return
+    filmed = {piece.key for piece in order.pieces if piece.filmed}
     for b, name in enumerate(event.samples):
-        if name.key in order.filmed:
+        if name.key in filmed:
             frame = _side_by_side(to_image(event.x[b]), to_image(event.x0[b]))
             frames.setdefault(name.key, []).append(frame)
 

@@ -150,11 +150,11 @@ def _take_back(lost: deque[Order], again: deque[Order], losses: Counter[int]) ->
         if losses[id(order)] < TRIES:
             again.append(order)
             continue
-        for reference in order.references:
+        for piece in order.pieces:
             error = DeviceError(f"{TRIES} workers were lost at it", hint="a smaller --batch-size")
-            yield ItemFailed(reference.key, error, reference.samples[0])
+            yield ItemFailed(piece.key, error, piece.sample)
 
 
 def _count(lost: deque[Order]) -> str:
-    results = sum(len(order.references) for order in lost)
+    results = sum(len(order.pieces) for order in lost)
     return "1 result is made" if results == 1 else f"{results} results are made"

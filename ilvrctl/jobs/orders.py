@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ilvrctl.engine import Reference
     from ilvrctl.events import SampleId
     from ilvrctl.jobs.plan import Plan
     from ilvrctl.settings import Settings
@@ -38,16 +37,24 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Order:
-    """A batch for a worker: with their own seeds and one sample each, the ``references``, whose keys are tokens.
+class Piece:
+    """One result to make: its token, its square ``picture``, and what its noise is seeded by."""
 
-    ``filmed``: the keys of those whose steps are kept for an animation.
-    """
+    key: str
+    picture: Image
+    digest: str
+    sample: int
+    seed: int
+    filmed: bool = False
+
+
+@dataclass(frozen=True)
+class Order:
+    """A batch for a worker, to be made as one of ``size``. It can be sent to another process."""
 
     settings: Settings
-    references: tuple[Reference, ...]
+    pieces: tuple[Piece, ...]
     size: int
-    filmed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

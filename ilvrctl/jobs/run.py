@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 from ilvrctl.errors import IlvrctlError
 from ilvrctl.events import Extra, ItemFailed, JobEvent, Loaded, Skipped, Stopped, Warned, Written
 from ilvrctl.images.io import encode_picture, save_gif, save_picture
-from ilvrctl.images.tensors import to_tensor
 from ilvrctl.jobs.crew import Crew
 from ilvrctl.jobs.ledger import Ledger, Seen
-from ilvrctl.jobs.orders import HELD, Batch, Made, Order, Slot, batches, slot_of, token
+from ilvrctl.jobs.orders import HELD, Batch, Made, Order, Piece, Slot, batches, slot_of, token
 from ilvrctl.jobs.outputs import Output, make_folder
 from ilvrctl.jobs.pipeline import Ahead, Behind
 from ilvrctl.jobs.reading import Input, Unreadable, read_input
@@ -25,7 +24,6 @@ from ilvrctl.jobs.record import result_record
 from ilvrctl.jobs.sheet import Gallery, Shape, write_sheet
 
 if TYPE_CHECKING:
-    from ilvrctl.engine import Reference
     from ilvrctl.jobs.bench import Facts
     from ilvrctl.jobs.inputs import Item
     from ilvrctl.jobs.plan import Plan
@@ -197,7 +195,7 @@ class _Round:
         found = reader.each([self._job.output(slot).item for batch in wanted for slot in batch.slots])
         left = Counter((batch.kind, batch.size) for batch in wanted)
         waiting: dict[tuple[int, int], list[Slot]] = {kind: [] for kind in left}
-        ready: dict[Slot, Reference] = {}
+        ready: dict[Slot, Piece] = {}
         for batch in wanted:
             kind = batch.kind, batch.size
             left[kind] -= 1
@@ -205,25 +203,23 @@ class _Round:
                 if isinstance(value, Unreadable):
                     self._note(value, slot[0])
                     continue
-                ready[slot] = self._reference(slot, value)
+                ready[slot] = self._piece(slot, value)
                 waiting[kind].append(slot)
             while len(waiting[kind]) >= batch.size or (waiting[kind] and not left[kind]):
                 now, waiting[kind] = waiting[kind][: batch.size], waiting[kind][batch.size :]
                 yield self._order([ready.pop(slot) for slot in now], now, batch.size)
 
-    def _reference(self, slot: Slot, value: Input) -> Reference:
-        from ilvrctl.engine import Reference
-
+    def _piece(self, slot: Slot, value: Input) -> Piece:
         output = self._job.output(slot)
         settings = self._plans[slot[0]].variants[output.variant].settings
         self._seen[output.item.key] = value.seen
-        picture = to_tensor(value.pictures[Shape.of(settings)])
-        return Reference(token(slot), picture, value.seen.digest, (output.sample,), settings.seed)
+        picture = value.pictures[Shape.of(settings)]
+        filmed = output.gif is not None
+        return Piece(token(slot), picture, value.seen.digest, output.sample, settings.seed, filmed)
 
-    def _order(self, references: Sequence[Reference], slots: Sequence[Slot], size: int) -> Order:
+    def _order(self, pieces: Sequence[Piece], slots: Sequence[Slot], size: int) -> Order:
         plan, output = self._plans[slots[0][0]], self._job.output(slots[0])
-        filmed = frozenset(token(slot) for slot in slots if self._job.output(slot).gif is not None)
-        return Order(plan.variants[output.variant].settings, tuple(references), size, filmed)
+        return Order(plan.variants[output.variant].settings, tuple(pieces), size)
 
     def _note(self, found: Unreadable, number: int) -> None:
         """Remember a failure, to be told once for every plan that wants the input."""
