@@ -168,16 +168,14 @@ class Engine:
         references: Iterable[Reference | ItemFailed],
         settings: Settings,
         *,
-        size: int = 1,
         networks: Mapping[str, Any] | None = None,
     ) -> Generator[EngineEvent, None, None]:
         """Make the samples of every reference, in batches filled across references.
 
-        References are taken as they are needed; failures among them are passed on. A batch of fewer than ``size``
-        is filled up with copies of its last sample, since a network rounds differently in a batch of another size.
-        ``networks``: those of the method, if they are loaded already. Out of memory halves the batch and begins it
-        again, with the same noise. UsageError when the settings cannot work for this model, DeviceError when even
-        one sample does not fit in memory.
+        References are taken as they are needed; failures among them are passed on. ``networks``: those of the
+        method, if they are loaded already. Out of memory halves the batch and begins it again, with the same noise.
+        UsageError when the settings cannot work for this model, DeviceError when even one sample does not fit in
+        memory.
         """
         steps = self.check(settings)
         if networks is None:
@@ -190,25 +188,24 @@ class Engine:
             batch = [waiting[b] for b in range(min(limit, len(waiting)))]
             if not batch:
                 return
-            count = max(len(batch), min(size, limit))
             try:
-                yield from self._batch(batch, count, settings, steps, networks)
+                yield from self._batch(batch, settings, steps, networks)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                if count == 1:
+                if len(batch) == 1:
                     raise DeviceError(
                         f"out of memory on {self.device} with a single {self.image_size} px sample",
                         hint="--precision bf16 halves the memory; --device cpu uses the main memory",
                     ) from error
-                limit = count // 2
+                limit = len(batch) // 2
             else:
                 for _ in batch:
                     waiting.popleft()
                 continue
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            yield BatchShrunk(count, limit)
+            yield BatchShrunk(len(batch), limit)
 
     def check(self, settings: Settings) -> list[Step]:
         """The chain that the settings mean for this model; UsageError when they cannot work."""
@@ -226,15 +223,13 @@ class Engine:
     def _batch(
         self,
         batch: Sequence[tuple[SampleId, Reference]],
-        count: int,
         settings: Settings,
         steps: Sequence[Step],
         networks: Mapping[str, Any],
     ) -> Generator[EngineEvent, None, None]:
         names = tuple(name for name, _ in batch)
-        whole = [*batch, *[batch[-1]] * (count - len(batch))]
-        seeds = [_noise_seed(settings, ref, name.sample) for name, ref in whole]
-        references = torch.stack([ref.picture for _, ref in whole]).to(self.device)
+        seeds = [_noise_seed(settings, ref, name.sample) for name, ref in batch]
+        references = torch.stack([ref.picture for _, ref in batch]).to(self.device)
         shape = (references.shape[1], references.shape[2], references.shape[3])
         passes = settings.method.repeats + settings.method.encoder.climbs
         yield BatchStarted(names, passes * len(steps))
@@ -243,16 +238,15 @@ class Engine:
             fresh = settings.sampler.stochastic or settings.method.levels(self.schedule.T) < self.schedule.T
             context = Context(references, self.schedule, noise, fresh, networks, source)
             walked: list[Step] = []
-            first_bad = torch.full((count,), -1, device=self.device)
+            first_bad = torch.full((len(batch),), -1, device=self.device)
             for done in self._sample(context, steps, settings):
                 finite = done.x.isfinite().flatten(1).all(1)
                 walked.append(done.k)
                 first_bad = torch.where((first_bad < 0) & ~finite, done.i, first_bad)
                 if done.i % CHECK_EVERY == 0 and bool((first_bad >= 0).all()):
                     break
-                real = slice(len(batch))
-                yield StepDone(names, done.i, done.n, done.k.t, done.x[real], done.x0[real])
-        for b, (name, bad) in enumerate(zip(names, first_bad.tolist()[: len(batch)], strict=True)):
+                yield StepDone(names, done.i, done.n, done.k.t, done.x, done.x0)
+        for b, (name, bad) in enumerate(zip(names, first_bad.tolist(), strict=True)):
             if bad >= 0:
                 yield ItemFailed(name.key, self._non_finite(walked[bad]), name.sample)
             else:

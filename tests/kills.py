@@ -1,6 +1,7 @@
-"""Runs ``ilvrctl batch`` again and again in children of a process that has imported torch, and kills each.
+"""Runs ``ilvrctl batch`` again and again in children of a process that has imported torch, and signals each.
 
-Arguments: kills, signal number, words of the command. Prints the exit codes of children that ended by themselves.
+Arguments: how many signals, which, and the words of the command, with ``-o FOLDER``: its runs get folders 0, 1 ...
+in there, a new one after each that came to its end. Prints the exit codes of children that were not killed.
 """
 
 import os
@@ -13,34 +14,47 @@ from pathlib import Path
 import ilvrctl.engine  # noqa: F401  torch is imported once
 from ilvrctl.cli.app import main
 
-kills, number, words = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
-chance = random.Random(7)
-folder = Path(words[words.index("-o") + 1])
-done = 0
-while done < kills:
-    out = folder / str(len(list(folder.iterdir())) if folder.exists() else 0)
-    if folder.exists() and not (folder / "complete").exists():
-        out = folder / str(max(int(p.name) for p in folder.iterdir() if p.name.isdigit()))
-    (folder / "complete").unlink(missing_ok=True)
-    child = os.fork()
-    if child == 0:
+
+def child(words: list[str]) -> int:
+    """Begin a run of ``ilvrctl``; its process id."""
+    pid = os.fork()
+    if pid == 0:
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 1)
         os.dup2(null, 2)
-        sys.argv = ["ilvrctl", *words[: words.index("-o")], "-o", str(out), *words[words.index("-o") + 2 :]]
-        main()
+        sys.argv = ["ilvrctl", *words]
+        try:
+            main()
+        except SystemExit as done:
+            os._exit(done.code if isinstance(done.code, int) else 1)
         os._exit(0)
-    start, manifest = time.time(), out / "manifest.jsonl"
-    before = manifest.stat().st_size if manifest.exists() else 0
-    while time.time() - start < 30 and not (manifest.exists() and manifest.stat().st_size > before):
+    return pid
+
+
+def begun(manifest: Path, size: int) -> bool:
+    return manifest.exists() and manifest.stat().st_size > size
+
+
+signals, number, words = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+at = words.index("-o") + 1
+folder, run, sent = Path(words[at]), 0, 0
+chance = random.Random(7)
+while sent < signals:
+    words[at] = str(folder / str(run))
+    manifest = Path(words[at]) / "manifest.jsonl"
+    size = manifest.stat().st_size if manifest.exists() else 0
+    pid = child(words)
+    while (
+        not begun(manifest, size) and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    ):
         time.sleep(0.005)
-    time.sleep(chance.random() * 0.8)
-    os.kill(child, number)
-    status = os.waitpid(child, 0)[1]
+    time.sleep(chance.random())
+    os.kill(pid, number)
+    status = os.waitpid(pid, 0)[1]
     if os.WIFEXITED(status):
         print(os.WEXITSTATUS(status), flush=True)
-        if os.WEXITSTATUS(status) == 0:
-            (folder / "complete").touch()
-            done += 0 if number == signal.SIGKILL else 1
-            continue
-    done += 1
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
+        run += 1
+    else:
+        sent += 1
+        run += number != signal.SIGKILL

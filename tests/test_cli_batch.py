@@ -170,8 +170,8 @@ def test_status_tells_where_a_run_stands(tmp_path: Path) -> None:
 
 
 def test_names_follow_the_pattern_and_stay_below_the_folder(tmp_path: Path) -> None:
-    text = "jobs: [{name: x, inputs: in/a.png, to: emoji3d, steps: 3, samples: 2, folder: y, pattern: '{job}-{stem}-{sample}'}]"
-    Path("jobs.yaml").write_text(text)
+    job = "name: x, inputs: in/a.png, to: emoji3d, steps: 3, samples: 2, folder: y"
+    Path("jobs.yaml").write_text(f"jobs: [{{{job}, pattern: '{{job}}-{{stem}}-{{sample}}'}}]")
     assert batch().code == 0
     assert list(results()) == ["y/x-a-1.png", "y/x-a-2.png"]
 

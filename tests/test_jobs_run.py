@@ -220,7 +220,7 @@ def test_a_grid_that_is_closed_goes_on_in_any_of_its_variants(tmp_path: Path) ->
     written = [
         event.path.relative_to(tmp_path / "out").as_posix() for event in rest if isinstance(event, Written)
     ]
-    assert written == ["s1/1.png", "s2/1.png", "s2/2.png"]
+    assert sorted(written) == ["s1/1.png", "s2/1.png", "s2/2.png"]
     assert named(rest).count("Loaded") == 1
 
 

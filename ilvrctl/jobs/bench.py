@@ -17,9 +17,11 @@ from ilvrctl.jobs.orders import Made, Order
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ilvrctl.engine import Engine
+    from ilvrctl.engine import Engine, Reference
 
 GIF_FRAMES = 48
+COPY = ""
+"""The key of a reference that only fills a place in its batch."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +62,20 @@ class Bench:
         """What the engine tells, with a picture in the place of every finished sample."""
         start, share = time.perf_counter(), 1
         frames: dict[str, list[Image]] = {}
-        from ilvrctl.engine import Reference
-
-        references = [
-            Reference(p.key, to_tensor(p.picture), p.digest, (p.sample,), p.seed) for p in order.pieces
-        ]
-        networks = self._networks(order)
+        references, networks = _references(order), self._networks(order)
         translate = self._engine.translate
-        with closing(translate(references, order.settings, size=order.size, networks=networks)) as events:
+        with closing(translate(references, order.settings, networks=networks)) as events:
             for event in events:
+                if isinstance(event, (SampleDone, ItemFailed)) and _key(event) == COPY:
+                    continue
                 if isinstance(event, SampleDone):
                     seconds = (time.perf_counter() - start) / share
                     yield _made(event, frames.pop(event.sample.key, []), seconds)
                     continue
                 if isinstance(event, BatchStarted):
-                    start, share = time.perf_counter(), len(event.samples)
+                    start = time.perf_counter()
+                    event = BatchStarted(tuple(s for s in event.samples if s.key != COPY), event.steps)
+                    share = max(1, len(event.samples))
                     frames.clear()
                 elif isinstance(event, StepDone):
                     _keep_frames(frames, order, event)
@@ -88,6 +89,19 @@ class Bench:
         if self._method[0] != repr(method):
             self._method = repr(method), method.load(self._engine.device)
         return self._method[1]
+
+
+def _references(order: Order) -> list[Reference]:
+    """One for every place of the batch; copies of the first where nothing is wanted."""
+    from ilvrctl.engine import Reference
+
+    at = {piece.place: piece for piece in order.pieces}
+    whole = [at.get(place, replace(order.pieces[0], key=COPY)) for place in range(order.size)]
+    return [Reference(p.key, to_tensor(p.picture), p.digest, (p.sample,), p.seed) for p in whole]
+
+
+def _key(event: SampleDone | ItemFailed) -> str:
+    return event.sample.key if isinstance(event, SampleDone) else event.key
 
 
 def _made(event: SampleDone, frames: list[Image], seconds: float) -> Made:

@@ -1,16 +1,17 @@
 """Which results are made together: batches filled across inputs and jobs, always of their planned size.
 
-A network rounds differently in batches of different sizes, but not by what else is in the batch. So every result
-has a planned size: that of the batches of its kind, or what is left of them in the last. Whatever of a plan is
-made, after a crash, by one of many shards or workers, is made in batches of the planned sizes, filled up where too
-little is left. The bytes are then those of one quiet run.
+A network rounds differently in batches of other sizes and, where threads share them, at other places in the batch,
+but not by what else is in it. So every result has a planned size, that of the batches of its kind or what is left
+of them in the last, and a place. Whatever of a plan is made, after a crash, by one of many shards or workers, is
+made in a batch of that size and at that place, with copies where nothing is wanted. The bytes are then those of one
+quiet run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,22 +30,27 @@ Slot = tuple[int, int]
 
 @dataclass(frozen=True)
 class Batch:
-    """Results to make together, in a batch of ``size``. ``kind``: those of equal settings but for the seed."""
+    """Results to make together, in a batch of ``size``, each at one of ``places``.
+
+    ``kind``: the number of those with equal settings but for the seed.
+    """
 
     kind: int
     slots: tuple[Slot, ...]
+    places: tuple[int, ...]
     size: int
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One result to make: its token, its square ``picture``, and what its noise is seeded by."""
+    """One result to make: its token, its square ``picture``, what seeds its noise, its ``place`` in the batch."""
 
     key: str
     picture: Image
     digest: str
     sample: int
     seed: int
+    place: int = 0
     filmed: bool = False
 
 
@@ -89,9 +95,10 @@ def batches(plans: Mapping[int, Plan], wanted: Callable[[Slot], bool], size: int
         slots = sorted(slots, key=lambda slot: (ranks[slot] // HELD, slot))
         whole = len(slots) - len(slots) % size
         for part, planned in ((slots[:whole], size), (slots[whole:], len(slots) % size)):
-            mine = [slot for slot in part if wanted(slot)]
-            for n in range(0, len(mine), max(planned, 1)):
-                batch = Batch(kind, tuple(mine[n : n + planned]), planned)
+            columns = [[s for s in part[place::planned] if wanted(s)] for place in range(planned)]
+            for row in zip_longest(*columns):
+                there = [(slot, place) for place, slot in enumerate(row) if slot is not None]
+                batch = Batch(kind, tuple(s for s, _ in there), tuple(p for _, p in there), planned)
                 found.append(((ranks[batch.slots[0]] // HELD, kind, len(found)), batch))
     return [batch for _, batch in sorted(found, key=lambda pair: pair[0])]
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ilvrctl.jobs.bench import Facts
     from ilvrctl.jobs.inputs import Item
     from ilvrctl.jobs.plan import Plan
+    from ilvrctl.settings import Settings
 
 Found = Input | Unreadable
 
@@ -68,12 +69,11 @@ def run(
 
 
 def _same_networks(plans: Sequence[Plan]) -> list[dict[int, Plan]]:
-    """Plans with something to do by their number, those together that share an engine."""
+    """Plans by their number, those together that share an engine; those that are done count for the batches too."""
     groups: dict[str, dict[int, Plan]] = {}
     for number, plan in enumerate(plans):
-        if plan.pending:
-            groups.setdefault(repr(plan.networks), {})[number] = plan
-    return list(groups.values())
+        groups.setdefault(repr(plan.networks), {})[number] = plan
+    return [group for group in groups.values() if any(plan.pending for plan in group.values())]
 
 
 class _Job:
@@ -191,35 +191,32 @@ class _Round:
             pass
 
     def _orders(self, wanted: Sequence[Batch], reader: Ahead[Item, Found]) -> Iterator[Order]:
-        """Orders of full size; where inputs fail, those that follow move up, and the last may be filled up."""
+        """Orders of full size; where inputs fail, those that follow at the same place move up."""
         found = reader.each([self._job.output(slot).item for batch in wanted for slot in batch.slots])
         left = Counter((batch.kind, batch.size) for batch in wanted)
-        waiting: dict[tuple[int, int], list[Slot]] = {kind: [] for kind in left}
-        ready: dict[Slot, Piece] = {}
+        rows = {kind: [deque[Piece]() for _ in range(kind[1])] for kind in left}
         for batch in wanted:
             kind = batch.kind, batch.size
             left[kind] -= 1
-            for slot, value in zip(batch.slots, islice(found, len(batch.slots)), strict=True):
+            values = islice(found, len(batch.slots))
+            for slot, place, value in zip(batch.slots, batch.places, values, strict=True):
                 if isinstance(value, Unreadable):
                     self._note(value, slot[0])
-                    continue
-                ready[slot] = self._piece(slot, value)
-                waiting[kind].append(slot)
-            while len(waiting[kind]) >= batch.size or (waiting[kind] and not left[kind]):
-                now, waiting[kind] = waiting[kind][: batch.size], waiting[kind][batch.size :]
-                yield self._order([ready.pop(slot) for slot in now], now, batch.size)
+                else:
+                    rows[kind][place].append(self._piece(slot, place, value))
+            while _enough(rows[kind], last=not left[kind]):
+                pieces = tuple(places.popleft() for places in rows[kind] if places)
+                yield Order(self._settings(slot_of(pieces[0].key)), pieces, batch.size)
 
-    def _piece(self, slot: Slot, value: Input) -> Piece:
-        output = self._job.output(slot)
-        settings = self._plans[slot[0]].variants[output.variant].settings
+    def _settings(self, slot: Slot) -> Settings:
+        return self._plans[slot[0]].variants[self._job.output(slot).variant].settings
+
+    def _piece(self, slot: Slot, place: int, value: Input) -> Piece:
+        output, settings = self._job.output(slot), self._settings(slot)
         self._seen[output.item.key] = value.seen
         picture = value.pictures[Shape.of(settings)]
         filmed = output.gif is not None
-        return Piece(token(slot), picture, value.seen.digest, output.sample, settings.seed, filmed)
-
-    def _order(self, pieces: Sequence[Piece], slots: Sequence[Slot], size: int) -> Order:
-        plan, output = self._plans[slots[0][0]], self._job.output(slots[0])
-        return Order(plan.variants[output.variant].settings, tuple(pieces), size)
+        return Piece(token(slot), picture, value.seen.digest, output.sample, settings.seed, place, filmed)
 
     def _note(self, found: Unreadable, number: int) -> None:
         """Remember a failure, to be told once for every plan that wants the input."""
@@ -245,6 +242,11 @@ class _Round:
         seen = self._seen[output.item.key]
         self._job.galleries[slot[0]].add(output, made.image)
         return partial(_write, plan, output, slot, seen, made, facts)
+
+
+def _enough(places: Sequence[deque[Piece]], *, last: bool) -> bool:
+    """Whether a batch is made of what waits for its places: when it is full, when much waits, or at the end."""
+    return all(places) or any(len(waiting) > 2 for waiting in places) or (last and any(places))
 
 
 def _prepared(item: Item, shapes: set[Shape], size: int) -> Found:
