@@ -61,26 +61,31 @@ def read_yaml(path: Path) -> Layer:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    return parse_yaml(text, path.name)
+
+
+def parse_yaml(text: str, name: str) -> Layer:
+    """The same for the ``text`` of a file called ``name``."""
     try:
         node = yaml.compose(text, _StrictLoader)
         values = yaml.load(text, _StrictLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise _not_yaml(path, error) from error
+        raise _not_yaml(name, error) from error
     if node is None:
         return Layer({})
     if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{path} must hold a mapping of keys to values")
+        raise ConfigError(f"{name} must hold a mapping of keys to values")
     origins: dict[KeyPath, str] = {}
-    _note_lines(node, (), path.name, origins)
+    _note_lines(node, (), name, origins)
     return Layer(values, origins)
 
 
-def _not_yaml(path: Path, error: Exception) -> ConfigError:
+def _not_yaml(name: str, error: Exception) -> ConfigError:
     """The parser's complaint in one line, with the place where it stopped."""
     mark = getattr(error, "problem_mark", None)
     what = getattr(error, "problem", None) or error
     line = f", line {mark.line + 1}" if mark is not None else ""
-    return ConfigError(f"{path.name}{line}: not valid YAML: {what}")
+    return ConfigError(f"{name}{line}: not valid YAML: {what}")
 
 
 def _note_lines(node: yaml.MappingNode, prefix: KeyPath, name: str, origins: dict[KeyPath, str]) -> None:
@@ -91,8 +96,18 @@ def _note_lines(node: yaml.MappingNode, prefix: KeyPath, name: str, origins: dic
         if path in origins:
             raise ConfigError(f"{where}: {'.'.join(path)!r} is given twice")
         origins[path] = where
-        if isinstance(value, yaml.MappingNode):
-            _note_lines(value, path, name, origins)
+        _note_inner(value, path, name, origins)
+
+
+def _note_inner(node: yaml.Node, path: KeyPath, name: str, origins: dict[KeyPath, str]) -> None:
+    """The lines within a value; the items of a list are counted from 1."""
+    if isinstance(node, yaml.MappingNode):
+        _note_lines(node, path, name, origins)
+    elif isinstance(node, yaml.SequenceNode):
+        for n, item in enumerate(node.value, 1):
+            inner = (*path, str(n))
+            origins[inner] = f"{name}, line {item.start_mark.line + 1}"
+            _note_inner(item, inner, name, origins)
 
 
 def _leaves(values: Mapping[str, Any], prefix: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
@@ -288,7 +303,10 @@ def _fit_tuple(kinds: tuple[Any, ...], value: Any, layer: Layer, path: KeyPath) 
     each = [kinds[0]] * len(value) if len(kinds) == 2 and kinds[1] is Ellipsis else list(kinds)
     if len(each) != len(value):
         return _NO_FIT
-    items = tuple(_fit(kind, item, layer, path) for kind, item in zip(each, value, strict=True))
+    items = tuple(
+        _fit(kind, item, layer, (*path, str(n)))
+        for n, (kind, item) in enumerate(zip(each, value, strict=True), 1)
+    )
     return _NO_FIT if any(item is _NO_FIT for item in items) else items
 
 

@@ -38,14 +38,16 @@ CHECK_EVERY = 10
 class Reference:
     """An input: ``picture`` (3, H, W) float32 in [-1, 1], and the numbers of the ``samples`` to make of it.
 
-    ``key`` tells it from other inputs; ``digest``, sha256 of the input's bytes, seeds its noise. ``free``
-    (1, H, W), boolean: the pixels that may change; None is all of them.
+    ``key`` tells it from other inputs; ``digest``, sha256 of the input's bytes, seeds its noise, together with the
+    ``seed``, that of the settings where it is None. ``free`` (1, H, W), boolean: the pixels that may change; None
+    is all of them.
     """
 
     key: str
     picture: Tensor
     digest: str
     samples: tuple[int, ...] = (1,)
+    seed: int | None = None
     free: Tensor | None = None
 
     @property
@@ -178,16 +180,22 @@ class Engine:
         return precision_name(self.dtype)
 
     def translate(
-        self, references: Iterable[Reference | ItemFailed], settings: Settings
+        self,
+        references: Iterable[Reference | ItemFailed],
+        settings: Settings,
+        *,
+        networks: Mapping[str, Any] | None = None,
     ) -> Generator[EngineEvent, None, None]:
         """Make the samples of every reference, in batches filled across references.
 
-        References are taken as they are needed; failures among them are passed on. Out of memory halves the
-        batch and begins it again, with the same noise. UsageError when the settings cannot work for this
-        model, DeviceError when even one sample does not fit in memory.
+        References are taken as they are needed; failures among them are passed on. ``networks``: those of the
+        method, if they are loaded already. Out of memory halves the batch and begins it again, with the same noise.
+        UsageError when the settings cannot work for this model, DeviceError when even one sample does not fit in
+        memory.
         """
         steps = self.check(settings)
-        networks = settings.method.load(self.device)
+        if networks is None:
+            networks = settings.method.load(self.device)
         waiting: deque[tuple[SampleId, Reference]] = deque()
         source = iter(references)
         limit = self.batch_size
@@ -199,7 +207,7 @@ class Engine:
             try:
                 yield from self._batch(batch, settings, steps, networks)
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 if len(batch) == 1:
                     raise DeviceError(
@@ -238,7 +246,7 @@ class Engine:
         networks: Mapping[str, Any],
     ) -> Generator[EngineEvent, None, None]:
         names = tuple(name for name, _ in batch)
-        seeds = [noise_seed(settings.seed, ref.digest, name.sample) for name, ref in batch]
+        seeds = [_noise_seed(settings, ref, name.sample) for name, ref in batch]
         references = torch.stack([ref.picture for _, ref in batch]).to(self.device)
         shape = (references.shape[1], references.shape[2], references.shape[3])
         method = settings.method
@@ -290,6 +298,11 @@ class Engine:
             if self.precision != "fp32"
             else "ilvrctl inspect FILE: are heads and schedule right?",
         )
+
+
+def _noise_seed(settings: Settings, reference: Reference, sample: int) -> int:
+    seed = settings.seed if reference.seed is None else reference.seed
+    return noise_seed(seed, reference.digest, sample)
 
 
 def _check_class(label: int | None, count: int | None) -> None:
@@ -350,7 +363,8 @@ def _stacked(masks: Sequence[Tensor | None], device: torch.device) -> Tensor | N
     return torch.stack(found).to(device) if found else None
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or Python says that memory ran out."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()

@@ -53,7 +53,7 @@ class SampleDone:
 class ItemFailed:
     """One input, or one sample of it, failed; the others go on. ``lost``: how many results will not be made.
 
-    ``changes`` as in :class:`Written`, where it failed with those settings alone.
+    ``changes`` as in :class:`Written`, where it failed with those settings alone. ``job``: the name of its job.
     """
 
     key: str
@@ -61,6 +61,7 @@ class ItemFailed:
     sample: int | None = None
     lost: int = 1
     changes: Mapping[str, Any] = field(default_factory=dict)
+    job: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Written:
     """A result is on disk at ``path``, or stands encoded in ``data`` where it is meant for standard output.
 
     ``seconds``: its share of the time of its batch. ``changes``: the settings that tell it from the other results
-    of a grid, as JSON values.
+    of a grid, as JSON values. ``job``: the name of its job.
     """
 
     key: str
@@ -95,6 +96,7 @@ class Written:
     seconds: float
     data: bytes | None = field(default=None, repr=False)
     changes: Mapping[str, Any] = field(default_factory=dict)
+    job: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Skipped:
     sample: int
     path: Path
     changes: Mapping[str, Any] = field(default_factory=dict)
+    job: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,5 +125,14 @@ class Warned:
     message: str
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """So many failures that the rest was not begun."""
+
+    failures: int
+
+
 EngineEvent = BatchStarted | StepDone | SampleDone | ItemFailed | BatchShrunk
-JobEvent = Loaded | BatchStarted | StepDone | ItemFailed | BatchShrunk | Written | Skipped | Extra | Warned
+JobEvent = (
+    Loaded | BatchStarted | StepDone | ItemFailed | BatchShrunk | Written | Skipped | Extra | Warned | Stopped
+)

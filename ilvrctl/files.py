@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 from ilvrctl.errors import OutputError
@@ -22,6 +24,8 @@ _REASONS = {
     errno.EISDIR: ("a folder of that name exists", "give another name with --out"),
     errno.EEXIST: ("a file of that name exists", "write somewhere else with --out"),
 }
+_LONGEST = 250
+"""Bytes of a name that leave room for ``.part``: most file systems take 255."""
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """Errors of file systems that know no locks."""
 
@@ -33,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
     When the block fails (Ctrl-C included) the part is removed and an older file at ``path`` stays as it was.
     Raises OutputError with the reason for an OSError.
     """
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(_part_name(path.name))
     try:
         yield part
         part.replace(path)
@@ -43,6 +47,14 @@ def replacing(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise unwritable(path, error) from error
         raise
+
+
+def _part_name(name: str) -> str:
+    """``<name>.part``, shortened where a file system would not take it."""
+    if len(os.fsencode(name)) <= _LONGEST:
+        return f"{name}.part"
+    start = os.fsencode(name)[: _LONGEST - 9].decode("utf-8", "ignore")
+    return f"{start}-{sha256(os.fsencode(name)).hexdigest()[:8]}.part"
 
 
 def write_text(path: Path, text: str) -> Path:

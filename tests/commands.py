@@ -63,7 +63,8 @@ def command(*args: str | Path) -> list[str]:
 def environment(**env: str) -> dict[str, str]:
     """Of a process: one thread, and the package of this checkout."""
     here = str(Path(paths.__file__).parents[1])
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": here, **env}
+    found = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": found, **env}
 
 
 def process(*args: str | Path, stdin: bytes = b"", cwd: Path | None = None, **env: str) -> Ran:

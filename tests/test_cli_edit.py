@@ -106,7 +106,22 @@ def test_two_scribbles_in_a_large_canvas_make_two_regions() -> None:
 def test_the_result_makes_itself_again_and_is_no_translation() -> None:
     save_pair(egg(), BAND)
     args = ("edit", "photo.png", "scribbled.png")
-    ilvrctl(*args, *QUICK, "--steps", "4", "--grow", "3", "--seed", "5", "-n", "2", "-o", "a.png")
+    ilvrctl(
+        *args,
+        *QUICK,
+        "--steps",
+        "4",
+        "--grow",
+        "3",
+        "--seed",
+        "5",
+        "-n",
+        "2",
+        "--batch-size",
+        "1",
+        "-o",
+        "a.png",
+    )
     ran = ilvrctl(*args, "--from-image", "a_2.png", "-o", "b.png")
     assert ran.code == 0, ran.err
     assert pixels(Path("b_2.png")) == pixels(Path("a_2.png"))

@@ -19,6 +19,7 @@ from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.engine import Engine
 from ilvrctl.events import ItemFailed, JobEvent, Warned, Written
 from ilvrctl.images.regions import Edit
+from ilvrctl.jobs.crew import Alone
 from ilvrctl.jobs.edit import mode_layer, select
 from ilvrctl.jobs.grid import Variant
 from ilvrctl.jobs.inputs import Item
@@ -76,7 +77,7 @@ def plan_of(item: Item, out: Path, chosen: Settings, samples: int = 1) -> Plan:
 
 
 def edited(item: Item, out: Path, chosen: Settings) -> list[JobEvent]:
-    return list(run(plan_of(item, out, chosen), load))
+    return list(run([plan_of(item, out, chosen)], Alone(lambda networks: load())))
 
 
 @given(

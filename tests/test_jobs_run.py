@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +17,12 @@ from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.engine import Engine
 from ilvrctl.errors import OutputError, UsageError, WeightsError
 from ilvrctl.events import Extra, ItemFailed, JobEvent, Loaded, Skipped, Written
+from ilvrctl.jobs.crew import Alone
 from ilvrctl.jobs.grid import Variant
 from ilvrctl.jobs.inputs import collect
 from ilvrctl.jobs.outputs import Destination, outputs_of
 from ilvrctl.jobs.plan import Plan, make_plan
-from ilvrctl.jobs.run import run
+from ilvrctl.jobs.run import run as run_plans
 from ilvrctl.presets import find_model
 from ilvrctl.settings import build_settings
 
@@ -36,6 +37,10 @@ def load() -> Engine:
         dtype=torch.float32,
         batch_size=2,
     )
+
+
+def run(plan: Plan, loader: Callable[[], Engine]) -> Generator[JobEvent, None, None]:
+    return run_plans([plan], Alone(lambda networks: loader()))
 
 
 def plan_of(*inputs: Path, out: Path, samples: int = 1, gif: bool = False, sheet: Path | None = None) -> Plan:
@@ -102,10 +107,11 @@ def test_closing_keeps_what_is_written_and_the_same_plan_goes_on(tmp_path: Path)
         if isinstance(event, Written):
             break
     events.close()
-    assert tree(tmp_path / "out") == ["0.png"]
+    assert tree(tmp_path / "out") in (["0.png"], ["0.png", "1.png"])  # what was being written is written
+    there = len(tree(tmp_path / "out"))
     rest = list(run(plan_of(*inputs, out=tmp_path / "out"), load))
-    assert [event.path.name for event in rest if isinstance(event, Skipped)] == ["0.png"]
-    assert len([event for event in rest if isinstance(event, Written)]) == 4
+    assert next(event.path.name for event in rest if isinstance(event, Skipped)) == "0.png"
+    assert len([event for event in rest if isinstance(event, Written)]) == 5 - there
 
 
 @pytest.mark.parametrize("moment", ["write_bytes", "replace"])
@@ -214,7 +220,7 @@ def test_a_grid_that_is_closed_goes_on_in_any_of_its_variants(tmp_path: Path) ->
     written = [
         event.path.relative_to(tmp_path / "out").as_posix() for event in rest if isinstance(event, Written)
     ]
-    assert written == ["s1/1.png", "s2/1.png", "s2/2.png"]
+    assert sorted(written) == ["s1/1.png", "s2/1.png", "s2/2.png"]
     assert named(rest).count("Loaded") == 1
 
 

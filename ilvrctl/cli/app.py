@@ -16,6 +16,7 @@ SUMMARIES = {
     "translate": "Turn pictures into pictures of the target domain, steered by the input (ILVR, SDDM, EGSDE).",
     "edit": "Edit a photo at its own size: scribble on a copy of it, and get it back clean.",
     "eval": "Measure results: how near the input or the truth, how real; with intervals, runs compared.",
+    "batch": "Carry out the jobs of a file: resumable, spread over devices and machines.",
     "train": "Train a model of a folder of pictures, so that other pictures can be translated to it.",
     "download": "Fetch weights, go on where a transfer was cut, and prove what arrived.",
     "presets": "List and show presets: targets (--to), methods (--preset) and models.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -14,19 +14,33 @@ from ilvrctl.cli.progress import Bars, Plain, Renderer, Results
 
 if TYPE_CHECKING:
     from ilvrctl.engine import Engine
+    from ilvrctl.events import JobEvent
+    from ilvrctl.jobs.networks import Networks
     from ilvrctl.jobs.plan import Plan
 
 
-def carry_out(plan: Plan, load: Callable[[], Engine], display: Display) -> None:
+def carry_out(plan: Plan, load: Callable[[Networks], Engine], display: Display) -> None:
     """Make the plan's results. Exit code 1 when some failed, 130 when interrupted."""
+    from ilvrctl.jobs.crew import Alone
     from ilvrctl.jobs.run import run
 
     tally = Tally(len(plan.outputs), verb="edited" if plan.edits else "translated")
-    renderer: Renderer = Bars(tally, display) if display.bars and plan.pending else Plain(tally, display)
+    finish(lambda: run([plan], Alone(load)), tally, display, bars=bool(plan.pending))
+    if not display.quiet:
+        say(tally.summary())
+    if tally.code:
+        raise typer.Exit(tally.code)
+
+
+def finish(
+    begin: Callable[[], Generator[JobEvent, None, None]], tally: Tally, display: Display, *, bars: bool
+) -> None:
+    """Show and count the events of a run until its end. Exit code 130 when it is interrupted."""
+    renderer: Renderer = Bars(tally, display) if display.bars and bars else Plain(tally, display)
     results = Results(display)
     stopped = False
     try:
-        with renderer, closing(run(plan, load)) as events:
+        with renderer, closing(begin()) as events:
             for event in events:
                 tally.add(event)
                 renderer.show(event)
@@ -40,10 +54,6 @@ def carry_out(plan: Plan, load: Callable[[], Engine], display: Display) -> None:
     if stopped:
         say(tally.interrupted())
         raise typer.Exit(INTERRUPTED)
-    if not display.quiet:
-        say(tally.summary())
-    if tally.code:
-        raise typer.Exit(tally.code)
 
 
 def show_plan(plan: Plan, display: Display) -> None:

@@ -39,6 +39,8 @@ class Tally:
     codes: set[int] = field(default_factory=set)
     verb: str = "translated"
     start: float = field(default_factory=time.perf_counter)
+    jobs: dict[str, Tally] = field(default_factory=dict)
+    """The same for each job, where there are several."""
 
     @property
     def saved(self) -> int:
@@ -64,6 +66,8 @@ class Tally:
         if isinstance(event, ItemFailed):
             self.failed += event.lost
             self.codes.add(event.error.exit_code)
+        if isinstance(event, (ItemFailed, Skipped, Written)) and event.job in self.jobs:
+            self.jobs[event.job].add(event)
 
     @property
     def code(self) -> int:

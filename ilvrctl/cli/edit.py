@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -12,7 +11,7 @@ import typer
 from ilvrctl.cli import edit_options as own
 from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import Display
-from ilvrctl.cli.making import check_stdout, compiles, given, load_networks, settings_of, tell
+from ilvrctl.cli.making import check_stdout, compiles, given, settings_of, tell
 from ilvrctl.cli.output import command, data, data_json, say, use_color
 from ilvrctl.cli.request import only_one, picture_on_stdin
 from ilvrctl.cli.several import preset_choices, set_choices
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from ilvrctl.engine import Engine
     from ilvrctl.jobs.edit import Mode, Selection
     from ilvrctl.jobs.inputs import Item
+    from ilvrctl.jobs.networks import Networks
     from ilvrctl.jobs.outputs import Destination
     from ilvrctl.jobs.plan import Plan
 
@@ -163,7 +163,16 @@ def edit(
     digest = weights_sha256(source.weights)
     tell(source, digest, display)
     sheet = sheet or _sheet(destination, mode, grid=len(variants) > 1)
-    plan = Plan(tuple(outputs), tuple(variants), source.model, digest, source.target, sheet, quality=quality)
+    plan = Plan(
+        tuple(outputs),
+        tuple(variants),
+        source.model,
+        digest,
+        source.target,
+        sheet,
+        quality=quality,
+        weights=source.weights,
+    )
     if preview is not None:
         _preview(plan, item, preview, display, overwrite=overwrite)
         return
@@ -172,15 +181,9 @@ def edit(
         _dry_run(plan, item, display)
         return
 
-    def load() -> Engine:
-        from ilvrctl.engine import Engine
-
-        precision = variants[0].settings.precision
+    def load(networks: Networks) -> Engine:
         compiled = compiles(compile_, device, plan.network_calls(), display)
-        one = partial(
-            Engine.load, device=device, precision=precision, batch_size=batch_size, compiled=compiled
-        )
-        return load_networks(source, one)
+        return networks.load(device=device, batch_size=batch_size, compiled=compiled)
 
     carry_out(plan, load, display)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl.cli.display import Display
@@ -17,10 +16,8 @@ from ilvrctl.errors import UsageError
 from ilvrctl.jobs.grid import Choice, Picked, Tier
 
 if TYPE_CHECKING:
-    from ilvrctl.engine import Engine
     from ilvrctl.jobs.outputs import Destination
     from ilvrctl.jobs.plan import SourceModel
-    from ilvrctl.presets import ModelPreset
     from ilvrctl.settings import Settings
 
 TWO_MODELS = "cyclediffusion"
@@ -62,16 +59,6 @@ FLAGS: Mapping[str, tuple[str, Reader | None]] = {
 def given(values: Mapping[str, Any]) -> list[Choice]:
     """The choices of flags, by their names; a value of None was not given."""
     return flag_choices({flag: (FLAGS[flag][0], value, FLAGS[flag][1]) for flag, value in values.items()})
-
-
-def load_networks(source: Source, one: Callable[[ModelPreset, Path], Engine]) -> Engine:
-    """The engine of the target, with that of the inputs' own kind where there is one; one if they are equal."""
-    engine = one(source.model, source.weights)
-    encoder = source.encoder
-    if encoder is None:
-        return engine
-    same = encoder.weights == source.weights and encoder.model == source.model
-    return engine.with_source(engine if same else one(encoder.model, encoder.weights))
 
 
 def compiles(asked: bool | None, device: str, calls: int, display: Display) -> bool:
@@ -127,7 +114,7 @@ def source_model(encoder: Network | None, display: Display) -> SourceModel | Non
         return None
     digest = weights_sha256(encoder.weights)
     tell(encoder, digest, display)
-    return SourceModel(encoder.model, digest, encoder.domain)
+    return SourceModel(encoder.model, digest, encoder.domain, encoder.weights)
 
 
 def tell(source: Source | Network, digest: str, display: Display) -> None:

@@ -105,10 +105,14 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         when = str(kwargs.get("color") or "auto")
+        got: list[int] = []
         try:
-            with _quiet_libraries(), _terminated_as_interrupted():
+            with _quiet_libraries(), _interrupts(got):
                 return function(*args, **kwargs)
         except IlvrctlError as error:
+            if got:  # a library in C made something else of the interrupt, such as a damaged file
+                say("interrupted")
+                raise typer.Exit(INTERRUPTED) from None
             if int(str(kwargs.get("verbose") or 0)) > 1:
                 traceback.print_exc()
             report_error(error, color=use_color(when if when in COLORS else "auto"))
@@ -134,10 +138,16 @@ def _quiet_libraries() -> Iterator[None]:
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM as Ctrl-C while the command runs, so that it too leaves nothing half-written."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _interrupts(got: list[int]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise KeyboardInterrupt while the command runs, and are noted in ``got``."""
+
+    def interrupted(number: int, _: object) -> None:
+        got.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

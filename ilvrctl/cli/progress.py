@@ -18,6 +18,7 @@ from ilvrctl.events import (
     Loaded,
     Skipped,
     StepDone,
+    Stopped,
     Warned,
     Written,
 )
@@ -56,6 +57,9 @@ def message(event: JobEvent) -> tuple[str | None, str] | None:
         return None, f"{event.kind}: {event.path}"
     if isinstance(event, Warned):
         return "warning", event.message
+    if isinstance(event, Stopped):
+        failures = "1 failure" if event.failures == 1 else f"{event.failures} failures"
+        return "warning", f"stopped after {failures}; the same command goes on with the rest"
     return None
 
 
@@ -96,6 +100,10 @@ class Plain:
         return None
 
 
+JOB_BARS = 12
+"""Jobs that have a bar of their own."""
+
+
 class Bars:
     """Rich bars on stderr: results (with speed and time left) and the steps of the batch."""
 
@@ -106,6 +114,11 @@ class Bars:
         self._results: TaskID = self._progress.add_task("results", total=tally.total, speed="")
         self._steps: TaskID = self._progress.add_task("loading", total=None, speed="")
         self._start: float | None = None
+        self._jobs = {
+            name: self._progress.add_task(f"  {name}", total=job.total, speed="")
+            for name, job in list(tally.jobs.items())[:JOB_BARS]
+            if len(tally.jobs) > 1
+        }
 
     def __enter__(self) -> Bars:
         self._progress.start()
@@ -138,7 +151,11 @@ class Bars:
     def _move(self, share: float) -> None:
         """``share``: how much of the results now in work is done."""
         done = self._tally.finished + share
-        self._progress.update(self._results, completed=done, speed=self._speed(self._tally.done + share))
+        failed = f"  {self._tally.failed} failed" if self._tally.failed else ""
+        speed = self._speed(self._tally.done + share) + failed
+        self._progress.update(self._results, completed=done, speed=speed)
+        for name, task in self._jobs.items():
+            self._progress.update(task, completed=self._tally.jobs[name].finished)
 
     def _speed(self, made: float) -> str:
         if self._start is None:
@@ -197,7 +214,8 @@ class Results:
 def event_record(event: JobEvent) -> dict[str, Any] | None:
     """An event as a JSON value; None for those that only tell how far a batch is."""
     if isinstance(event, (Written, Skipped, ItemFailed)):
-        settings = {"settings": event.changes} if event.changes else {}
+        settings: dict[str, Any] = {"settings": event.changes} if event.changes else {}
+        settings |= {"job": event.job} if event.job else {}
     if isinstance(event, (Written, Skipped)):
         seconds = {"seconds": round(event.seconds, 3)} if isinstance(event, Written) else {}
         return {
@@ -229,4 +247,6 @@ def event_record(event: JobEvent) -> dict[str, Any] | None:
         return {"event": event.kind, "output": str(event.path)}
     if isinstance(event, BatchShrunk):
         return {"event": "batch", "before": event.before, "now": event.now}
+    if isinstance(event, Stopped):
+        return {"event": "stopped", "failures": event.failures}
     return {"event": "warning", "message": event.message} if isinstance(event, Warned) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +10,7 @@ import typer
 from ilvrctl import paths
 from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import Display
-from ilvrctl.cli.making import check_stdout, compiles, given, load_networks, settings_of, source_model, tell
+from ilvrctl.cli.making import check_stdout, compiles, given, settings_of, source_model, tell
 from ilvrctl.cli.output import command, use_color
 from ilvrctl.cli.request import names_of, only_one, picture_on_stdin
 from ilvrctl.cli.several import preset_choices, set_choices
@@ -21,6 +20,7 @@ from ilvrctl.jobs.grid import expand
 
 if TYPE_CHECKING:
     from ilvrctl.engine import Engine
+    from ilvrctl.jobs.networks import Networks
 
 EPILOG = """Examples:
 
@@ -154,7 +154,17 @@ def translate(
     digest = weights_sha256(source.weights)
     tell(source, digest, display)
     encoder = source_model(source.encoder, display)
-    plan = Plan(tuple(outputs), tuple(variants), source.model, digest, source.target, sheet, encoder, quality)
+    plan = Plan(
+        tuple(outputs),
+        tuple(variants),
+        source.model,
+        digest,
+        source.target,
+        sheet,
+        encoder,
+        quality,
+        source.weights,
+    )
     if plan.grid and sheet is None and destination.folder is not None:
         plan = replace(plan, sheet=destination.folder / "sheet.png")
     plan = make_plan(plan, overwrite=overwrite)
@@ -162,14 +172,8 @@ def translate(
         show_plan(plan, display)
         return
 
-    def load() -> Engine:
-        from ilvrctl.engine import Engine
-
-        precision = variants[0].settings.precision
+    def load(networks: Networks) -> Engine:
         compiled = compiles(compile_, device, plan.network_calls(), display)
-        one = partial(
-            Engine.load, device=device, precision=precision, batch_size=batch_size, compiled=compiled
-        )
-        return load_networks(source, one)
+        return networks.load(device=device, batch_size=batch_size, compiled=compiled)
 
     carry_out(plan, load, display)

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,7 +14,7 @@ from ilvrctl import paths
 from ilvrctl.errors import UsageError
 from ilvrctl.images.io import PICTURE_SUFFIXES, read_bytes
 from ilvrctl.jobs.digest import sha256_hex
-from ilvrctl.jobs.places import is_file, is_folder, place, real
+from ilvrctl.jobs.places import Folders, is_file, is_folder, place, real
 
 STDIN = "-"
 
@@ -49,11 +50,14 @@ class Item:
     data: bytes | None = field(default=None, repr=False)
     guide: Item | None = None
     mask: Item | None = None
+    where: str = field(default="", repr=False, compare=False)
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """What tells it from all other inputs: its place, however it was written, and those of its companions."""
-        own = STDIN if self.path is None else str(place(self.path))
+        """What tells it from all other inputs: its place, however it was written (``where``, if that is known), and
+        those of its companions.
+        """
+        own = STDIN if self.path is None else self.where or str(place(self.path))
         return "\n".join([own, *(item.key for item in (self.guide, self.mask) if item is not None)])
 
     @property
@@ -61,6 +65,22 @@ class Item:
         """The files that are read, and never changed."""
         more = [file for item in (self.guide, self.mask) if item is not None for file in item.files]
         return more if self.path is None else [self.path, *more]
+
+    @property
+    def short(self) -> str:
+        """Its name below the folder that was given."""
+        folder, slash, _ = self.stem.rpartition("/")
+        return self.stem if self.path is None else f"{folder}{slash}{self.path.name}"
+
+    def state(self) -> tuple[int, int] | None:
+        """Size in bytes and time of the last change in ns, of all its files; None where there are none."""
+        if self.path is None:
+            return None
+        try:
+            found = [file.stat() for file in self.files]
+        except (OSError, ValueError):
+            return None
+        return sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)
 
     def read(self) -> bytes:
         """The input's bytes. InputError when it cannot be read."""
@@ -124,25 +144,33 @@ def _folder(folder: Path, recursive: bool, output: Path | None) -> list[Item]:
             f"there are no pictures in {folder}",
             hint="its subfolders have some: add --recursive" if deeper else known,
         )
+    folders, top = Folders(), len(folder.parts)
+    shipped = real(folder) == real(paths.EXAMPLES)
     return [
-        Item(_shown(file, str(file)), file.relative_to(folder).with_suffix("").as_posix(), file)
+        Item(
+            _shown(file, str(file)) if shipped else str(file),
+            "/".join((*file.parts[top:-1], file.stem)),
+            file,
+            where=folders.place(file),
+        )
         for file in files
     ]
 
 
 def _pictures(folder: Path, recursive: bool, output: Path | None) -> Iterator[Path]:
     """Pictures by their suffix; hidden ones and links to folders are passed by, so that no loop is walked."""
-    leave_out = None if output is None else place(output)
+    leave_out = None if output is None else str(place(output))
+    at = Folders()
     for top, folders, files in os.walk(folder, onerror=_unreadable):
         here = Path(top)
         folders[:] = [
-            n for n in folders if recursive and not n.startswith(".") and place(here / n) != leave_out
+            n for n in folders if recursive and not n.startswith(".") and at.place(here / n) != leave_out
         ]
         for name in files:
             path = here / name
             if name.startswith(".") or path.suffix.lower() not in PICTURE_SUFFIXES or not is_file(path):
                 continue
-            if place(path) != leave_out:
+            if at.place(path) != leave_out:
                 yield path
 
 

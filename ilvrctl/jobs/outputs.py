@@ -12,10 +12,11 @@ from typing import Literal
 from ilvrctl.errors import OutputError, UsageError, did_you_mean
 from ilvrctl.images.io import PICTURE_SUFFIXES
 from ilvrctl.jobs.inputs import Item, refuse_equal
-from ilvrctl.jobs.places import exists, is_folder, real
+from ilvrctl.jobs.places import Folders, exists, is_folder
 
-Status = Literal["to do", "done", "taken"]
-"""``taken``: a file of that name is there, made otherwise."""
+Status = Literal["to do", "done", "taken", "failed", "elsewhere"]
+"""``taken``: a file of that name is there, made otherwise. ``failed``: it did before, and nothing has changed
+since. ``elsewhere``: another shard makes it."""
 _ELSEWHERE = "choose another place with -o"
 
 
@@ -23,7 +24,8 @@ _ELSEWHERE = "choose another place with -o"
 class Output:
     """One sample of one item; ``path`` None is standard output, ``gif`` the animation beside it, if any.
 
-    ``variant``: the place of its settings among those of the plan.
+    ``variant``: the place of its settings among those of the plan. ``digest``: of the input of what is done, where
+    it is known. ``stale``: done before, from an input that has changed since. ``error``: why it failed before.
     """
 
     item: Item
@@ -32,6 +34,9 @@ class Output:
     gif: Path | None = None
     status: Status = "to do"
     variant: int = 0
+    digest: str = ""
+    stale: bool = False
+    error: str = ""
 
     @property
     def files(self) -> list[Path]:
@@ -127,10 +132,11 @@ def check_places(files: Iterable[Path], inputs: Iterable[Path]) -> None:
     UsageError for an input, which is never changed, and for a folder; OutputError for a place that is not
     writable.
     """
-    taken = {real(path) for path in inputs}
+    at = Folders()
+    taken = {at.real(path) for path in inputs}
     parents: dict[Path, None] = {}
     for file in files:
-        if real(file) in taken:
+        if at.real(file) in taken:
             raise UsageError(
                 f"the output {file} is one of the inputs, which are never changed", hint="choose another name"
             )

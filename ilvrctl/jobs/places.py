@@ -12,6 +12,27 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+class Folders:
+    """The same answers for many files at one moment: each folder is resolved once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def place(self, path: Path) -> str:
+        """As :func:`place`, in text."""
+        top, name = os.path.split(path)
+        if name in ("", ".", ".."):
+            return str(place(path))
+        if top not in self._known:
+            self._known[top] = os.path.realpath(top)
+        return f"{self._known[top].rstrip(os.sep)}{os.sep}{name}"
+
+    def real(self, path: Path) -> str:
+        """As :func:`real`, in text."""
+        where = self.place(path)
+        return os.path.realpath(where) if os.path.islink(where) else where  # noqa: PTH114
+
+
 def place(path: Path) -> Path:
     """Where the file or link itself is: the folders above it are resolved."""
     return real(path.parent) / path.name if path.name not in ("", "..") else real(path)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ilvrctl.diffusion.schedule import Schedule, match_models, match_sizes
-from ilvrctl.errors import IlvrctlError, InputError, UsageError
+from ilvrctl.errors import IlvrctlError, UsageError
 from ilvrctl.images.geometry import parse_color
 from ilvrctl.jobs.digest import weights_sha256
 from ilvrctl.jobs.grid import Variant, naming
-from ilvrctl.jobs.inputs import Item
-from ilvrctl.jobs.outputs import Output, Status, check_places, check_sheet
+from ilvrctl.jobs.judge import Past, judge
+from ilvrctl.jobs.networks import Networks
+from ilvrctl.jobs.outputs import Output, check_places, check_sheet
 from ilvrctl.jobs.places import exists, real
-from ilvrctl.jobs.record import Recipe, is_sheet_of
+from ilvrctl.jobs.record import is_sheet_of
 from ilvrctl.methods.encoders import no_source
 from ilvrctl.presets import ModelPreset
 
@@ -37,11 +38,12 @@ _NETWORK_FACTS = (
 
 @dataclass(frozen=True)
 class SourceModel:
-    """The model of the inputs' own kind, for methods with two: ``domain`` as ``--from`` named it."""
+    """The model of the inputs' own kind, for methods with two: ``domain`` as ``--from`` named it; its file."""
 
     model: ModelPreset
     weights_sha256: str
     domain: str | None = None
+    weights: Path = field(default_factory=Path)
 
     def record(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -54,7 +56,8 @@ class Plan:
     """All results of a job, variant by variant in the order of the inputs, and the contact sheet of them, if any.
 
     A job is a grid where it has several ``variants``: then each has its folder and its share of the ``outputs``.
-    ``quality`` is that of results in JPEG and WebP.
+    ``weights``: the file of the model. ``name``: that of the job among several. ``quality`` is that of results in
+    JPEG and WebP.
     """
 
     outputs: tuple[Output, ...]
@@ -65,6 +68,16 @@ class Plan:
     sheet: Path | None = None
     source: SourceModel | None = None
     quality: int = 95
+    weights: Path = field(default_factory=Path)
+    name: str = ""
+
+    @property
+    def networks(self) -> Networks:
+        """What must be in memory for it."""
+        precision = self.variants[0].settings.precision
+        if self.source is None:
+            return Networks(self.model, self.weights, precision)
+        return Networks(self.model, self.weights, precision, self.source.model, self.source.weights)
 
     @property
     def grid(self) -> bool:
@@ -133,12 +146,12 @@ def schedule_of(model: ModelPreset) -> Schedule:
     return Schedule.named(model.noise_schedule, model.diffusion_steps)
 
 
-def make_plan(plan: Plan, *, overwrite: bool) -> Plan:
+def make_plan(plan: Plan, *, overwrite: bool, past: Past | None = None) -> Plan:
     """The plan, checked as far as is possible before the network is loaded, with what is done marked.
 
-    Done is a file made from the same input bytes with the same settings and weights. UsageError for settings
-    that cannot work, for an output that is an input (inputs are never touched), and, unless ``overwrite``,
-    naming the files that are there but were made otherwise.
+    Done is a file made from the same input bytes with the same settings and weights, as itself or ``past`` tells.
+    UsageError for settings that cannot work, for an output that is an input (inputs are never touched), and, unless
+    ``overwrite``, naming the files that are there but were made otherwise.
     """
     for variant in plan.variants:
         _check(plan, variant)
@@ -150,11 +163,7 @@ def make_plan(plan: Plan, *, overwrite: bool) -> Plan:
             raise UsageError(f"--sheet {plan.sheet} is also the name of a result", hint="choose another name")
         files.append(plan.sheet)
     check_places(files, {file for o in plan.outputs for file in o.item.files})
-    digests = _Digests()
-    judged = [
-        replace(output, status=_judge(output, plan.identities[output.variant], digests))
-        for output in plan.outputs
-    ]
+    judged = judge(plan.outputs, plan.identities, past)
     if not overwrite:
         _refuse_taken(plan, judged)
     pending = (replace(o, status="to do") if o.status == "taken" else o for o in judged)
@@ -190,35 +199,6 @@ def _check_source(plan: Plan) -> None:
         match_sizes(source, target)
 
 
-class _Digests:
-    """sha256 of the inputs' bytes, each read once however many variants ask; None for one that cannot be read."""
-
-    def __init__(self) -> None:
-        self._known: dict[Item, str | None] = {}
-
-    def of(self, item: Item) -> str | None:
-        if item not in self._known:
-            try:
-                self._known[item] = item.contents().digest
-            except InputError:
-                self._known[item] = None
-        return self._known[item]
-
-
-def _judge(output: Output, identity: str, digests: _Digests) -> Status:
-    """Done when all files are there and are what the plan would make; taken when they are something else.
-
-    A result without its animation was made halfway, and one whose input cannot be read fails by itself.
-    """
-    there = [file for file in output.files if exists(file)]
-    if not there:
-        return "to do"
-    ours = _is_ours(output, identity, digests.of(output.item))
-    if ours is False:
-        return "taken"
-    return "done" if ours and there == output.files else "to do"
-
-
 def _refuse_taken(plan: Plan, judged: Sequence[Output]) -> None:
     """UsageError naming the files that are in the way."""
     taken = [str(file) for o in judged if o.status == "taken" for file in o.files if exists(file)]
@@ -231,15 +211,3 @@ def _refuse_taken(plan: Plan, judged: Sequence[Output]) -> None:
             "another input or with other settings",
             hint="--overwrite, or another name",
         )
-
-
-def _is_ours(output: Output, identity: str, digest: str | None) -> bool | None:
-    """Whether the file is the result that the plan would make; None when its input cannot be read."""
-    if digest is None:
-        return None
-    try:
-        recipe = Recipe.read(output.path.read_bytes(), output.path.name) if output.path is not None else None
-    except (InputError, OSError):
-        return False
-    found = recipe and (recipe.identity, recipe.sample, recipe.input_sha256)
-    return found == (identity, output.sample, digest)

@@ -1,296 +1,296 @@
-"""Carry out a plan: read, translate, write, one event after the other."""
+"""Carry out plans: read ahead, have a crew translate, write behind, one event after the other."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from ilvrctl.errors import InputError, UsageError
-from ilvrctl.events import (
-    BatchStarted,
-    Extra,
-    ItemFailed,
-    JobEvent,
-    Loaded,
-    SampleDone,
-    SampleId,
-    Skipped,
-    StepDone,
-    Warned,
-    Written,
-)
+from ilvrctl.errors import IlvrctlError
+from ilvrctl.events import Extra, ItemFailed, JobEvent, Loaded, Skipped, Stopped, Warned, Written
 from ilvrctl.images.io import encode_picture, save_gif, save_picture
-from ilvrctl.images.tensors import to_image
 from ilvrctl.jobs.canvas import Canvas, Shape
-from ilvrctl.jobs.grid import naming
-from ilvrctl.jobs.making import Making, piece_of, result_of
-from ilvrctl.jobs.opening import Opened, open_input
-from ilvrctl.jobs.outputs import make_folder
-from ilvrctl.jobs.record import result_record, sheet_record
-from ilvrctl.jobs.sheet import SHEET_ROWS, Cell, draw_sheet, small
+from ilvrctl.jobs.crew import Crew
+from ilvrctl.jobs.ledger import Ledger, Seen
+from ilvrctl.jobs.orders import HELD, Batch, Made, Order, Piece, Slot, batches, slot_of, token
+from ilvrctl.jobs.outputs import Output, make_folder
+from ilvrctl.jobs.pipeline import Ahead, Behind
+from ilvrctl.jobs.reading import Input, Unreadable, read_input
+from ilvrctl.jobs.record import result_record
+from ilvrctl.jobs.sheet import Gallery, small, write_sheet
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from PIL.Image import Image
 
-    from ilvrctl.engine import Engine, Reference
+    from ilvrctl.jobs.bench import Facts
     from ilvrctl.jobs.inputs import Item
-    from ilvrctl.jobs.outputs import Output
     from ilvrctl.jobs.plan import Plan
+    from ilvrctl.settings import Settings
 
-GIF_FRAMES = 48
-HELD = 64
-"""Inputs of a grid that are kept in memory while all its variants translate them."""
+Found = Input | Unreadable
 
 
 @dataclass(frozen=True)
-class _Input:
-    """An input that was read, and the samples that each variant (by its number) wants of it.
+class Finished:
+    """A result that was written, in a thread: its slot, its input, what to tell, a small copy for a sheet."""
 
-    ``opened``, and once the network is known ``canvases``, by the way of fitting it to the network.
+    slot: Slot
+    seen: Seen
+    written: Written
+    small: Image | None = None
+    extras: tuple[Extra, ...] = ()
+
+
+class _EnoughError(Exception):
+    """So many failures that the rest is not begun."""
+
+
+def run(
+    plans: Sequence[Plan], crew: Crew, ledger: Ledger | None = None, *, max_failures: int | None = None
+) -> Generator[JobEvent, None, None]:
+    """Make what the plans still want, those with equal networks together.
+
+    The crew loads networks when an input for them could be read. A bad input is an ItemFailed event and the others
+    go on, up to ``max_failures`` of them; an output that cannot be written is raised as OutputError. Closing the
+    iterator stops; what was written stays, and the same plans made again go on.
     """
-
-    item: Item
-    digest: str
-    opened: Mapping[Shape, Opened]
-    samples: Mapping[int, tuple[int, ...]]
-    canvases: Mapping[Shape, Canvas] = field(default_factory=dict)
-
-    @property
-    def lost(self) -> int:
-        """How many results there will not be if it fails."""
-        return sum(map(len, self.samples.values()))
-
-    def fitted(self, engine: Engine) -> _Input | ItemFailed:
-        """With canvases for the engine's network, the pictures as they were let go of."""
-        try:
-            canvases = {shape: fit(engine.image_size, engine.multiple) for shape, fit in self.opened.items()}
-        except (InputError, UsageError) as error:
-            return ItemFailed(self.item.key, error, lost=self.lost)
-        return replace(self, opened={}, canvases=canvases)
+    job = _Job(plans, crew, ledger, max_failures)
+    try:
+        yield from job.before()
+        for numbers in _same_networks(plans):
+            yield from _Round(job, numbers).make()
+        for plan, gallery in zip(plans, job.galleries, strict=True):
+            yield from write_sheet(plan, gallery)
+    except _EnoughError:
+        yield Stopped(job.failures)
+    finally:
+        crew.close()
 
 
-@dataclass
+def _same_networks(plans: Sequence[Plan]) -> list[dict[int, Plan]]:
+    """Plans by their number, those together that share an engine; those that are done count for the batches too."""
+    groups: dict[str, dict[int, Plan]] = {}
+    for number, plan in enumerate(plans):
+        groups.setdefault(repr(plan.networks), {})[number] = plan
+    return [group for group in groups.values() if any(plan.pending for plan in group.values())]
+
+
 class _Job:
-    """What is known of a running job: results in the making, by the input's key, pictures for the sheet, frames of
-    animations.
-    """
+    """What the whole run knows: its plans, its manifest if any, failures so far, pictures for the sheets."""
 
-    plan: Plan
-    making: dict[str, Making] = field(default_factory=dict)
-    made: dict[str, dict[Cell, Image]] = field(default_factory=dict)
-    frames: dict[SampleId, list[Image]] = field(default_factory=dict)
+    def __init__(
+        self, plans: Sequence[Plan], crew: Crew, ledger: Ledger | None, max_failures: int | None
+    ) -> None:
+        self.plans, self.crew, self.ledger = plans, crew, ledger
+        self.failures, self._max_failures = 0, max_failures
+        self.galleries = [Gallery(plan) for plan in plans]
+
+    def output(self, slot: Slot) -> Output:
+        """The output of a slot."""
+        return self.plans[slot[0]].outputs[slot[1]]
+
+    def before(self) -> Iterator[JobEvent]:
+        """What was done or had failed before this run."""
+        if self.ledger is not None:
+            self.ledger.begin(self.plans)
+        for plan in self.plans:
+            for output in plan.outputs:
+                name, changes = output.item.name, plan.changes(output)
+                if output.status == "done" and output.path is not None:
+                    yield Skipped(name, output.sample, output.path, changes, plan.name)
+                elif output.status == "failed":
+                    error = IlvrctlError(output.error, hint="--retry-failed tries it again")
+                    yield ItemFailed(name, error, output.sample, changes=changes, job=plan.name)
+            if stale := sum(output.stale for output in plan.outputs):
+                what = "1 input has" if stale == 1 else f"{stale} inputs have"
+                yield Warned(f"{plan.name}: {what} changed since; made again")
+
+    def failed(self, event: ItemFailed, slots: Sequence[Slot], seen: Seen) -> Iterator[JobEvent]:
+        """Tell of results of one plan that cannot be made, under the name that people know the input by."""
+        plan, first = self.plans[slots[0][0]], self.output(slots[0])
+        if self.ledger is not None:
+            self.ledger.failed(plan, map(self.output, slots), seen, event.error)
+        changes = {} if event.sample is None else plan.changes(first)
+        self.failures += 1
+        yield replace(event, key=first.item.name, lost=len(slots), changes=changes, job=plan.name)
+        if self.failures == self._max_failures:
+            raise _EnoughError
+
+    def finished(self, result: Finished) -> Iterator[JobEvent]:
+        """Tell of a result that is on disk."""
+        if self.ledger is not None:
+            plan = self.plans[result.slot[0]]
+            self.ledger.done(plan, self.output(result.slot), result.seen, result.written.seconds)
+        if result.small is not None:
+            self.galleries[result.slot[0]].add(self.output(result.slot), result.small)
+        yield result.written
+        yield from result.extras
 
 
-def run(plan: Plan, load: Callable[[], Engine]) -> Generator[JobEvent, None, None]:
-    """Make what the plan still wants. ``load`` is called once, and only when an input could be read.
+class _Round:
+    """The plans of one engine."""
 
-    A bad input is an ItemFailed event and the others go on; an output that cannot be written is raised as
-    OutputError. Closing the iterator stops; what was written stays, and the same plan made again goes on.
-    """
-    job = _Job(plan)
-    for output in plan.outputs:
-        if output.status == "done" and output.path is not None:
-            yield Skipped(output.item.name, output.sample, output.path, plan.changes(output))
-    yield from _make(job, load)
-    if plan.sheet is not None:
-        yield from _write_sheet(job, plan.sheet)
+    def __init__(self, job: _Job, plans: Mapping[int, Plan]) -> None:
+        self._job, self._plans = job, plans
+        self._shapes = list(dict.fromkeys(Shape.of(v.settings) for p in plans.values() for v in p.variants))
+        self._size = next(iter(plans.values())).model.image_size
+        self._failed: set[tuple[int, str]] = set()
+        self._news: deque[tuple[Unreadable, int]] = deque()
+        self._seen: dict[str, Seen] = {}
+        self._canvases: dict[Slot, Canvas] = {}
+        self._remarks: deque[str] = deque()
+        self._remarked: set[tuple[str, Shape]] = set()
 
-
-def _make(job: _Job, load: Callable[[], Engine]) -> Iterator[JobEvent]:
-    """Read the inputs up to the first good one, load, and translate it with all that follow.
-
-    A grid takes some inputs at a time through all its variants, so that each is read once.
-    """
-    inputs = _read(job.plan)
-    for first in inputs:
-        if isinstance(first, ItemFailed):
-            yield _named(job, first)
-            continue
+    def make(self) -> Iterator[JobEvent]:
+        """Read up to the first good input, have the networks loaded, and translate it with all that follow."""
+        first = None
+        for item in self._items():
+            found = read_input(item, self._shapes, self._size)
+            if isinstance(found, Input):
+                first = found
+                break
+            for number in self._plans:
+                self._note(found, number)
+            yield from self._tell()
+        if first is None:
+            return
         start = time.perf_counter()
-        engine = load()
+        networks = next(iter(self._plans.values())).networks
+        variants = [variant for plan in self._plans.values() for variant in plan.variants]
+        facts = self._job.crew.begin(networks, variants)
         seconds = time.perf_counter() - start
-        yield Loaded(job.plan.model.name, str(engine.device), engine.precision, seconds)
-        _check(job.plan, engine)
-        ready = _fitted(chain([first], inputs), engine)
-        if not job.plan.grid:
-            yield from _translate(job, engine, 0, ready)
-        while job.plan.grid and (held := list(islice(ready, HELD))):
-            yield from (_named(job, found) for found in held if isinstance(found, ItemFailed))
-            good = [found for found in held if isinstance(found, _Input)]
-            wanted = sorted({variant for found in good for variant in found.samples})
-            for variant in wanted:
-                yield from _translate(job, engine, variant, good)
+        yield Loaded(networks.model.name, facts.device, facts.precision, seconds)
+        yield from self._translate(first, facts)
+
+    def _items(self) -> dict[Item, None]:
+        """The inputs that are wanted, in order."""
+        return dict.fromkeys(output.item for plan in self._plans.values() for output in plan.pending)
+
+    def _translate(self, first: Input, facts: Facts) -> Iterator[JobEvent]:
+        wanted = batches(self._plans, lambda slot: self._job.output(slot).status == "to do", facts.batch_size)
+        make = partial(_prepared, shapes=self._shapes, size=self._size, facts=facts)
+        depth = max(2 * facts.batch_size, 8)
+        photos = any(
+            plan.edits for plan in self._plans.values()
+        )  # of their own size: few at a time in memory
+        ahead, kept = (1, 0) if photos else (depth, HELD)
+        with ExitStack() as stack:
+            reader = stack.enter_context(Ahead(make, lambda item: item.key, ahead, kept))
+            reader.put(first.item, first.fitted(facts.image_size, facts.multiple))
+            writer: Behind[Finished] = stack.enter_context(Behind(depth, self._rescue))
+            orders = self._orders(wanted, reader)
+            for event in stack.enter_context(closing(self._job.crew.carry_out(orders))):
+                yield from self._tell()
+                if isinstance(event, Made):
+                    writer.submit(self._writing(event, facts))
+                elif isinstance(event, ItemFailed):
+                    slot = slot_of(event.key)
+                    self._canvases.pop(slot, None)
+                    yield from self._job.failed(event, [slot], self._seen[self._job.output(slot).item.key])
+                else:
+                    yield event
+                for result in writer.results():
+                    yield from self._job.finished(result)
+            yield from self._tell()
+            for result in writer.results(all_=True):
+                yield from self._job.finished(result)
+
+    def _rescue(self, result: Finished) -> None:
+        """Keep account of a result that was still being written when the run was stopped."""
+        for _ in self._job.finished(result):
+            pass
+
+    def _orders(self, wanted: Sequence[Batch], reader: Ahead[Item, Found]) -> Iterator[Order]:
+        """Orders of full size; where inputs fail, those that follow at the same place move up."""
+        found = reader.each([self._job.output(slot).item for batch in wanted for slot in batch.slots])
+        left = Counter((batch.kind, batch.size) for batch in wanted)
+        rows = {kind: [deque[Piece]() for _ in range(kind[1])] for kind in left}
+        for batch in wanted:
+            kind = batch.kind, batch.size
+            left[kind] -= 1
+            values = islice(found, len(batch.slots))
+            for slot, place, value in zip(batch.slots, batch.places, values, strict=True):
+                if isinstance(value, Unreadable):
+                    self._note(value, slot[0])
+                else:
+                    rows[kind][place].append(self._piece(slot, place, value))
+            while _enough(rows[kind], last=not left[kind]):
+                pieces = tuple(places.popleft() for places in rows[kind] if places)
+                yield Order(self._settings(slot_of(pieces[0].key)), pieces, batch.size)
+
+    def _settings(self, slot: Slot) -> Settings:
+        return self._plans[slot[0]].variants[self._job.output(slot).variant].settings
+
+    def _piece(self, slot: Slot, place: int, value: Input) -> Piece:
+        output, settings = self._job.output(slot), self._settings(slot)
+        self._seen[output.item.key] = value.seen
+        shape = Shape.of(settings)
+        canvas = self._canvases[slot] = value.canvases[shape]
+        if (output.item.key, shape) not in self._remarked:
+            self._remarked.add((output.item.key, shape))
+            self._remarks.extend(canvas.notes)
+        filmed = output.gif is not None
+        return Piece(
+            token(slot), canvas.pieces, value.seen.digest, output.sample, settings.seed, place, filmed
+        )
+
+    def _note(self, found: Unreadable, number: int) -> None:
+        """Remember a failure, to be told once for every plan that wants the input."""
+        if (number, found.item.key) not in self._failed:
+            self._failed.add((number, found.item.key))
+            self._news.append((found, number))
+
+    def _tell(self) -> Iterator[JobEvent]:
+        while self._remarks:
+            yield Warned(self._remarks.popleft())
+        while self._news:
+            found, number = self._news.popleft()
+            slots = [
+                (number, place)
+                for place, output in enumerate(self._plans[number].outputs)
+                if output.item.key == found.item.key and output.status == "to do"
+            ]
+            if slots:
+                yield from self._job.failed(ItemFailed(found.item.key, found.error), slots, found.seen)
+
+    def _writing(self, made: Made, facts: Facts) -> Callable[[], Finished]:
+        """What a thread does with a result."""
+        slot = slot_of(made.sample.key)
+        plan, output = self._plans[slot[0]], self._job.output(slot)
+        canvas = self._canvases.pop(slot)
+        return partial(_write, plan, output, slot, self._seen[output.item.key], canvas, made, facts)
 
 
-def _check(plan: Plan, engine: Engine) -> None:
-    """UsageError naming the variant when the network, now known, cannot do one of them: before any is begun."""
-    for variant in plan.variants:
-        try:
-            engine.check(variant.settings)
-        except UsageError as error:
-            raise naming(variant.label, error) from None
+def _enough(places: Sequence[deque[Piece]], *, last: bool) -> bool:
+    """Whether a batch is made of what waits for its places: when it is full, when much waits, or at the end."""
+    return all(places) or any(len(waiting) > 2 for waiting in places) or (last and any(places))
 
 
-def _read(plan: Plan) -> Iterator[_Input | ItemFailed]:
-    """The inputs that have results to make, one at a time, in order."""
-    wanted: dict[Item, dict[int, tuple[int, ...]]] = {}
-    for output in plan.pending:
-        samples = wanted.setdefault(output.item, {})
-        samples[output.variant] = (*samples.get(output.variant, ()), output.sample)
-    shapes = list(dict.fromkeys(Shape.of(variant.settings) for variant in plan.variants))
-    for item, samples in wanted.items():
-        try:
-            contents = item.contents()
-            opened = open_input(item, contents, shapes, plan.model.image_size)
-        except (InputError, UsageError) as error:
-            yield ItemFailed(item.key, error, lost=sum(map(len, samples.values())))
-        else:
-            yield _Input(item, contents.digest, opened, samples)
-
-
-def _fitted(inputs: Iterable[_Input | ItemFailed], engine: Engine) -> Iterator[_Input | ItemFailed]:
-    for found in inputs:
-        yield found.fitted(engine) if isinstance(found, _Input) else found
-
-
-def _translate(
-    job: _Job, engine: Engine, variant: int, inputs: Iterable[_Input | ItemFailed]
-) -> Iterator[JobEvent]:
-    """Everything that the engine tells, with a file in the place of the samples of all pieces of a result."""
-    outputs = {SampleId(o.item.key, o.sample): o for o in job.plan.pending if o.variant == variant}
-    settings = job.plan.variants[variant].settings
-    start, share, notes = time.perf_counter(), 1, deque[str]()
-    references = _references(job, inputs, variant, notes)
-    with closing(engine.translate(references, settings)) as events:
-        for event in events:
-            while notes:
-                yield Warned(notes.popleft())
-            if isinstance(event, SampleDone):
-                seconds = (time.perf_counter() - start) / share
-                yield from _gather(job, engine, outputs, event, seconds)
-            elif isinstance(event, ItemFailed):
-                yield from _failed(job, event, variant)
-            elif isinstance(event, StepDone):
-                _keep_frames(job, outputs, event)
-                yield replace(event, samples=_results(event.samples))
-            elif isinstance(event, BatchStarted):
-                event = replace(event, samples=_results(event.samples))
-                start, share = time.perf_counter(), len(event.samples)
-                job.frames.clear()
-                yield event
-            else:
-                yield event
-
-
-def _references(
-    job: _Job, inputs: Iterable[_Input | ItemFailed], variant: int, notes: deque[str]
-) -> Iterator[Reference | ItemFailed]:
-    """The pieces of every input; remarks about it go to ``notes``."""
-    shape = Shape.of(job.plan.variants[variant].settings)
-    for found in inputs:
-        if isinstance(found, ItemFailed):
-            yield found
-        elif variant in found.samples:
-            samples, key = found.samples[variant], found.item.key
-            making = job.making[key] = Making(found.digest, found.canvases[shape], set(samples))
-            notes.extend(making.canvas.notes)
-            yield from making.references(key, samples)
-
-
-def _results(samples: tuple[SampleId, ...]) -> tuple[SampleId, ...]:
-    """The results that samples of pieces belong to, each once."""
-    return tuple(dict.fromkeys(map(result_of, samples)))
-
-
-def _failed(job: _Job, event: ItemFailed, variant: int) -> Iterator[ItemFailed]:
-    """The failure, once for all pieces of a result."""
-    if event.sample is None:
-        yield _named(job, event, variant)
-        return
-    key = result_of(SampleId(event.key, event.sample)).key
-    if job.making[key].give_up(event.sample):
-        yield _named(job, replace(event, key=key), variant)
-
-
-def _gather(
-    job: _Job, engine: Engine, outputs: Mapping[SampleId, Output], event: SampleDone, seconds: float
-) -> Iterator[JobEvent]:
-    """Keep the sample of a piece; once all of them are there, the result is written."""
-    name = result_of(event.sample)
-    making = job.making[name.key]
-    pieces = making.take(event.sample, event.x)
-    if pieces is not None:
-        yield from _write(job, engine, outputs[name], making, [to_image(x) for x in pieces], seconds)
-    if not making.waiting:
-        del job.making[name.key]
-
-
-def _named(job: _Job, failed: ItemFailed, variant: int | None = None) -> ItemFailed:
-    """The failure under the name that people know the input by; of one sample, with what it was made with."""
-    name = next(o.item.name for o in job.plan.outputs if o.item.key == failed.key)
-    changes = {} if variant is None or failed.sample is None else job.plan.variants[variant].changes
-    return replace(failed, key=name, changes=changes)
+def _prepared(item: Item, shapes: Sequence[Shape], size: int | None, facts: Facts) -> Found:
+    found = read_input(item, shapes, size)
+    return found.fitted(facts.image_size, facts.multiple) if isinstance(found, Input) else found
 
 
 def _write(
-    job: _Job, engine: Engine, output: Output, making: Making, samples: Sequence[Image], seconds: float
-) -> Iterator[JobEvent]:
+    plan: Plan, output: Output, slot: Slot, seen: Seen, canvas: Canvas, made: Made, facts: Facts
+) -> Finished:
     """The result, then its animation: so a result whose animation is missing is known to be made halfway."""
-    done = making.canvas.result(samples)
-    changes = job.plan.changes(output)
-    record = result_record(job.plan, output, making.digest, _run_facts(engine))
+    done = canvas.result(made.images)
+    record = result_record(plan, output, seen.digest, facts.run)
+    written = Written(output.item.name, output.sample, output.path, made.seconds, None, plan.changes(output))
+    written = replace(written, job=plan.name)
+    shown = None if plan.sheet is None else small(done.image)
     if output.path is None:
         data = encode_picture(done.image, "png", record, kept=done.kept)
-        yield Written(output.item.name, output.sample, None, seconds, data, changes)
-    else:
-        make_folder(output.path.parent)
-        save_picture(done.image, output.path, record=record, quality=job.plan.quality, kept=done.kept)
-        yield Written(output.item.name, output.sample, output.path, seconds, changes=changes)
-    if output.gif is not None:
-        frames = job.frames.pop(SampleId(output.item.key, output.sample), [])
-        save_gif([*frames, _side_by_side(samples[0], samples[0])], output.gif)
-        yield Extra("gif", output.gif)
-    made = job.made
-    if job.plan.sheet is not None and (output.item.key in made or len(made) < SHEET_ROWS):
-        made.setdefault(output.item.key, {})[output.variant, output.sample] = small(done.image)
-
-
-def _run_facts(engine: Engine) -> dict[str, str]:
-    import torch
-
-    return {"device": engine.device.type, "precision": engine.precision, "torch": torch.__version__}
-
-
-def _keep_frames(job: _Job, outputs: Mapping[SampleId, Output], event: StepDone) -> None:
-    """Of results with several pieces the first shows."""
-    every = -(-event.n // GIF_FRAMES)
-    if event.i % every and event.i != event.n - 1:
-        return
-    for b, sample in enumerate(event.samples):
-        name = result_of(sample)
-        if outputs[name].gif is not None and piece_of(sample) == 0:
-            frame = _side_by_side(to_image(event.x[b]), to_image(event.x0[b]))
-            job.frames.setdefault(name, []).append(frame)
-
-
-def _side_by_side(left: Image, right: Image) -> Image:
-    """The noisy sample and the clean estimate in one frame."""
-    frame = left.resize((left.width * 2, left.height))
-    frame.paste(left, (0, 0))
-    frame.paste(right, (left.width, 0))
-    return frame
-
-
-def _write_sheet(job: _Job, path: Path) -> Iterator[JobEvent]:
-    sheet = draw_sheet(job.plan, job.made)
-    if sheet is not None:
-        make_folder(path.parent)
-        save_picture(sheet, path, record=sheet_record(job.plan))
-        yield Extra("sheet", path)
+        return Finished(slot, seen, replace(written, data=data), shown)
+    make_folder(output.path.parent)
+    save_picture(done.image, output.path, record=record, quality=plan.quality, kept=done.kept)
+    if output.gif is None:
+        return Finished(slot, seen, written, shown)
+    save_gif(list(made.frames) or [made.images[0]], output.gif)
+    return Finished(slot, seen, written, shown, (Extra("gif", output.gif),))

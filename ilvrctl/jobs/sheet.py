@@ -5,16 +5,20 @@ That of a grid has a row for every sample of an input, and a column for every va
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ilvrctl import __version__
 from ilvrctl.errors import InputError
+from ilvrctl.events import Extra
 from ilvrctl.images.geometry import fit_picture, parse_color
-from ilvrctl.images.io import open_picture, read_bytes
+from ilvrctl.images.io import open_picture, read_bytes, save_picture
 from ilvrctl.images.sheets import SheetRow, contact_sheet
 from ilvrctl.images.tensors import to_image, to_tensor
 from ilvrctl.jobs.opening import decode
+from ilvrctl.jobs.outputs import make_folder
+from ilvrctl.jobs.places import exists
+from ilvrctl.jobs.record import sheet_record
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,6 +36,33 @@ SHOWN = 512
 Cell = tuple[int, int]
 """Where a result stands: the number of its variant, and of its sample."""
 Cells = Mapping[Cell, "Image"]
+
+
+class Gallery:
+    """Results of a plan as they are made, for its sheet, if it has one: those of the first inputs that get any."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._kept = plan.sheet is not None
+        self.made: dict[str, dict[Cell, Image]] = {}
+
+    def add(self, output: Output, image: Image) -> None:
+        """Remember a result, when it can get onto the sheet."""
+        key = output.item.key
+        if self._kept and (key in self.made or len(self.made) < SHEET_ROWS):
+            self.made.setdefault(key, {})[output.variant, output.sample] = image
+
+
+def write_sheet(plan: Plan, gallery: Gallery) -> Iterator[Extra]:
+    """Write the plan's sheet, if it has one and a result. A shard leaves it to the last when others are at work."""
+    path = plan.sheet
+    elsewhere = (output.path for output in plan.outputs if output.status == "elsewhere")
+    if path is None or not all(place is not None and exists(place) for place in elsewhere):
+        return
+    sheet = draw_sheet(plan, gallery.made)
+    if sheet is not None:
+        make_folder(path.parent)
+        save_picture(sheet, path, record=sheet_record(plan))
+        yield Extra("sheet", path)
 
 
 def draw_sheet(plan: Plan, made: Mapping[str, Cells]) -> Image | None:
@@ -84,7 +115,7 @@ def _done(outputs: Sequence[Output]) -> dict[Cell, Image]:
     """The results that were there already; one that has gone since is left out."""
     found = {}
     for output in outputs:
-        if output.status == "done" and output.path is not None:
+        if output.status in ("done", "elsewhere") and output.path is not None:
             try:
                 picture = small(open_picture(read_bytes(output.path), output.path.name))
             except InputError:

@@ -1,0 +1,84 @@
+"""What `ilvrctl batch` costs beyond the network: ``python tests/benchmarks/batch_overhead.py [PICTURES]``.
+
+One process translates the same pictures (copies of the examples, 512 px) with the bundled model in batches of 8,
+10 steps: by the whole job (reading, decoding, squaring, writing, manifest) and by the engine alone on tensors in
+memory, in turn, three times. Prints the ratio of the medians.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from PIL import Image
+
+from ilvrctl import paths
+from ilvrctl.cli.app import build
+from ilvrctl.config import Layer
+from ilvrctl.engine import Engine, Reference
+from ilvrctl.images.tensors import to_tensor
+from ilvrctl.jobs.networks import Networks
+from ilvrctl.presets import find_model, find_target
+from ilvrctl.settings import build_settings
+
+BATCH, STEPS, ROUNDS = 8, 10, 3
+
+
+def main(count: int) -> None:
+    """Measure and print."""
+    model = find_model("emoji3d-64")
+    settings = build_settings(
+        find_target("emoji3d")[1], overrides=[Layer({"steps": STEPS, "precision": "fp32"})]
+    )
+    engine = Engine.load(model, model.path(), device="cpu", precision="fp32", batch_size=BATCH)
+    Networks.load = lambda self, **_: engine  # type: ignore[method-assign]  # both use the one that is loaded
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        references = _pictures(Path("in"), count)
+        Path("jobs.yaml").write_text(
+            f"jobs: [{{name: a, inputs: in, to: emoji3d, steps: {STEPS}, precision: fp32}}]"
+        )
+        list(engine.translate(references[:BATCH], settings))
+        pairs = [(_alone(engine, references, settings), _job(n)) for n in range(ROUNDS)]
+    alone, job = (median(times) for times in zip(*pairs, strict=True))
+    print(f"network {alone:.2f} s, job {job:.2f} s: overhead {100 * (job / alone - 1):.1f} %")
+
+
+def _pictures(folder: Path, count: int) -> list[Reference]:
+    folder.mkdir()
+    shipped = sorted(paths.EXAMPLES.glob("*.png"))
+    references = []
+    for n in range(count):
+        image = Image.open(shipped[n % len(shipped)]).convert("RGB").rotate(n).resize((512, 512))
+        image.save(folder / f"{n}.png")
+        references.append(Reference(str(n), to_tensor(image.resize((64, 64))), str(n)))
+    return references
+
+
+def _alone(engine: Engine, references: list[Reference], settings: object) -> float:
+    start = time.perf_counter()
+    for _ in engine.translate(references, settings):  # type: ignore[arg-type]
+        pass
+    return time.perf_counter() - start
+
+
+def _job(n: int) -> float:
+    words = ["batch", "jobs.yaml", "-o", f"out{n}", "--batch-size", str(BATCH), "-q"]
+    start = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            build(words)(words)
+        except SystemExit as done:
+            if done.code:
+                raise
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 16)

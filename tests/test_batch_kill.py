@@ -1,0 +1,146 @@
+"""A batch that is killed, divided, or spread over processes and machines leaves the bytes of one quiet run."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import Ran, command, copies, environment, leftovers, process, tree
+
+JOBS = """
+defaults: {to: emoji3d, steps: 4, precision: fp32}
+jobs:
+  - {name: one, inputs: in, samples: 2}
+  - {name: sweep, inputs: in, matrix: {N: [2, 8]}}
+"""
+SIZE = ("--batch-size", "3")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with inputs, a jobs file, and what a quiet run makes of them in ``quiet``."""
+    folder = tmp_path_factory.mktemp("batch")
+    copies(folder, [f"in/{n}.png" for n in range(8)])
+    (folder / "jobs.yaml").write_text(JOBS)
+    ran = batch(folder, "-o", "quiet")
+    assert ran.code == 0, ran.err
+    return folder
+
+
+def batch(place: Path, *args: str) -> Ran:
+    return process("batch", "jobs.yaml", *SIZE, *args, cwd=place)
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in tree(folder) if name.endswith(".png")}
+
+
+def made(folder: Path) -> list[str]:
+    """The outputs of all lines of the manifests: an output that was made twice is there twice."""
+    lines = [json.loads(line) for file in folder.glob("manifest*") for line in file.read_text().splitlines()]
+    return sorted(line["output"] for line in lines if line["kind"] == "item")
+
+
+def killed(place: Path, out: str, kills: int, number: int) -> list[str]:
+    """Exit codes of the runs that ended before, or because of, a signal."""
+    (place / out).mkdir()
+    script = Path(__file__).parent / "kills.py"
+    words = ["batch", "jobs.yaml", *SIZE, "-o", out]
+    return subprocess.run(
+        [sys.executable, str(script), str(kills), str(int(number)), *words],
+        cwd=place,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=170,
+    ).stdout.split()
+
+
+def runs(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
+def test_twenty_kills_lose_nothing_and_change_nothing(place: Path) -> None:
+    assert set(killed(place, "killed", 20, signal.SIGKILL)) <= {"0"}
+    quiet = results(place / "quiet")
+    for run in runs(place / "killed"):
+        assert batch(place, "-o", f"killed/{run.name}").code == 0
+        assert results(run) == quiet
+        assert leftovers(run) == []
+        assert made(run) == sorted(set(quiet) - {"sweep/sheet.png"})
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_is_clean_at_once(number: int, place: Path) -> None:
+    name = f"interrupted-{int(number)}"
+    codes = killed(place, name, 2, number)
+    assert "130" in codes
+    assert set(codes) <= {"130", "0"}
+    for run in runs(place / name):
+        assert leftovers(run) == []
+        assert made(run) == sorted(set(results(run)) - {"sweep/sheet.png"})  # every result has its line
+        assert batch(place, "-o", f"{name}/{run.name}").code == 0
+        assert results(run) == results(place / "quiet")
+
+
+def test_shards_at_the_same_time_make_the_same_bytes(place: Path) -> None:
+    words = command("batch", "jobs.yaml", *SIZE, "-o", "shards")
+    parts = [
+        subprocess.Popen(
+            [*words, "--shard", f"{n}/2"], cwd=place, env=environment(), stdout=subprocess.DEVNULL
+        )
+        for n in (1, 2)
+    ]
+    assert [part.wait(100) for part in parts] == [0, 0]
+    assert results(place / "shards") == results(place / "quiet")
+
+
+def test_two_processes_make_the_same_bytes(place: Path) -> None:
+    ran = batch(place, "-o", "processes", "--devices", "cpu,cpu")
+    assert ran.code == 0, ran.err
+    assert results(place / "processes") == results(place / "quiet")
+
+
+RAY = """
+import sys, threading, time
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+from ilvrctl.cli.app import main
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+second = cluster.add_node(num_cpus=1)
+ray.init(address=cluster.address, log_to_driver=False)
+
+def kill():
+    manifest = Path("ray/manifest.jsonl")
+    while not manifest.exists() or manifest.read_bytes().count(b'"item"') < 9:
+        time.sleep(0.02)
+    cluster.remove_node(second, allow_graceful=False)
+    print("killed", file=sys.stderr, flush=True)
+
+threading.Thread(target=kill, daemon=True).start()
+main()
+"""
+
+
+def test_a_cluster_that_loses_a_node_makes_the_same_bytes(place: Path) -> None:
+    args = ("batch", "jobs.yaml", *SIZE, "-o", "ray", "--engine", "ray", "--workers", "2")
+    done = subprocess.run(
+        [sys.executable, "-c", RAY, *args],
+        cwd=place,
+        env=environment(RAY_USAGE_STATS_ENABLED="0"),
+        capture_output=True,
+        text=True,
+        timeout=170,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "killed" in done.stderr
+    assert results(place / "ray") == results(place / "quiet")
+    assert made(place / "ray") == made(place / "quiet")
