@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import CUP, Ran, copies, ilvrctl, json_lines, leftovers, tree
+from commands import CUP, Ran, copies, ilvrctl, json_lines, leftovers, pixels, tree
+from PIL import Image
 
+from ilvrctl.cli.making import FLAGS
 from ilvrctl.jobs.manifest import read_manifest
 from ilvrctl.jobs.pipeline import Behind
+from ilvrctl.jobs.spec import PARAMETERS
 
 JOBS = """
 defaults: {to: emoji3d, steps: 3, precision: fp32}
@@ -244,3 +247,59 @@ def test_what_is_being_written_when_a_run_stops_is_kept() -> None:
             writer.submit(piece)
         raise KeyboardInterrupt
     assert kept == [1, 2]
+
+
+EDITS = """
+defaults: {to: emoji3d, steps: 3, precision: fp32}
+jobs:
+  - name: drawn
+    edit: scribble
+    inputs: in
+    scribbled: scribbled
+    grow: 2
+  - name: painted
+    edit: paint
+    inputs: in/a.png
+"""
+
+
+def scribbled(*names: str) -> None:
+    Path("scribbled").mkdir(exist_ok=True)
+    for name in names:
+        with Image.open(f"in/{name}.png") as picture:
+            copy = picture.convert("RGB")
+        copy.paste((40, 90, 230), (20, 28, 44, 34))
+        copy.save(f"scribbled/{name}.png")
+
+
+def test_jobs_that_edit_do_what_edit_does() -> None:
+    scribbled("a", "b", "c")
+    Path("jobs.yaml").write_text(EDITS)
+    ran = ilvrctl("batch", "jobs.yaml", "--batch-size", "1")
+    assert ran.code == 0, ran.err
+    assert list(results()) == [*(f"drawn/{n}.png" for n in "abc"), "painted/a.png"]
+    flags = ("--to", "emoji3d", "--steps", "3", "--precision", "fp32")
+    ilvrctl("edit", "in/a.png", "scribbled/a.png", *flags, "--grow", "2", "-o", "a.png")
+    ilvrctl("edit", "in/a.png", "--mode", "paint", *flags, "-n", "1", "-o", "p.png")
+    assert pixels(Path("out/drawn/a.png")) == pixels(Path("a.png"))
+    assert pixels(Path("out/painted/a.png")) == pixels(Path("p.png"))
+    again = ilvrctl("batch", "jobs.yaml", "--batch-size", "1")
+    assert "all 4 results are there already" in again.err
+
+
+def test_mistakes_in_jobs_that_edit() -> None:
+    scribbled("a", "c")
+    Path("jobs.yaml").write_text(EDITS)
+    ran = batch("--dry-run")
+    assert ran.code == 2
+    assert "jobs.yaml, line 7: scribbled has no picture named 'b'" in ran.err
+    Path("jobs.yaml").write_text(EDITS.replace("    edit: scribble\n", ""))
+    ran = batch("--dry-run")
+    assert ran.code == 2
+    assert "scribbled belongs to an edit" in ran.err
+
+
+def test_jobs_know_the_settings_that_flags_give() -> None:
+    flags = {flag.removeprefix("--").replace("-", "_"): key for flag, (key, _) in FLAGS.items()}
+    del flags["no_mask"]  # an edit without scribbled copies and masks
+    assert flags | {"preset": "preset"} == dict(PARAMETERS)

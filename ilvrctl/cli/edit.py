@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ilvrctl.cli import edit_options as own
 from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import Display
-from ilvrctl.cli.making import check_stdout, compiles, given, settings_of, tell
+from ilvrctl.cli.making import check_stdout, compiles, given, settings_of, tell, way_of
 from ilvrctl.cli.output import command, data, data_json, say, use_color
 from ilvrctl.cli.request import only_one, picture_on_stdin
 from ilvrctl.cli.several import preset_choices, set_choices
-from ilvrctl.cli.source import Asked, Source, find_source
-from ilvrctl.errors import UsageError, did_you_mean
+from ilvrctl.cli.source import Asked, find_source
+from ilvrctl.errors import UsageError
 from ilvrctl.jobs.grid import expand
 
 if TYPE_CHECKING:
-    from ilvrctl.config import Layer
     from ilvrctl.engine import Engine
-    from ilvrctl.jobs.edit import Mode, Selection
+    from ilvrctl.jobs.edit import Selection
     from ilvrctl.jobs.inputs import Item
     from ilvrctl.jobs.networks import Networks
     from ilvrctl.jobs.outputs import Destination
@@ -153,7 +152,11 @@ def edit(
         check_stdout(destination, as_json)
     source = find_source(Asked(to, weights, from_image, facts=facts))
     masked = not no_mask and (scribbled is not None or mask is not None)
-    way = _way(source, mode, masked=masked)
+    if source.samples and not source.settings.values.get("edit"):
+        raise UsageError(
+            "the picture was not made by ilvrctl edit", hint="ilvrctl translate --from-image FILE"
+        )
+    way = None if source.samples else way_of(source, mode, masked=masked)
     variants = expand(
         [*preset_choices(preset), *flags, *assigned], lambda picked: settings_of(source, picked, way)
     )
@@ -186,37 +189,6 @@ def edit(
         return networks.load(device=device, batch_size=batch_size, compiled=compiled)
 
     carry_out(plan, load, display)
-
-
-def _way(source: Source, mode: str, *, masked: bool) -> Layer | None:
-    """The settings of the mode, for the model's size; none where a result is made again."""
-    from ilvrctl.jobs.edit import Mode, mode_layer
-
-    if mode not in get_args(Mode):
-        raise UsageError(
-            f"unknown mode {mode!r}; known: {', '.join(get_args(Mode))}",
-            hint=did_you_mean(mode, get_args(Mode)),
-        )
-    if source.samples:
-        if not source.settings.values.get("edit"):
-            raise UsageError(
-                "the picture was not made by ilvrctl edit", hint="ilvrctl translate --from-image FILE"
-            )
-        return None
-    return mode_layer(_mode(mode), _size(source), masked=masked)
-
-
-def _mode(mode: str) -> Mode:
-    return "paint" if mode == "paint" else "scribble"
-
-
-def _size(source: Source) -> int:
-    """The size of the model's pictures, which an edit must know before it is loaded."""
-    if source.model.image_size is None:
-        raise UsageError(
-            f"{source.weights.name} does not tell its picture size", hint="add --set model.image_size=256"
-        )
-    return source.model.image_size
 
 
 def _item(photo: str, scribbled: str | None, mask: str | None) -> Item:

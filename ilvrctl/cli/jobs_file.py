@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ilvrctl import paths
 from ilvrctl.cli.display import Display
-from ilvrctl.cli.making import settings_of, source_model, tell
+from ilvrctl.cli.making import settings_of, source_model, tell, way_of
 from ilvrctl.cli.request import names_of, preset_layer
-from ilvrctl.cli.several import bounds
+from ilvrctl.cli.several import bounds, jumps
 from ilvrctl.cli.source import Asked, Source, find_source
 from ilvrctl.config import Layer, nested
 from ilvrctl.errors import ConfigError, IlvrctlError
@@ -36,8 +36,10 @@ def plan_of(job: Job, folder: Path, out: Path, display: Display) -> Plan:
     spec = job.spec
     try:
         source = _source(job, folder)
-        variants = expand(_choices(job), lambda picked: settings_of(source, picked))
-        items = _items(job, folder, out)
+        masked = bool(spec.scribbled or spec.masks)
+        way = way_of(source, spec.edit, masked=masked) if spec.edit is not None else None
+        variants = expand(_choices(job), lambda picked: settings_of(source, picked, way))
+        items = _with_companions(job, _items(job, folder, out), folder)
         outputs = _outputs(job, items, variants, out)
         digest = weights_sha256(source.weights)
         tell(source, digest, display)
@@ -54,6 +56,7 @@ def plan_of(job: Job, folder: Path, out: Path, display: Display) -> Plan:
         source.target,
         sheet,
         encoder,
+        quality=spec.quality,
         weights=source.weights,
         name=spec.name,
     )
@@ -102,7 +105,8 @@ def _choice(name: str, values: list[Any], at: str) -> Choice:
     for n, text in enumerate(texts):
         if text in texts[:n]:
             raise ConfigError(f"{at}: {name} names {text} twice")
-    read = [bounds(f"{at}:", v) if name == "range" and isinstance(v, str) else v for v in values]
+    reader = {"range": bounds, "resample": jumps}.get(name)
+    read = [reader(f"{at}:", v) if reader is not None and isinstance(v, str) else v for v in values]
     options = (Option(t, v, nested(at, key, v)) for t, v in zip(texts, read, strict=True))
     return Choice(key, tuple(options), "flag" if name in PARAMETERS else "set")
 
@@ -140,6 +144,37 @@ def _items(job: Job, folder: Path, out: Path) -> list[Item]:
         return collect(names, recursive=spec.recursive, stdin=None, output=out)
     except IlvrctlError as error:
         raise naming(job.at("inputs"), error) from None
+
+
+def _with_companions(job: Job, items: list[Item], folder: Path) -> list[Item]:
+    """The photos of an edit with their scribbled copies and masks."""
+    for place in ("scribbled", "masks"):
+        name = getattr(job.spec, place)
+        if name is not None:
+            found = _companions(items, folder / name, job.at(place))
+            pairs = zip(items, found, strict=True)
+            items = [
+                replace(item, guide=one) if place == "scribbled" else replace(item, mask=one)
+                for item, one in pairs
+            ]
+    return items
+
+
+def _companions(items: list[Item], folder: Path, at: str) -> list[Item]:
+    """The picture in the folder with the name of each item, whatever its suffix. ConfigError when there is none."""
+    from ilvrctl.images.io import PICTURE_SUFFIXES
+    from ilvrctl.jobs.inputs import Item
+
+    there = {path.stem: path for path in sorted(folder.glob("*")) if path.suffix.lower() in PICTURE_SUFFIXES}
+    names = [Path(item.stem if item.path is None else item.path.name).stem for item in items]
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise ConfigError(
+            f"{at}: {folder.name} has no picture named {missing[0]!r}"
+            + (f", nor {len(missing) - 1} others" if len(missing) > 1 else ""),
+            hint="a scribbled copy or mask has the name of its photo",
+        )
+    return [Item(str(there[name]), name, there[name]) for name in names]
 
 
 def _matches(text: str, folder: Path, at: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from ilvrctl.cli.display import Display
 from ilvrctl.cli.output import say, terminal
@@ -12,7 +12,7 @@ from ilvrctl.cli.request import environment_layer
 from ilvrctl.cli.several import Reader, bounds, decimal, flag_choices, jumps, level, whole, word
 from ilvrctl.cli.source import Network, Source
 from ilvrctl.config import Layer, merge
-from ilvrctl.errors import UsageError
+from ilvrctl.errors import UsageError, did_you_mean
 from ilvrctl.jobs.grid import Choice, Picked, Tier
 
 if TYPE_CHECKING:
@@ -90,6 +90,22 @@ def settings_of(source: Source, picked: Picked, way: Layer | None = None) -> Set
     below = [source.settings] if way is None else [source.settings, way]
     overrides = [*default, *environment, *speed, assigned, flags]
     return build_settings(*below, *layers("preset"), overrides=overrides)
+
+
+def way_of(source: Source, mode: str, *, masked: bool) -> Layer:
+    """The settings of a way of editing, for the size of the model. UsageError for a mode that there is not, and
+    where the size is not known before the model is loaded.
+    """
+    from ilvrctl.jobs.edit import Mode, mode_layer
+
+    known: dict[str, Mode] = {name: name for name in get_args(Mode)}
+    if mode not in known:
+        raise UsageError(f"unknown mode {mode!r}; known: {', '.join(known)}", hint=did_you_mean(mode, known))
+    if source.model.image_size is None:
+        raise UsageError(
+            f"{source.weights.name} does not tell its picture size", hint="add --set model.image_size=256"
+        )
+    return mode_layer(known[mode], source.model.image_size, masked=masked)
 
 
 def check_stdout(destination: Destination, as_json: bool) -> None:

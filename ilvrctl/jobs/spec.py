@@ -28,6 +28,7 @@ PARAMETERS: Mapping[str, str] = {
     "blocks": "method.blocks",
     "start": "method.start",
     "repeats": "method.repeats",
+    "resample": "method.resample",
     "sampler": "sampler.name",
     "eta": "sampler.eta",
     "variance": "sampler.variance",
@@ -39,8 +40,16 @@ PARAMETERS: Mapping[str, str] = {
     "fit": "fit",
     "background": "background",
     "precision": "precision",
+    "speed": "speed",
+    "threshold": "edit.threshold",
+    "grow": "edit.grow",
+    "feather": "edit.feather",
+    "context": "edit.context",
+    "whole": "edit.whole",
 }
-"""The settings of `translate` by the names of their flags, and the keys that they set."""
+"""The settings of `translate` and `edit` by the names of their flags, and the keys that they set."""
+EDITS = ("scribbled", "masks", "threshold", "grow", "feather", "context", "whole")
+"""What only edits have."""
 FIELDS = ("{stem}", "{sample}", "{settings}", "{job}", "{to}")
 """What a name pattern may hold."""
 
@@ -50,9 +59,11 @@ class JobSpec:
     """A job as it is written. ``inputs``: pictures, folders and globs; ``from_file``: a file that lists some.
 
     ``to``, ``from_``, ``weights``, ``from_weights``, ``model`` and ``source`` as in `translate` (the last two:
-    facts of ``--set``). ``folder`` below the output folder, the name of the job if not given, and ``pattern`` of
-    the files below that. ``sheet``: a contact sheet, which a sweep has anyhow. ``matrix``: parameters with the
-    values of a sweep. ``set``: any other setting, nested.
+    facts of ``--set``). ``edit``, ``scribble`` or ``paint``: the inputs are photos to edit, as in `edit --mode`;
+    ``scribbled`` and ``masks`` are the folders of their scribbled copies and masks, which have the photos' names.
+    ``quality``: of JPEG and WebP. ``folder`` below the output folder, the name of the job if not given, and
+    ``pattern`` of the files below that. ``sheet``: a contact sheet, which a sweep has anyhow. ``matrix``:
+    parameters with the values of a sweep. ``set``: any other setting, nested.
     """
 
     name: str
@@ -66,6 +77,10 @@ class JobSpec:
     from_weights: str | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
+    edit: str | None = None
+    scribbled: str | None = None
+    masks: str | None = None
+    quality: int = 95
     folder: str | None = None
     pattern: str | None = None
     samples: int = 1
@@ -166,6 +181,12 @@ def _job(layer: Layer, origin: str, name: str) -> Job:
         raise ConfigError(
             f"{job.at('name')}: {spec.name!r} cannot be the name of a job: letters, digits, - _ = + and . only"
         )
+    if not 1 <= spec.quality <= 100:
+        raise ConfigError(f"{job.at('quality')}: quality is a number from 1 to 100, not {spec.quality}")
+    if spec.edit is None and (alone := next((key for key in EDITS if key in layer.values), None)):
+        raise ConfigError(
+            f"{job.at(alone)}: {alone} belongs to an edit", hint="edit: scribble (or paint) makes it one"
+        )
     _check_pattern(job)
     return job
 
@@ -199,7 +220,18 @@ def _check_names(jobs: list[Job]) -> None:
 def schema() -> dict[str, Any]:
     """JSON Schema of a jobs file, for editors."""
     single: dict[str, Any] = {key: {} for key in PARAMETERS}
-    for key in ("range_t", "blocks", "repeats", "steps", "class_label", "seed", "N"):
+    for key in (
+        "range_t",
+        "blocks",
+        "repeats",
+        "steps",
+        "class_label",
+        "seed",
+        "N",
+        "threshold",
+        "grow",
+        "feather",
+    ):
         single[key] = {"type": "integer"}
     single["eta"], single["clip"] = {"type": "number", "minimum": 0, "maximum": 1}, {"type": "boolean"}
     for key in (
@@ -213,14 +245,22 @@ def schema() -> dict[str, Any]:
         "background",
     ):
         single[key] = {"type": "string"}
-    single["fit"] = {"enum": ["crop", "pad", "stretch"]}
+    single["fit"] = {"enum": ["crop", "pad", "stretch", "native"]}
+    single["speed"] = {"enum": ["exact", "fast", "turbo"]}
+    single["whole"] = {"type": "boolean"}
     single["precision"] = {"enum": ["auto", "fp32", "bf16", "fp16"]}
     text, yes, mapping = {"type": "string"}, {"type": "boolean"}, {"type": "object"}
     own: dict[str, Any] = {
         "inputs": {"oneOf": [text, {"type": "array", "items": text}]},
         **dict.fromkeys(
-            ("name", "from_file", "to", "from", "weights", "from_weights", "folder", "pattern"), text
+            (
+                *("name", "from_file", "to", "from", "weights", "from_weights", "folder", "pattern"),
+                *("scribbled", "masks"),
+            ),
+            text,
         ),
+        "edit": {"enum": ["scribble", "paint"]},
+        "quality": {"type": "integer", "minimum": 1, "maximum": 100},
         **dict.fromkeys(("examples", "recursive", "gif", "sheet"), yes),
         **dict.fromkeys(("model", "source", "set"), mapping),
         "samples": {"type": "integer", "minimum": 1},
