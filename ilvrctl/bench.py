@@ -84,7 +84,7 @@ def measure(engine: Engine, settings: Settings) -> Measured:
         gflop_a_call=gflop,
         peak_gflops=peak,
         share_of_peak=gflop / whole / peak,
-        peak_memory_mb=_peak_memory(device),
+        peak_memory_mb=peak_memory(device),
         network_calls=calls,
         whole_calls=whole_calls,
         images_per_second=1 / a_picture,
@@ -130,7 +130,8 @@ def _wait(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def _peak_memory(device: torch.device) -> float | None:
+def peak_memory(device: torch.device) -> float | None:
+    """Most memory of the process so far, on CUDA of the device, in 10^6 bytes; None where it is not known."""
     import torch
 
     if device.type == "cuda":

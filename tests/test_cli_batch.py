@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import CUP, Ran, copies, ilvrctl, json_lines, leftovers, pixels, tree
 from PIL import Image
 
+from ilvrctl import engine
 from ilvrctl.cli.making import FLAGS
 from ilvrctl.jobs.manifest import read_manifest
 from ilvrctl.jobs.pipeline import Behind
@@ -303,3 +306,37 @@ def test_jobs_know_the_settings_that_flags_give() -> None:
     flags = {flag.removeprefix("--").replace("-", "_"): key for flag, (key, _) in FLAGS.items()}
     del flags["no_mask"]  # an edit without scribbled copies and masks
     assert flags | {"preset": "preset"} == dict(PARAMETERS)
+
+
+def test_an_estimate_is_measured_and_writes_nothing(tmp_path: Path) -> None:
+    before = tree(tmp_path)
+    ran = batch("--dry-run", "--estimate", "--json")
+    assert ran.code == 0, ran.err
+    planned, (estimate,) = json_lines(ran)[:-1], json_lines(ran)[-1:]
+    assert [line["network_calls"] for line in planned] == [9, 12]
+    assert estimate["event"] == "estimate"
+    assert 0 < estimate["seconds"] < 600
+    assert estimate["peak_mb"] is None or estimate["peak_mb"] > 50
+    assert tree(tmp_path) == before
+
+
+def test_the_batch_size_can_be_measured() -> None:
+    ran = ilvrctl("batch", "jobs.yaml", "--batch-size", "auto")
+    assert ran.code == 0, ran.err
+    assert re.search(r"batch size (1|2|4|8|16|32|64): [\d.]+ ms a picture and call", ran.err)
+    assert list(results()) == ALL
+
+
+def test_out_of_memory_makes_smaller_batches_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = engine.sample
+
+    def tight(denoise: Any, context: Any, *rest: Any) -> Any:
+        if len(context.reference) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: out of memory")
+        return real(denoise, context, *rest)
+
+    monkeypatch.setattr(engine, "sample", tight)
+    ran = batch("--json")
+    assert ran.code == 0, ran.err
+    assert {"event": "batch", "before": 2, "now": 1} in json_lines(ran)
+    assert list(results()) == ALL

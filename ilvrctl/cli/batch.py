@@ -325,20 +325,21 @@ def _show_estimate(
     plans: Sequence[Plan], display: Display, device: str, size: int | None, compiled: bool
 ) -> None:
     """Load what the plans need, make a few network calls, and tell what all of them will take."""
-    import resource
-
+    from ilvrctl.bench import peak_memory
     from ilvrctl.jobs.tuning import call_seconds
 
-    seconds = 0.0
+    seconds, memory = 0.0, None
     known: dict[str, float] = {}
     for plan in plans:
         key = repr(plan.networks)
         if plan.pending and key not in known:
             engine = _load(plan.networks, device, size, compiled)
             known[key] = call_seconds(engine, engine.batch_size) / engine.batch_size
+            memory = peak_memory(engine.device)
         seconds += plan.network_calls() * known.get(key, 0.0)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if display.as_json:
-        data_json({"event": "estimate", "seconds": round(seconds, 1), "peak_mb": round(memory)})
+        peak = None if memory is None else round(memory)
+        data_json({"event": "estimate", "seconds": round(seconds, 1), "peak_mb": peak})
     else:
-        say(f"estimate: {duration(seconds)} of network calls, {memory:.0f} MB of main memory")
+        room = "memory not known" if memory is None else f"{memory:.0f} MB of memory"
+        say(f"estimate: {duration(seconds)} of network calls, {room}")

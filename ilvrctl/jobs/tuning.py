@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ilvrctl.engine import out_of_memory
@@ -23,11 +24,7 @@ def call_seconds(engine: Engine, size: int, rounds: int = 3) -> float:
     side = engine.image_size
     x = torch.zeros(size, 3, side, side, device=engine.device)
     label = None if engine.class_count is None else 0
-    denoiser = (
-        engine.denoiser
-        if label is None
-        else type(engine.denoiser)(engine.denoiser.network, engine.denoiser.predicts, class_label=label)
-    )
+    denoiser = replace(engine.denoiser, class_label=label)
     times = []
     with torch.no_grad():
         for _ in range(rounds + 1):
