@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +18,8 @@ from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.engine import Engine
 from ilvrctl.errors import OutputError, UsageError, WeightsError
-from ilvrctl.events import Extra, ItemFailed, JobEvent, Loaded, Skipped, Written
+from ilvrctl.events import BatchStarted, Extra, ItemFailed, JobEvent, Loaded, Skipped, Written
+from ilvrctl.jobs import run as jobs_run
 from ilvrctl.jobs.crew import Alone
 from ilvrctl.jobs.grid import Variant
 from ilvrctl.jobs.inputs import collect
@@ -243,3 +246,31 @@ def test_what_the_network_cannot_do_is_told_before_any_variant_is_begun(tmp_path
     with pytest.raises(UsageError, match=r"^s 2: this network has not learned"):
         list(run(plan, load))
     assert tree(tmp_path) == []
+
+
+def test_a_result_that_is_being_written_when_the_run_is_stopped_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    save = jobs_run.save_picture
+
+    def slow(*args: Any, **options: Any) -> None:
+        go_on.wait(60)
+        save(*args, **options)
+
+    monkeypatch.setattr(jobs_run, "save_picture", slow)
+    plan = plan_of(FOX, out=tmp_path / "out", samples=4)
+    told: list[JobEvent] = []
+    events = run_plans([plan], Alone(lambda networks: load()), rescued=told.append)
+    begun = 0
+    for event in events:
+        begun += isinstance(event, BatchStarted)
+        if begun == 2:
+            break
+    threading.Timer(0.2, go_on.set).start()
+    events.close()
+    assert [event.path for event in told if isinstance(event, Written)] == [
+        tmp_path / "out/fox_1.png",
+        tmp_path / "out/fox_2.png",
+    ]
+    assert tree(tmp_path / "out") == ["fox_1.png", "fox_2.png"]

@@ -62,7 +62,7 @@ hidden = HiddenFlags(num_head_channels=64)
 network = load_network(Path(sys.argv[1]), hidden, dtype=dtype, device=torch.device("cpu"))
 loaded = peak()
 with torch.inference_mode():
-    for _ in range(int(sys.argv[3])):
+    for _ in range(2):
         out = network(torch.randn(1, 3, 256, 256), torch.tensor([500.0]))
 assert out.shape == (1, 6, 256, 256) and bool(out.isfinite().all())
 print(json.dumps({"imported": imported, "loaded": loaded, "called": peak()}))
@@ -100,15 +100,14 @@ def test_loading_takes_little_more_than_the_weights(tmp_path: Path) -> None:
 
 
 NATIVE = choose_precision("auto", torch.device("cpu")) == torch.bfloat16
-"""Whether the processor computes in bfloat16; where it does not, its convolutions work on float32 copies."""
+"""Whether the processor computes in bfloat16; where it does not, nothing is computed in it unless asked for."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dtype", "bound"), [("float32", 850), ("bfloat16", 650 if NATIVE else 900)])
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 850), *([("bfloat16", 650)] if NATIVE else [])])
 def test_a_call_of_the_256_pixel_network(dtype: str, bound: int, tmp_path: Path) -> None:
     path = write_ilvr_adm_256(tmp_path / "w.pt")
-    calls = 1 if dtype == "bfloat16" and not NATIVE else 2  # emulated, a call takes minutes
-    (used,) = run(CALL, str(path), dtype, str(calls))
+    (used,) = run(CALL, str(path), dtype)
     path.unlink()
     print(dtype, {stage: f"{amount / MB:.0f} MB" for stage, amount in used.items()})
     assert used["called"] < bound * MB

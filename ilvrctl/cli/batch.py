@@ -274,7 +274,12 @@ def _run(
     with ManifestWriter(past.root, shard) as manifest:
         ledger = Ledger(manifest, past)
         bars = any(plan.pending for plan in plans)
-        finish(lambda: run(plans, crew, ledger, max_failures=max_failures), tally, display, bars=bars)
+        finish(
+            lambda rescued: run(plans, crew, ledger, max_failures=max_failures, rescued=rescued),
+            tally,
+            display,
+            bars=bars,
+        )
     if not display.quiet and not display.as_json:
         targets = {plan.name: plan.target or plan.model.name for plan in plans}
         for line in table(tally_rows(tally.jobs, targets)):

@@ -25,7 +25,7 @@ def carry_out(plan: Plan, load: Callable[[Networks], Engine], display: Display) 
     from ilvrctl.jobs.run import run
 
     tally = Tally(len(plan.outputs), verb="edited" if plan.edits else "translated")
-    finish(lambda: run([plan], Alone(load)), tally, display, bars=bool(plan.pending))
+    finish(lambda rescued: run([plan], Alone(load), rescued=rescued), tally, display, bars=bool(plan.pending))
     if not display.quiet:
         say(tally.summary())
     if tally.code:
@@ -33,14 +33,26 @@ def carry_out(plan: Plan, load: Callable[[Networks], Engine], display: Display) 
 
 
 def finish(
-    begin: Callable[[], Generator[JobEvent, None, None]], tally: Tally, display: Display, *, bars: bool
+    begin: Callable[[Callable[[JobEvent], None]], Generator[JobEvent, None, None]],
+    tally: Tally,
+    display: Display,
+    *,
+    bars: bool,
 ) -> None:
-    """Show and count the events of a run until its end. Exit code 130 when it is interrupted."""
+    """Show and count the events of a run until its end, and of what is still written after an interrupt.
+
+    ``begin`` gets whom to tell of the latter. Exit code 130 when the run is interrupted.
+    """
     renderer: Renderer = Bars(tally, display) if display.bars and bars else Plain(tally, display)
     results = Results(display)
     stopped = False
+
+    def rescued(event: JobEvent) -> None:
+        tally.add(event)
+        results.add(event)
+
     try:
-        with renderer, closing(begin()) as events:
+        with renderer, closing(begin(rescued)) as events:
             for event in events:
                 tally.add(event)
                 renderer.show(event)

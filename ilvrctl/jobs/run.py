@@ -51,15 +51,21 @@ class _EnoughError(Exception):
 
 
 def run(
-    plans: Sequence[Plan], crew: Crew, ledger: Ledger | None = None, *, max_failures: int | None = None
+    plans: Sequence[Plan],
+    crew: Crew,
+    ledger: Ledger | None = None,
+    *,
+    max_failures: int | None = None,
+    rescued: Callable[[JobEvent], None] = lambda event: None,
 ) -> Generator[JobEvent, None, None]:
     """Make what the plans still want, those with equal networks together.
 
     The crew loads networks when an input for them could be read. A bad input is an ItemFailed event and the others
     go on, up to ``max_failures`` of them; an output that cannot be written is raised as OutputError. Closing the
-    iterator stops; what was written stays, and the same plans made again go on.
+    iterator stops; what was written stays, and the same plans made again go on. ``rescued`` is told of results that
+    were still being written then.
     """
-    job = _Job(plans, crew, ledger, max_failures)
+    job = _Job(plans, crew, ledger, max_failures, rescued)
     try:
         yield from job.before()
         for numbers in _same_networks(plans):
@@ -84,9 +90,14 @@ class _Job:
     """What the whole run knows: its plans, its manifest if any, failures so far, pictures for the sheets."""
 
     def __init__(
-        self, plans: Sequence[Plan], crew: Crew, ledger: Ledger | None, max_failures: int | None
+        self,
+        plans: Sequence[Plan],
+        crew: Crew,
+        ledger: Ledger | None,
+        max_failures: int | None,
+        rescued: Callable[[JobEvent], None],
     ) -> None:
-        self.plans, self.crew, self.ledger = plans, crew, ledger
+        self.plans, self.crew, self.ledger, self.rescued = plans, crew, ledger, rescued
         self.failures, self._max_failures = 0, max_failures
         self.galleries = [Gallery(plan) for plan in plans]
 
@@ -202,8 +213,8 @@ class _Round:
 
     def _rescue(self, result: Finished) -> None:
         """Keep account of a result that was still being written when the run was stopped."""
-        for _ in self._job.finished(result):
-            pass
+        for event in self._job.finished(result):
+            self._job.rescued(event)
 
     def _orders(self, wanted: Sequence[Batch], reader: Ahead[Item, Found]) -> Iterator[Order]:
         """Orders of full size; where inputs fail, those that follow at the same place move up."""
