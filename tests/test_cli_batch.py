@@ -13,10 +13,8 @@ from commands import CUP, Ran, copies, ilvrctl, json_lines, leftovers, pixels, t
 from PIL import Image
 
 from ilvrctl import engine
-from ilvrctl.cli.making import FLAGS
 from ilvrctl.jobs.manifest import read_manifest
 from ilvrctl.jobs.pipeline import Behind
-from ilvrctl.jobs.spec import PARAMETERS
 
 JOBS = """
 defaults: {to: emoji3d, steps: 3, precision: fp32}
@@ -300,12 +298,6 @@ def test_mistakes_in_jobs_that_edit() -> None:
     ran = batch("--dry-run")
     assert ran.code == 2
     assert "scribbled belongs to an edit" in ran.err
-
-
-def test_jobs_know_the_settings_that_flags_give() -> None:
-    flags = {flag.removeprefix("--").replace("-", "_"): key for flag, (key, _) in FLAGS.items()}
-    del flags["no_mask"]  # an edit without scribbled copies and masks
-    assert flags | {"preset": "preset"} == dict(PARAMETERS)
 
 
 def test_an_estimate_is_measured_and_writes_nothing(tmp_path: Path) -> None:

@@ -176,7 +176,8 @@ def test_a_random_network_is_undecided_and_nothing_is_used(tmp_path: Path) -> No
     stored = load_facts(file)
     assert stored is not None
     assert (stored.facts, len(stored.undecided)) == ({}, 4)
-    assert ilvrctl("translate", FOX, "--weights", file, "--steps", "3").code == 3
+    flags = ("--weights", file, "--steps", "3", "-o", tmp_path / "out")
+    assert ilvrctl("translate", FOX, *flags).code == 3
 
 
 def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:

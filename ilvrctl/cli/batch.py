@@ -10,6 +10,7 @@ import typer
 
 from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import Display, Tally, duration
+from ilvrctl.cli.making import compiles
 from ilvrctl.cli.output import command, data, data_json, say, use_color
 from ilvrctl.errors import UsageError
 
@@ -155,7 +156,9 @@ def batch(
             if estimate:
                 _show_estimate(plans, display, device, size, bool(compile_))
             return
-        crew = _crew(engine, devices, device, size, bool(compile_), address, workers)
+        calls = sum(plan.network_calls() for plan in plans)
+        compiled = compiles(compile_, _devices(devices)[0] if devices else device, calls, display)
+        crew = _crew(engine, devices, device, size, compiled, address, workers)
         _run(plans, past, crew, part, 1 if fail_fast else max_failures, display)
 
 
@@ -233,12 +236,15 @@ def _crew(
         from ilvrctl.jobs.cluster import Cluster
 
         return Spread(Cluster(machine, address, workers))
-    names = (
-        [f"cuda:{n}" for n in range(int(devices))]
-        if devices and devices.isdigit()
-        else (devices or "").split(",")
-    )
-    return Spread(Processes([Machine(name.strip(), size, compiled, machine.threads) for name in names]))
+    names = _devices(devices or "")
+    return Spread(Processes([Machine(name, size, compiled, machine.threads) for name in names]))
+
+
+def _devices(text: str) -> list[str]:
+    """The devices of a list, or so many GPUs."""
+    if text.isdigit():
+        return [f"cuda:{n}" for n in range(int(text))]
+    return [name.strip() for name in text.split(",")]
 
 
 def _load(networks: Networks, device: str, size: int | None, compiled: bool) -> Engine:

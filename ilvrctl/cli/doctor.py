@@ -37,17 +37,17 @@ def doctor(
     device: opt.Device = "auto",
     precision: opt.Precision = None,
     batch_size: opt.BatchSize = None,
-    compile_: opt.Compile = None,
+    compile_: opt.CompileAsked = False,
     as_json: opt.Json = False,
 ) -> None:
     """Versions, device and precision, folders, and which weights are here; with --bench how fast it runs."""
-    if not bench and any(value is not None for value in (to, speed, precision, batch_size, compile_)):
+    if not bench and any(value is not None for value in (to, speed, precision, batch_size, compile_ or None)):
         raise UsageError(
             "--to and what else says how to run belong to --bench", hint="ilvrctl doctor --bench"
         )
     facts = _facts(device)
     if bench:
-        measured = _bench(to or "emoji3d", speed, device, precision, batch_size, bool(compile_))
+        measured = _bench(to or "emoji3d", speed, device, precision, batch_size, compile_)
         facts = {**facts, "bench": {"target": to or "emoji3d", **measured.record()}} if as_json else facts
         facts = facts if as_json else _lines(measured)
     if as_json:

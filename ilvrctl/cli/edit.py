@@ -11,19 +11,17 @@ import typer
 from ilvrctl.cli import edit_options as own
 from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import Display
-from ilvrctl.cli.making import check_stdout, compiles, given, settings_of, tell, way_of
+from ilvrctl.cli.making import check_stdout, given, loading, plan_for, settings_of, way_of
 from ilvrctl.cli.output import command, data, data_json, say, use_color
 from ilvrctl.cli.request import only_one, picture_on_stdin
-from ilvrctl.cli.several import preset_choices, set_choices
+from ilvrctl.cli.several import flag_choices, preset_choices, set_choices
 from ilvrctl.cli.source import Asked, find_source
 from ilvrctl.errors import UsageError
 from ilvrctl.jobs.grid import expand
 
 if TYPE_CHECKING:
-    from ilvrctl.engine import Engine
     from ilvrctl.jobs.edit import Selection
     from ilvrctl.jobs.inputs import Item
-    from ilvrctl.jobs.networks import Networks
     from ilvrctl.jobs.outputs import Destination
     from ilvrctl.jobs.plan import Plan
 
@@ -48,6 +46,7 @@ EPILOG = """Examples:
 
 @command
 def edit(
+    ctx: typer.Context,
     photo: Annotated[str, typer.Argument(metavar="PHOTO|-", help="The picture to edit.")],
     scribbled: Annotated[
         str | None, typer.Argument(metavar="[SCRIBBLED|-]", help="A copy of it that was drawn on.")
@@ -68,7 +67,7 @@ def edit(
     grow: own.Grow = None,
     feather: own.Feather = None,
     context: own.ContextSize = None,
-    whole: own.WholePicture = False,
+    whole: own.WholePicture = None,
     method: opt.MethodName = None,
     resample: opt.Resample = None,
     range_t: opt.RangeT = None,
@@ -103,49 +102,23 @@ def edit(
 ) -> None:
     """Edit a photo at its own size: scribble on a copy of it, and get it back clean.
 
-    What differs is edited, in a square around each scribble; nothing else changes by a bit. A single picture is
-    edited as a whole.
+    What differs is edited, in a square around each scribble; nothing else changes by a bit.
+
+    A single picture is edited as a whole.
     """
     from ilvrctl.cli.carry_out import carry_out
-    from ilvrctl.jobs.digest import weights_sha256
     from ilvrctl.jobs.outputs import Destination, outputs_of
-    from ilvrctl.jobs.plan import Plan, make_plan
+    from ilvrctl.jobs.plan import make_plan
 
     display = Display(as_json, quiet, verbose, use_color(color))
     only_one("--steps", steps, "--timestep-respacing", timestep_respacing, "how many steps there are")
     only_one("--range", range_, "--range-t", range_t, "what is conditioned")
     only_one("--samples", samples, "--from-image", from_image, "which samples are made")
     only_one("--mask", mask, "--no-mask", no_mask or None, "what is edited")
-    flags = given(
-        {
-            "--method": method,
-            "--N": N,
-            "--range": range_,
-            "--range-t": range_t,
-            "--kernel": kernel,
-            "--blocks": blocks,
-            "--start": start,
-            "--repeats": repeats,
-            "--resample": resample,
-            "--sampler": sampler,
-            "--eta": eta,
-            "--variance": variance,
-            "--steps": steps,
-            "--timestep-respacing": timestep_respacing,
-            "--clip": clip,
-            "--class-label": class_label,
-            "--seed": seed,
-            "--background": background,
-            "--precision": precision,
-            "--speed": speed,
-            "--threshold": threshold,
-            "--grow": grow,
-            "--feather": feather,
-            "--context": context,
-            "--whole": whole or None,
-            "--no-mask": False if no_mask else None,
-        }
-    )
+    flags = [
+        *given(ctx.params),
+        *flag_choices({"--no-mask": ("edit.mask", False if no_mask else None, None)}),
+    ]
     assigned, facts = set_choices(set_ or ())
     destination = Destination.parse(out)
     if preview is None and not dry_run:
@@ -163,19 +136,8 @@ def edit(
     item = _item(photo, scribbled, mask)
     numbers = source.samples or _numbers(samples, mode, destination)
     outputs = outputs_of([item], numbers, destination, gif=gif, folders=[v.folder for v in variants])
-    digest = weights_sha256(source.weights)
-    tell(source, digest, display)
     sheet = sheet or _sheet(destination, mode, grid=len(variants) > 1)
-    plan = Plan(
-        tuple(outputs),
-        tuple(variants),
-        source.model,
-        digest,
-        source.target,
-        sheet,
-        quality=quality,
-        weights=source.weights,
-    )
+    plan = plan_for(source, variants, outputs, display, sheet=sheet, quality=quality)
     if preview is not None:
         _preview(plan, item, preview, display, overwrite=overwrite)
         return
@@ -184,11 +146,7 @@ def edit(
         _dry_run(plan, item, display)
         return
 
-    def load(networks: Networks) -> Engine:
-        compiled = compiles(compile_, device, plan.network_calls(), display)
-        return networks.load(device=device, batch_size=batch_size, compiled=compiled)
-
-    carry_out(plan, load, display)
+    carry_out(plan, loading(plan, device, batch_size, compile_, display), display)
 
 
 def _item(photo: str, scribbled: str | None, mask: str | None) -> Item:

@@ -74,7 +74,7 @@ ContextSize = Annotated[
     ),
 ]
 WholePicture = Annotated[
-    bool,
+    bool | None,
     typer.Option(
         "--whole",
         help="Show the model the whole picture, not a square around each edited part.",

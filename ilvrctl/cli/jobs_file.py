@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ilvrctl import paths
 from ilvrctl.cli.display import Display
-from ilvrctl.cli.making import settings_of, source_model, tell, way_of
+from ilvrctl.cli.making import READERS, plan_for, settings_of, way_of
 from ilvrctl.cli.request import names_of, preset_layer
-from ilvrctl.cli.several import bounds, jumps
 from ilvrctl.cli.source import Asked, Source, find_source
 from ilvrctl.config import Layer, nested
 from ilvrctl.errors import ConfigError, IlvrctlError
@@ -30,9 +29,6 @@ def plan_of(job: Job, folder: Path, out: Path, display: Display) -> Plan:
 
     UsageError or WeightsError, begun with the line in the file, for what cannot be carried out.
     """
-    from ilvrctl.jobs.digest import weights_sha256
-    from ilvrctl.jobs.plan import Plan
-
     spec = job.spec
     try:
         source = _source(job, folder)
@@ -41,25 +37,19 @@ def plan_of(job: Job, folder: Path, out: Path, display: Display) -> Plan:
         variants = expand(_choices(job), lambda picked: settings_of(source, picked, way))
         items = _with_companions(job, _items(job, folder, out), folder)
         outputs = _outputs(job, items, variants, out)
-        digest = weights_sha256(source.weights)
-        tell(source, digest, display)
-        encoder = source_model(source.encoder, display)
+        sheet = _sheet(job, out, several=len(variants) > 1)
+        return plan_for(
+            source, variants, outputs, display, sheet=sheet, quality=job.spec.quality, name=spec.name
+        )
     except IlvrctlError as error:
         raise error if error.message.startswith(_file(job.origin)) else naming(job.origin, error) from None
-    wanted = spec.sheet if spec.sheet is not None else len(variants) > 1
-    sheet = out / (spec.folder or spec.name) / "sheet.png" if wanted else None
-    return Plan(
-        tuple(outputs),
-        tuple(variants),
-        source.model,
-        digest,
-        source.target,
-        sheet,
-        encoder,
-        quality=spec.quality,
-        weights=source.weights,
-        name=spec.name,
-    )
+
+
+def _sheet(job: Job, out: Path, *, several: bool) -> Path | None:
+    """Where the job's sheet goes: that of a sweep is made unless the file says no."""
+    spec = job.spec
+    wanted = several if spec.sheet is None else spec.sheet
+    return out / (spec.folder or spec.name) / "sheet.png" if wanted else None
 
 
 def _file(origin: str) -> str:
@@ -105,7 +95,7 @@ def _choice(name: str, values: list[Any], at: str) -> Choice:
     for n, text in enumerate(texts):
         if text in texts[:n]:
             raise ConfigError(f"{at}: {name} names {text} twice")
-    reader = {"range": bounds, "resample": jumps}.get(name)
+    reader = READERS.get(name) if name in ("range", "resample") else None  # the others are YAML's own values
     read = [reader(f"{at}:", v) if reader is not None and isinstance(v, str) else v for v in values]
     options = (Option(t, v, nested(at, key, v)) for t, v in zip(texts, read, strict=True))
     return Choice(key, tuple(options), "flag" if name in PARAMETERS else "set")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from ilvrctl.cli.display import Display
@@ -13,52 +14,99 @@ from ilvrctl.cli.several import Reader, bounds, decimal, flag_choices, jumps, le
 from ilvrctl.cli.source import Network, Source
 from ilvrctl.config import Layer, merge
 from ilvrctl.errors import UsageError, did_you_mean
-from ilvrctl.jobs.grid import Choice, Picked, Tier
+from ilvrctl.jobs.grid import Choice, Picked, Tier, Variant
+from ilvrctl.jobs.spec import PARAMETERS
 
 if TYPE_CHECKING:
-    from ilvrctl.jobs.outputs import Destination
-    from ilvrctl.jobs.plan import SourceModel
+    from ilvrctl.engine import Engine
+    from ilvrctl.jobs.networks import Networks
+    from ilvrctl.jobs.outputs import Destination, Output
+    from ilvrctl.jobs.plan import Plan, SourceModel
     from ilvrctl.settings import Settings
 
 TWO_MODELS = "cyclediffusion"
 """The method where ``--from`` gives a second model and no method is asked for."""
 
-FLAGS: Mapping[str, tuple[str, Reader | None]] = {
-    "--method": ("method.name", word),
-    "--compat": ("compat", word),
-    "--N": ("method.N", whole(1)),
-    "--range": ("method.range", bounds),
-    "--range-t": ("method.range_t", whole(-1)),
-    "--kernel": ("method.kernel", word),
-    "--blocks": ("method.blocks", whole(1)),
-    "--start": ("method.start", level),
-    "--repeats": ("method.repeats", whole(1)),
-    "--resample": ("method.resample", jumps),
-    "--sampler": ("sampler.name", word),
-    "--eta": ("sampler.eta", decimal(0, 1)),
-    "--variance": ("sampler.variance", word),
-    "--steps": ("steps", whole(1)),
-    "--timestep-respacing": ("timestep_respacing", None),
-    "--clip": ("clip_denoised", None),
-    "--class-label": ("class_label", whole(0)),
-    "--seed": ("seed", whole()),
-    "--fit": ("fit", word),
-    "--background": ("background", word),
-    "--precision": ("precision", None),
-    "--speed": ("speed", None),
-    "--threshold": ("edit.threshold", whole(1)),
-    "--grow": ("edit.grow", whole(0)),
-    "--feather": ("edit.feather", whole(0)),
-    "--context": ("edit.context", decimal(0, 100)),
-    "--whole": ("edit.whole", None),
-    "--no-mask": ("edit.mask", None),
+READERS: Mapping[str, Reader] = {
+    "method": word,
+    "compat": word,
+    "N": whole(1),
+    "range": bounds,
+    "range_t": whole(-1),
+    "kernel": word,
+    "blocks": whole(1),
+    "start": level,
+    "repeats": whole(1),
+    "resample": jumps,
+    "sampler": word,
+    "eta": decimal(0, 1),
+    "variance": word,
+    "steps": whole(1),
+    "class_label": whole(0),
+    "seed": whole(),
+    "fit": word,
+    "background": word,
+    "threshold": whole(1),
+    "grow": whole(0),
+    "feather": whole(0),
+    "context": decimal(0, 100),
 }
-"""The settings that flags give, and how their values are read; None takes one value as it stands."""
+"""How the text of a parameter's flag is read; the others take one value as it stands."""
 
 
-def given(values: Mapping[str, Any]) -> list[Choice]:
-    """The choices of flags, by their names; a value of None was not given."""
-    return flag_choices({flag: (FLAGS[flag][0], value, FLAGS[flag][1]) for flag, value in values.items()})
+def given(parameters: Mapping[str, Any]) -> list[Choice]:
+    """The choices of a command's parameters (``ctx.params``); a value of None was not given."""
+    names = {
+        name: f"{name}_" if f"{name}_" in parameters else name for name in PARAMETERS if name != "preset"
+    }
+    return flag_choices(
+        {
+            "--" + name.replace("_", "-"): (PARAMETERS[name], parameters.get(own), READERS.get(name))
+            for name, own in names.items()
+        }
+    )
+
+
+def plan_for(
+    source: Source,
+    variants: Sequence[Variant],
+    outputs: Sequence[Output],
+    display: Display,
+    *,
+    sheet: Path | None,
+    quality: int,
+    name: str = "",
+) -> Plan:
+    """The plan, nothing judged yet; tells what people should know about the weights."""
+    from ilvrctl.jobs.digest import weights_sha256
+    from ilvrctl.jobs.plan import Plan
+
+    digest = weights_sha256(source.weights)
+    tell(source, digest, display)
+    return Plan(
+        tuple(outputs),
+        tuple(variants),
+        source.model,
+        digest,
+        target=source.target,
+        sheet=sheet,
+        source=source_model(source.encoder, display),
+        quality=quality,
+        weights=source.weights,
+        name=name,
+    )
+
+
+def loading(
+    plan: Plan, device: str, batch_size: int | None, compile_: bool | None, display: Display
+) -> Callable[[Networks], Engine]:
+    """How the networks of a plan are loaded."""
+
+    def load(networks: Networks) -> Engine:
+        compiled = compiles(compile_, device, plan.network_calls(), display)
+        return networks.load(device=device, batch_size=batch_size, compiled=compiled)
+
+    return load
 
 
 def compiles(asked: bool | None, device: str, calls: int, display: Display) -> bool:

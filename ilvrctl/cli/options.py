@@ -325,6 +325,12 @@ Compile = Annotated[
         rich_help_panel=_MACHINE,
     ),
 ]
+CompileAsked = Annotated[
+    bool,
+    typer.Option(
+        "--compile/--no-compile", help="torch.compile: pays for long jobs.", rich_help_panel=_MACHINE
+    ),
+]
 WeightsFile = Annotated[
     Path | None,
     typer.Option(

@@ -151,7 +151,7 @@ def train(
     set_: SetRecipe = None,
     device: opt.Device = "auto",
     precision: opt.Precision = None,
-    compile_: opt.Compile = False,
+    compile_: opt.CompileAsked = False,
     overwrite: Overwrite = False,
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
@@ -203,7 +203,7 @@ def train(
         sheet_every=sheet_every,
         device=device,
         precision=precision or str(environment_layer().values.get("precision", "auto")),
-        compiled=bool(compile_),
+        compiled=compile_,
     )
     _train(job, display, overwrite=overwrite, dry_run=dry_run)
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ilvrctl import paths
 from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import Display
-from ilvrctl.cli.making import check_stdout, compiles, given, settings_of, source_model, tell
+from ilvrctl.cli.making import check_stdout, given, loading, plan_for, settings_of
 from ilvrctl.cli.output import command, use_color
 from ilvrctl.cli.request import names_of, only_one, picture_on_stdin
 from ilvrctl.cli.several import preset_choices, set_choices
 from ilvrctl.cli.source import Asked, find_source
 from ilvrctl.errors import UsageError
 from ilvrctl.jobs.grid import expand
-
-if TYPE_CHECKING:
-    from ilvrctl.engine import Engine
-    from ilvrctl.jobs.networks import Networks
 
 EPILOG = """Examples:
 
@@ -42,6 +38,7 @@ EPILOG = """Examples:
 
 @command
 def translate(
+    ctx: typer.Context,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(metavar="PICTURE|FOLDER|-", help="Pictures, folders, - for standard input."),
@@ -98,40 +95,15 @@ def translate(
     A comma list in a setting (--N 2,4,8) makes a grid: a folder a combination, and one labelled sheet.
     """
     from ilvrctl.cli.carry_out import carry_out, show_plan
-    from ilvrctl.jobs.digest import weights_sha256
     from ilvrctl.jobs.inputs import collect
     from ilvrctl.jobs.outputs import Destination, outputs_of
-    from ilvrctl.jobs.plan import Plan, make_plan
+    from ilvrctl.jobs.plan import make_plan
 
     display = Display(as_json, quiet, verbose, use_color(color))
     only_one("--steps", steps, "--timestep-respacing", timestep_respacing, "how many steps there are")
     only_one("--range", range_, "--range-t", range_t, "what is conditioned")
     only_one("--samples", samples, "--from-image", from_image, "which samples are made")
-    flags = given(
-        {
-            "--method": method,
-            "--compat": compat,
-            "--N": N,
-            "--range": range_,
-            "--range-t": range_t,
-            "--kernel": kernel,
-            "--blocks": blocks,
-            "--start": start,
-            "--repeats": repeats,
-            "--sampler": sampler,
-            "--eta": eta,
-            "--variance": variance,
-            "--steps": steps,
-            "--timestep-respacing": timestep_respacing,
-            "--clip": clip,
-            "--class-label": class_label,
-            "--seed": seed,
-            "--fit": fit,
-            "--background": background,
-            "--precision": precision,
-            "--speed": speed,
-        }
-    )
+    flags = given(ctx.params)
     assigned, facts = set_choices(set_ or ())
     destination = Destination.parse(out)
     check_stdout(destination, as_json)
@@ -151,20 +123,7 @@ def translate(
     )
     numbers = source.samples or tuple(range(1, (samples or 1) + 1))
     outputs = outputs_of(items, numbers, destination, gif=gif, folders=[v.folder for v in variants])
-    digest = weights_sha256(source.weights)
-    tell(source, digest, display)
-    encoder = source_model(source.encoder, display)
-    plan = Plan(
-        tuple(outputs),
-        tuple(variants),
-        source.model,
-        digest,
-        source.target,
-        sheet,
-        encoder,
-        quality,
-        source.weights,
-    )
+    plan = plan_for(source, variants, outputs, display, sheet=sheet, quality=quality)
     if plan.grid and sheet is None and destination.folder is not None:
         plan = replace(plan, sheet=destination.folder / "sheet.png")
     plan = make_plan(plan, overwrite=overwrite)
@@ -172,8 +131,4 @@ def translate(
         show_plan(plan, display)
         return
 
-    def load(networks: Networks) -> Engine:
-        compiled = compiles(compile_, device, plan.network_calls(), display)
-        return networks.load(device=device, batch_size=batch_size, compiled=compiled)
-
-    carry_out(plan, load, display)
+    carry_out(plan, loading(plan, device, batch_size, compile_, display), display)

@@ -210,7 +210,7 @@ def _name(shard: tuple[int, int]) -> str:
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _cut_torn_line(descriptor: int) -> None:
