@@ -332,3 +332,15 @@ def test_out_of_memory_makes_smaller_batches_and_loses_nothing(monkeypatch: pyte
     assert ran.code == 0, ran.err
     assert {"event": "batch", "before": 2, "now": 1} in json_lines(ran)
     assert list(results()) == ALL
+
+
+def test_compiling_is_chosen_by_all_calls_of_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def compiles(*args: Any) -> bool:
+        asked.append(args[:3])
+        return False
+
+    monkeypatch.setattr("ilvrctl.cli.batch.compiles", compiles)
+    assert batch("--device", "cpu").code == 0
+    assert asked == [(None, "cpu", 21)]

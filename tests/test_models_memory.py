@@ -100,11 +100,11 @@ def test_loading_takes_little_more_than_the_weights(tmp_path: Path) -> None:
 
 
 NATIVE = choose_precision("auto", torch.device("cpu")) == torch.bfloat16
-"""Whether the processor computes in bfloat16; where it does not, nothing is computed in it unless asked for."""
+"""Whether the processor computes in bfloat16; where it does not, its convolutions work on float32 copies."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dtype", "bound"), [("float32", 850), *([("bfloat16", 650)] if NATIVE else [])])
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 850), ("bfloat16", 650 if NATIVE else 900)])
 def test_a_call_of_the_256_pixel_network(dtype: str, bound: int, tmp_path: Path) -> None:
     path = write_ilvr_adm_256(tmp_path / "w.pt")
     (used,) = run(CALL, str(path), dtype)
