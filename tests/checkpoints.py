@@ -9,6 +9,9 @@ from typing import Any, Protocol
 
 import torch
 
+from ilvrctl.diffusion.denoiser import Denoiser
+from ilvrctl.diffusion.schedule import Schedule
+from ilvrctl.engine import Engine
 from ilvrctl.models.architecture import AdmArchitecture, HiddenFlags, Resampling
 
 DEFAULT_MULTIPLIERS = {
@@ -116,3 +119,15 @@ def write_small_network(path: Path, seed: int = 0) -> Path:
         "attention_resolutions": "16",
     }
     return write_random_checkpoint(path, flags, seed)
+
+
+def still_engine() -> Engine:
+    """A network that finds no noise in anything."""
+    return Engine(
+        denoiser=Denoiser(lambda x, t, y: 0 * x),
+        schedule=Schedule.named("linear", 1000),
+        image_size=64,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        batch_size=2,
+    )

@@ -8,15 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-import torch
+from checkpoints import still_engine as load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
 from ilvrctl.config import Layer
-from ilvrctl.diffusion.denoiser import Denoiser
-from ilvrctl.diffusion.schedule import Schedule
-from ilvrctl.engine import Engine
 from ilvrctl.events import ItemFailed, JobEvent, Warned, Written
 from ilvrctl.images.regions import Edit
 from ilvrctl.jobs.crew import Alone
@@ -31,18 +28,6 @@ from ilvrctl.settings import Settings, build_settings
 
 MODEL = 16
 RED = (255, 0, 0)
-
-
-def load() -> Engine:
-    """A network that finds no noise in anything."""
-    return Engine(
-        denoiser=Denoiser(lambda x, t, y: 0 * x),
-        schedule=Schedule.named("linear", 1000),
-        image_size=64,
-        device=torch.device("cpu"),
-        dtype=torch.float32,
-        batch_size=2,
-    )
 
 
 def encoded(image: Image.Image, suffix: str = "png") -> bytes:

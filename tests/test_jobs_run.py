@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from checkpoints import still_engine as load
 from commands import CUP, FOX, copies, leftovers, tree
 
 from ilvrctl.cli.progress import message
 from ilvrctl.config import Layer
 from ilvrctl.diffusion.denoiser import Denoiser
-from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.engine import Engine
 from ilvrctl.errors import OutputError, UsageError, WeightsError
 from ilvrctl.events import BatchStarted, Extra, ItemFailed, JobEvent, Loaded, Skipped, Written
@@ -28,18 +27,6 @@ from ilvrctl.jobs.plan import Plan, make_plan
 from ilvrctl.jobs.run import run as run_plans
 from ilvrctl.presets import find_model
 from ilvrctl.settings import build_settings
-
-
-def load() -> Engine:
-    """A network that finds no noise in anything."""
-    return Engine(
-        denoiser=Denoiser(lambda x, t, y: 0 * x),
-        schedule=Schedule.named("linear", 1000),
-        image_size=64,
-        device=torch.device("cpu"),
-        dtype=torch.float32,
-        batch_size=2,
-    )
 
 
 def run(plan: Plan, loader: Callable[[], Engine]) -> Generator[JobEvent, None, None]:

@@ -217,39 +217,24 @@ def _check_names(jobs: list[Job]) -> None:
         seen[key] = job.origin
 
 
+_WHOLE = ["range_t", "blocks", "repeats", "steps", "class_label", "seed", "N", "threshold", "grow", "feather"]
+_TEXT = ["preset", "method", "compat", "kernel", "sampler", "variance", "timestep_respacing", "background"]
+_PARAMETER_TYPES: Mapping[str, Any] = {
+    **{key: {"type": "integer"} for key in _WHOLE},
+    **{key: {"type": "string"} for key in _TEXT},
+    **{key: {"type": "boolean"} for key in ("clip", "whole")},
+    "eta": {"type": "number", "minimum": 0, "maximum": 1},
+    "fit": {"enum": ["crop", "pad", "stretch", "native"]},
+    "speed": {"enum": ["exact", "fast", "turbo"]},
+    "precision": {"enum": ["auto", "fp32", "bf16", "fp16"]},
+}
+"""What an editor can check of parameters; the others take several forms."""
+
+
 def schema() -> dict[str, Any]:
     """JSON Schema of a jobs file, for editors."""
-    single: dict[str, Any] = {key: {} for key in PARAMETERS}
-    for key in (
-        "range_t",
-        "blocks",
-        "repeats",
-        "steps",
-        "class_label",
-        "seed",
-        "N",
-        "threshold",
-        "grow",
-        "feather",
-    ):
-        single[key] = {"type": "integer"}
-    single["eta"], single["clip"] = {"type": "number", "minimum": 0, "maximum": 1}, {"type": "boolean"}
-    for key in (
-        "preset",
-        "method",
-        "compat",
-        "kernel",
-        "sampler",
-        "variance",
-        "timestep_respacing",
-        "background",
-    ):
-        single[key] = {"type": "string"}
-    single["fit"] = {"enum": ["crop", "pad", "stretch", "native"]}
-    single["speed"] = {"enum": ["exact", "fast", "turbo"]}
-    single["whole"] = {"type": "boolean"}
-    single["precision"] = {"enum": ["auto", "fp32", "bf16", "fp16"]}
     text, yes, mapping = {"type": "string"}, {"type": "boolean"}, {"type": "object"}
+    single: dict[str, Any] = {**{key: {} for key in PARAMETERS}, **_PARAMETER_TYPES}
     own: dict[str, Any] = {
         "inputs": {"oneOf": [text, {"type": "array", "items": text}]},
         **dict.fromkeys(
