@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -18,8 +19,9 @@ from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.reuse import Reusing, splitting
 from ilvrctl.diffusion.schedule import Schedule, spread_levels
 from ilvrctl.errors import UsageError
-from ilvrctl.models import winograd
+from ilvrctl.models import convolution, winograd
 from ilvrctl.models.adm import AdmUNet
+from ilvrctl.models.convolution import Convolution
 from ilvrctl.settings import DDIM, SPEEDS, Settings, build_settings
 
 FLAGS = {
@@ -239,3 +241,20 @@ def test_doctor_wants_bench_for_what_belongs_to_it() -> None:
     assert ran.code == 2
     assert "ilvrctl doctor --bench" in ran.err
     assert ilvrctl("doctor", "--bench", "--to", "dog").code == 3
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 1), (3, 2, 1), (3, 2, 0), (1, 1, 0)])
+def test_bf16_where_the_processor_has_none(
+    kernel: int, stride: int, padding: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "_no_bf16", lambda: True)
+    layer = Convolution(16, 24, kernel, stride, padding).bfloat16().requires_grad_(False)
+    x = noise(2, 16, 12, 12).bfloat16()
+    found = layer(x)
+    exact = nn.functional.conv2d(
+        x.double(), layer.weight.double(), cast(torch.Tensor, layer.bias).double(), stride, padding
+    )
+    assert found.dtype == torch.bfloat16
+    assert (found - exact).abs().max() <= 2**-8 * exact.abs().max()  # rounded once, to 8 bits
+    layer.requires_grad_(True)
+    assert layer(x).requires_grad

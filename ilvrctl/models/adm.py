@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ilvrctl.errors import UsageError
 from ilvrctl.models.architecture import AdmArchitecture
+from ilvrctl.models.convolution import Convolution
 from ilvrctl.models.encoder import AdmTrunk, run
 from ilvrctl.models.hidden import HiddenFlags
 from ilvrctl.models.layers import AttentionBlock, group_norm, zeroed
@@ -40,7 +41,7 @@ class AdmUNet(AdmTrunk):
         self.out = nn.Sequential(
             group_norm(first, architecture.conventions),
             nn.SiLU(),
-            zeroed(nn.Conv2d(first, architecture.out_channels, 3, padding=1)),
+            zeroed(Convolution(first, architecture.out_channels, 3, padding=1)),
         )
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:

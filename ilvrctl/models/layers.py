@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from ilvrctl.models.convolution import Convolution
 from ilvrctl.models.norm import normalise, wants_grad
 from ilvrctl.models.plan import Attention, Conventions, Down, Layer, Res, Stem, Up
-from ilvrctl.models.winograd import convolve
 
 
 class Feature(nn.Module):
@@ -41,13 +41,16 @@ class ResBlock(Feature):
         self.fresh_input = fresh_input
         self.scale_shift = scale_shift
         self.in_layers = nn.Sequential(
-            group_norm(into, conventions), nn.SiLU(), nn.Conv2d(into, out, 3, padding=1)
+            group_norm(into, conventions), nn.SiLU(), Convolution(into, out, 3, padding=1)
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, 2 * out if scale_shift else out))
         self.out_layers = nn.Sequential(
-            group_norm(out, conventions), nn.SiLU(), nn.Identity(), zeroed(nn.Conv2d(out, out, 3, padding=1))
+            group_norm(out, conventions),
+            nn.SiLU(),
+            nn.Identity(),
+            zeroed(Convolution(out, out, 3, padding=1)),
         )
-        self.skip_connection = nn.Identity() if into == out else nn.Conv2d(into, out, 1)
+        self.skip_connection = nn.Identity() if into == out else Convolution(into, out, 1)
 
     def forward(self, held: list[Tensor], emb: Tensor) -> Tensor:
         """``emb``: SiLU of the embedding, (B, E) float32."""
@@ -56,7 +59,7 @@ class ResBlock(Feature):
         h = normalise(x, self._norm(self.in_layers), overwrite=self.fresh_input and skip is not x)
         del x
         h = _twice(h) if self.resample == "up" else _halve(h, self.resample)
-        h = convolve(h, cast(nn.Conv2d, self.in_layers[2]))
+        h = self.in_layers[2](h)
         signal = self.emb_layers[1](emb)
         scale_shift = None
         if self.scale_shift:
@@ -64,7 +67,7 @@ class ResBlock(Feature):
         else:
             h = _add(h, signal[:, :, None, None].to(h.dtype))
         h = normalise(h, self._norm(self.out_layers), scale_shift, overwrite=True)
-        h = convolve(h, cast(nn.Conv2d, self.out_layers[3]))
+        h = self.out_layers[3](h)
         return _add_twice(h, skip) if self.resample == "up" else _add(h, skip)
 
     @staticmethod
@@ -101,7 +104,7 @@ class AttentionBlock(Feature):
         return _add(a.view(B, H, W, C).permute(0, 3, 1, 2), x)
 
 
-class StemConvolution(nn.Conv2d):
+class StemConvolution(Convolution):
     """The first convolution: ``weight`` and ``bias`` have no further name."""
 
     def forward(self, held: list[Tensor], emb: Tensor) -> Tensor:  # type: ignore[override]
@@ -117,7 +120,7 @@ class Downsample(Feature):
         self.pads_after = conventions.pads_after
         padding = 0 if self.pads_after else 1
         self.op = (
-            nn.Conv2d(plan.channels, plan.channels, 3, stride=2, padding=padding)
+            Convolution(plan.channels, plan.channels, 3, stride=2, padding=padding)
             if plan.convolution
             else None
         )
@@ -135,7 +138,7 @@ class Upsample(Feature):
 
     def __init__(self, plan: Up) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(plan.channels, plan.channels, 3, padding=1) if plan.convolution else None
+        self.conv = Convolution(plan.channels, plan.channels, 3, padding=1) if plan.convolution else None
 
     def forward(self, held: list[Tensor], emb: Tensor) -> Tensor:
         """``emb`` is unused."""

@@ -58,20 +58,17 @@ def directly() -> Iterator[None]:
         _direct.reset(token)
 
 
-def convolve(x: Tensor, layer: nn.Conv2d) -> Tensor:
-    """``layer(x)`` for a 3x3 convolution with padding 1; x (B, C, H, W), the result (B, O, H, W) channels_last."""
-    return _winograd(x, layer) if pays(x, layer) else layer(x)
-
-
 def pays(x: Tensor, layer: nn.Conv2d) -> bool:
-    """Whether Winograd is faster here: float32 without gradients on a CPU with AVX2 and no AVX-512 (where it was
-    measured), a map that 4 divides and not too small, channels neither too few nor too many.
+    """Whether Winograd is faster here: a 3x3 convolution that keeps the size, in float32 without gradients, on a
+    CPU with AVX2 and no AVX-512 (where it was measured); a map that 4 divides and not too small, channels neither
+    too few nor too many.
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     C, H, W = x.shape[1:]
     return (
         x.dtype == torch.float32
+        and (layer.kernel_size, layer.stride, layer.padding) == ((3, 3), (1, 1), (1, 1))
         and min(H, W) >= MIN_SIDE
         and H % 4 == W % 4 == 0
         and min(C, layer.out_channels) >= MIN_CHANNELS
@@ -124,7 +121,8 @@ class _Buffers:
         )
 
 
-def _winograd(x: Tensor, layer: nn.Conv2d) -> Tensor:
+def convolve(x: Tensor, layer: nn.Conv2d) -> Tensor:
+    """``layer(x)`` where that :func:`pays`; x (B, C, H, W), the result (B, O, H, W) channels_last."""
     B, C, H, W = x.shape
     O = layer.out_channels  # noqa: E741
     kernel = layer.weight.permute(0, 2, 3, 1).reshape(O, 9, C)
