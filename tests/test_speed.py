@@ -19,7 +19,7 @@ from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.reuse import Reusing, splitting
 from ilvrctl.diffusion.schedule import Schedule, spread_levels
 from ilvrctl.errors import UsageError
-from ilvrctl.models import convolution, winograd
+from ilvrctl.models import strips, winograd
 from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.convolution import Convolution
 from ilvrctl.settings import DDIM, SPEEDS, Settings, build_settings
@@ -52,32 +52,35 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("size", "width", "channels"), [(32, 36, 128), (64, 32, 160)])
-@pytest.mark.parametrize("piece", [1, 1 << 19])
+@pytest.mark.parametrize("tiles", [1, 1 << 12])
 def test_winograd_is_the_convolution(
-    size: int, width: int, channels: int, piece: int, monkeypatch: pytest.MonkeyPatch
+    size: int, width: int, channels: int, tiles: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(winograd, "_avx2", lambda: True)
-    monkeypatch.setattr(winograd, "PIECE", piece)  # one row of tiles at a time, and all that fit
+    monkeypatch.setattr(winograd, "TILES", tiles)  # one row of tiles at a time, and all that fit
     layer = nn.Conv2d(channels, 128, 3, padding=1).requires_grad_(False)
     x = noise(2, channels, size, width).contiguous(memory_format=torch.channels_last)
-    assert winograd.pays(x, layer)
+    assert winograd.pays(layer, x.dtype, size, width)
     expected = layer.double()(x.double())
-    found = winograd.convolve(x, layer.float())
+    found = strips.convolve(strips.Plain(x), layer.float())
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert (found - expected).abs().max() <= 2e-5 * expected.abs().max()
 
 
 def test_winograd_is_left_out_where_it_does_not_act(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(winograd, "_avx2", lambda: True)
-    layer = nn.Conv2d(128, 128, 3, padding=1).requires_grad_(False)
-    x = noise(1, 128, 32, 32)
-    assert winograd.pays(x, layer)
-    assert not winograd.pays(x[..., :30], layer)
-    assert not winograd.pays(x[..., :16, :16], layer)
-    assert not winograd.pays(x.bfloat16(), layer)
-    assert not winograd.pays(x.requires_grad_(True), layer)
+    layer = nn.Conv2d(128, 128, 3, padding=1)
+    assert winograd.pays(layer, torch.float32, 32, 32)
+    assert not winograd.pays(layer, torch.float32, 32, 30)
+    assert not winograd.pays(layer, torch.float32, 16, 16)
+    assert not winograd.pays(layer, torch.bfloat16, 32, 32)
+    assert not winograd.pays(nn.Conv2d(128, 128, 3, stride=2, padding=1), torch.float32, 32, 32)
     with winograd.directly():
-        assert not winograd.pays(x.detach(), layer)
+        assert not winograd.pays(layer, torch.float32, 32, 32)
+    x = noise(1, 128, 32, 32)
+    assert not strips.pays([x], layer)  # its weight wants gradients
+    with torch.no_grad():
+        assert strips.pays([x], layer)
 
 
 def test_exact_is_the_direct_arithmetic(network: AdmUNet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +250,7 @@ def test_doctor_wants_bench_for_what_belongs_to_it() -> None:
 def test_bf16_where_the_processor_has_none(
     kernel: int, stride: int, padding: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convolution, "_no_bf16", lambda: True)
+    monkeypatch.setattr(strips, "_no_bf16", lambda: True)
     layer = Convolution(16, 24, kernel, stride, padding).bfloat16().requires_grad_(False)
     x = noise(2, 16, 12, 12).bfloat16()
     found = layer(x)

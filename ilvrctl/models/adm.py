@@ -34,7 +34,7 @@ class AdmUNet(AdmTrunk):
         self.label_emb: nn.Embedding | None = None
         if architecture.num_classes is not None:
             self.label_emb = nn.Embedding(architecture.num_classes, architecture.embedding_width)
-        # the decoder joins its input with a skip connection: a copy
+        # the decoder joins its input with a skip connection, and nobody else needs either
         self.output_blocks = self.build_blocks(architecture.decoder(), fresh_input=True)
         # the decoder block whose output is the first of the finest level
         self._finest_output = max(0, len(self.output_blocks) - architecture.num_res_blocks - 2)
@@ -67,9 +67,7 @@ class AdmUNet(AdmTrunk):
         x = x.to(self.dtype, memory_format=torch.channels_last)
         thrifty = self._thrifty(x)
         held = [x]
-        skips = self._encode(held, emb, len(self.input_blocks))
-        if thrifty:
-            skips[0] = x  # its first convolution is cheaper done twice than kept: 1 % of the time
+        skips = self._encode(held, emb, len(self.input_blocks), thrifty)
         run(self.middle_block, held, emb)
         deep = self._decode(held, skips, emb, thrifty, kept=blocks)
         return self._output(held), deep
@@ -83,9 +81,9 @@ class AdmUNet(AdmTrunk):
         emb = self._embedded(t, y)
         held = [x.to(self.dtype, memory_format=torch.channels_last)]
         skips = self._encode(held, emb, blocks)
-        held[0] = deep
+        held[0] = deep.clone()
         for block in self.output_blocks[len(self.output_blocks) - blocks :]:
-            held[0] = torch.cat((held[0], skips.pop()), dim=1)
+            held.append(skips.pop())
             run(block, held, emb)
         return self._output(held)
 
@@ -106,12 +104,17 @@ class AdmUNet(AdmTrunk):
         label = self.label_emb(y) if self.label_emb is not None and y is not None else None
         return self.embedding(t, label)
 
-    def _encode(self, held: list[Tensor], emb: Tensor, blocks: int) -> list[Tensor]:
-        """Run the first ``blocks`` blocks of the encoder on ``held``; their outputs, the skip connections."""
-        skips: list[Tensor] = []
-        for block in self.input_blocks[:blocks]:
+    def _encode(self, held: list[Tensor], emb: Tensor, blocks: int, thrifty: bool = False) -> list[Tensor]:
+        """Run the first ``blocks`` blocks of the encoder on ``held``; their outputs, the skip connections.
+
+        A thrifty call keeps the picture in the place of the first, which is cheaper made twice than kept: 1 % of
+        the time.
+        """
+        skips: list[Tensor] = held.copy() if thrifty else []
+        for i, block in enumerate(self.input_blocks[:blocks]):
             run(block, held, emb)
-            skips.append(held[0])
+            if i > 0 or not thrifty:
+                skips.append(held[0])
         return skips
 
     def _decode(
@@ -123,14 +126,12 @@ class AdmUNet(AdmTrunk):
         """
         deep: Tensor | None = None
         for i, block in enumerate(self.output_blocks):
-            if thrifty and i >= self._finest_output:
-                release_freed()
             if thrifty and len(skips) == 1:
                 run(self.input_blocks[0], skips, emb)
             if len(skips) == kept:
-                deep = held[0]
-            held[0] = torch.cat((held[0], skips.pop()), dim=1)
-            run(block, held, emb)
+                deep = held[0].clone()
+            held.append(skips.pop())
+            run(block, held, emb, release_freed if thrifty and i >= self._finest_output - 2 else None)
         return deep
 
     def _output(self, held: list[Tensor]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -120,7 +120,9 @@ class AdmTrunk(HalfPrecision):
         )
 
 
-def run(block: nn.Module, held: list[Tensor], emb: Tensor) -> None:
-    """Replace the tensor in ``held`` by the output of the block's layers."""
+def run(block: nn.Module, held: list[Tensor], emb: Tensor, before: Callable[[], None] | None = None) -> None:
+    """Replace the tensors in ``held`` by the output of the block's layers, calling ``before`` ahead of each."""
     for layer in block.children():
+        if before is not None:
+            before()
         held.append(layer(held, emb))

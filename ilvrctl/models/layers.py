@@ -1,7 +1,8 @@
 """The layers of an ADM or DDPM U-Net, with the tensor names of the guided-diffusion format.
 
 Each layer takes a list that holds its input alone and empties it: so the input is freed as soon as the layer
-is done with it, not when the caller's frame lets go. Features are (B, C, H, W) in channels_last memory.
+is done with it, not when the caller's frame lets go. A residual block may be given its input in several parts,
+to be joined along channels. Features are (B, C, H, W) in channels_last memory.
 Source: Dhariwal & Nichol 2021 (ADM), section 3 and appendix A.
 """
 
@@ -13,8 +14,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from ilvrctl.models import strips
 from ilvrctl.models.convolution import Convolution
-from ilvrctl.models.norm import normalise, wants_grad
+from ilvrctl.models.norm import affine, normalise, wants_grad
 from ilvrctl.models.plan import Attention, Conventions, Down, Layer, Res, Stem, Up
 
 
@@ -53,26 +55,81 @@ class ResBlock(Feature):
         self.skip_connection = nn.Identity() if into == out else Convolution(into, out, 1)
 
     def forward(self, held: list[Tensor], emb: Tensor) -> Tensor:
-        """``emb``: SiLU of the embedding, (B, E) float32."""
-        x = held.pop()
+        """``held``: the input, or parts of it to be joined along channels; ``emb``: SiLU of the embedding, (B, E)
+        float32.
+        """
+        parts = held.copy()
+        held.clear()
+        signal: Tensor = self.emb_layers[1](emb)
+        if strips.pays(parts, self._convolution(self.in_layers)):
+            return self._in_strips(parts, signal)
+        x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        parts.clear()
         skip = x if self.resample == "up" else self.skip_connection(_halve(x, self.resample))
         h = normalise(x, self._norm(self.in_layers), overwrite=self.fresh_input and skip is not x)
         del x
         h = _twice(h) if self.resample == "up" else _halve(h, self.resample)
         h = self.in_layers[2](h)
-        signal = self.emb_layers[1](emb)
-        scale_shift = None
-        if self.scale_shift:
-            scale_shift = (signal[:, : h.shape[1]], signal[:, h.shape[1] :])
-        else:
+        if not self.scale_shift:
             h = _add(h, signal[:, :, None, None].to(h.dtype))
-        h = normalise(h, self._norm(self.out_layers), scale_shift, overwrite=True)
+        h = normalise(h, self._norm(self.out_layers), self._scale_shift(signal), overwrite=True)
         h = self.out_layers[3](h)
         return _add_twice(h, skip) if self.resample == "up" else _add(h, skip)
+
+    def _in_strips(self, parts: list[Tensor], signal: Tensor) -> Tensor:
+        """As :meth:`forward`, without the joined, normalised and enlarged maps."""
+        norm, first, second = (
+            self._norm(self.in_layers),
+            *map(self._convolution, (self.in_layers, self.out_layers)),
+        )
+        bias = None if self.scale_shift else cast(Tensor, first.bias) + signal
+        rows: strips.Rows = strips.Normalised(parts, *affine(parts, norm))
+        if self.resample == "up":
+            (skip,) = parts
+            h = strips.convolve(strips.Twice(rows), first, bias=bias)
+        else:
+            if self.resample == "down":
+                rows = strips.Plain(strips.halved(rows, first.weight.dtype))
+                parts = [_halve(part, "down") for part in parts]
+            skip, h = self._skip_and_first(rows, parts, first, bias)
+        parts.clear()
+        rows = strips.Normalised([h], *affine([h], self._norm(self.out_layers), self._scale_shift(signal)))
+        if self.resample == "up":
+            return _add_twice(strips.convolve(rows, second, out=h), skip)
+        return strips.convolve(rows, second, addend=skip, out=h)
+
+    def _skip_and_first(
+        self, rows: strips.Rows, parts: list[Tensor], first: nn.Conv2d, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The skip connection of ``parts`` and the first convolution of ``rows``, in their memory where it fits."""
+        if isinstance(self.skip_connection, nn.Identity):
+            skip = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+            return skip, strips.convolve(rows, first, bias=bias)
+        layer = cast(nn.Conv2d, self.skip_connection)
+        free = [part for part in parts if self.fresh_input and part.shape[1] == layer.out_channels]
+        if len(free) < 2:
+            skip = strips.pointwise(parts, layer)
+            return skip, strips.convolve(rows, first, bias=bias, out=free[0] if free else None)
+        skip, h = free
+
+        def write(i: int, top: int, bottom: int) -> None:
+            strips.pointwise_rows(parts, layer, i, top, bottom, skip)
+
+        return skip, strips.convolve(rows, first, bias=bias, out=h, beside=write)
+
+    def _scale_shift(self, signal: Tensor) -> tuple[Tensor, Tensor] | None:
+        if not self.scale_shift:
+            return None
+        scale, shift = signal.chunk(2, dim=1)
+        return scale, shift
 
     @staticmethod
     def _norm(layers: nn.Sequential) -> nn.GroupNorm:
         return cast(nn.GroupNorm, layers[0])
+
+    @staticmethod
+    def _convolution(layers: nn.Sequential) -> Convolution:
+        return cast(Convolution, layers[-1])
 
 
 class AttentionBlock(Feature):

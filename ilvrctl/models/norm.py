@@ -6,6 +6,7 @@ works in place, and a large tensor goes through in pieces that stay in the cache
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -37,17 +38,14 @@ def normalise(
     ``overwrite`` allows the result to take the memory of ``x`` when no gradient is needed.
     """
     x = x.contiguous(memory_format=torch.channels_last)  # already so, but after PyTorch's plain convolution
-    gamma, beta = norm.weight[None], norm.bias[None]
-    if scale_shift is not None:
-        scale, shift = scale_shift
-        gamma, beta = gamma * (1 + scale), torch.addcmul(shift, beta, 1 + scale)
+    gamma, beta = _modulated(norm, scale_shift)
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return _decomposed(x, gamma, beta, norm, silu)
     if wants_grad(x, gamma, beta):
         found = _Normalised.apply(x, gamma, beta, norm.num_groups, norm.eps, silu)  # type: ignore[no-untyped-call]
         return cast(Tensor, found)
     if x.numel() >= LARGE:
-        return _in_pieces(x, gamma, beta, norm, silu, x if overwrite else torch.empty_like(x))
+        return _in_pieces(x, norm, scale_shift, silu, x if overwrite else torch.empty_like(x))
     return _small(x, gamma, beta, norm, silu)
 
 
@@ -135,28 +133,56 @@ def _affine(mean: Tensor, rstd: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Te
     return a, b
 
 
-def _in_pieces(x: Tensor, gamma: Tensor, beta: Tensor, norm: nn.GroupNorm, silu: bool, out: Tensor) -> Tensor:
+def affine(
+    parts: Sequence[Tensor], norm: nn.GroupNorm, scale_shift: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """``a``, ``b`` (B, C) float32 with which ``a x + b`` is what :func:`normalise` makes of x before SiLU.
+
+    ``x``: ``parts`` (B, C_i, H, W), channels_last, joined along channels. Without gradients.
+    """
+    gamma, beta = _modulated(norm, scale_shift)
+    B = len(parts[0])
+    sums = torch.zeros(2, B, norm.num_channels, dtype=torch.float64)
+    for i in range(B):
+        first = 0
+        for part in parts:
+            ours = sums[:, i, first : first + part.shape[1]]
+            for piece in _pieces(part[i]):
+                values = piece.float()
+                ours[0] += values.sum(0)
+                ours[1] += (values * values).sum(0)
+            first += part.shape[1]
+    pixels = parts[0].shape[2] * parts[0].shape[3]
+    mean, square = sums.view(2, B, norm.num_groups, -1).mean(3) / pixels
+    rstd = (square - mean * mean).clamp_(min=0).add_(norm.eps).rsqrt_()
+    a, b = _affine(mean, rstd, gamma.expand(B, -1).double(), beta.expand(B, -1).double())
+    return a.float(), b.float()
+
+
+def _modulated(norm: nn.GroupNorm, scale_shift: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    """``gamma``, ``beta`` (1 or B, C) of a normalisation whose result is scaled and shifted."""
+    gamma, beta = norm.weight[None], norm.bias[None]
+    if scale_shift is None:
+        return gamma, beta
+    scale, shift = scale_shift
+    return gamma * (1 + scale), torch.addcmul(shift, beta, 1 + scale)
+
+
+def _in_pieces(
+    x: Tensor, norm: nn.GroupNorm, scale_shift: tuple[Tensor, Tensor] | None, silu: bool, out: Tensor
+) -> Tensor:
     """Statistics, then the affine map and SiLU, over runs of pixels that fit the cache, into ``out``."""
-    channels = x.shape[1]
-    gamma, beta = gamma.expand(len(x), -1), beta.expand(len(x), -1)
+    a, b = affine([x], norm, scale_shift)
     for i in range(len(x)):
         source = _pieces(x[i])
         target = source if out is x else _pieces(out[i])
-        sums = torch.zeros(2, channels, dtype=torch.float64)
-        for piece in source:
-            values = piece.float()
-            sums[0] += values.sum(0)
-            sums[1] += (values * values).sum(0)
-        mean, square = sums.view(2, 1, norm.num_groups, -1).mean(3) / (x.shape[2] * x.shape[3])
-        rstd = (square - mean * mean).clamp_(min=0).add_(norm.eps).rsqrt_()
-        a, b = (v.float() for v in _affine(mean, rstd, gamma[i : i + 1].double(), beta[i : i + 1].double()))
         for piece, result in zip(source, target, strict=True):
             if result.dtype == torch.float32:
-                torch.addcmul(b, piece, a, out=result)
+                torch.addcmul(b[i], piece, a[i], out=result)
                 if silu:
                     F.silu(result, inplace=True)
             else:
-                values = torch.addcmul(b, piece.float(), a)
+                values = torch.addcmul(b[i], piece.float(), a[i])
                 result.copy_(F.silu(values, inplace=True) if silu else values)
     return out
 

@@ -14,18 +14,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 
-from ilvrctl.models.norm import wants_grad
-
-PIECE = 1 << 19  # elements of transformed input that are worked on at a time: 2 MB, which stays in the cache
+TILES = 64  # tiles to work on at a time: as many rows as a matrix product wants, as few as the cache does
 MIN_SIDE = 32  # on smaller maps transforming the kernel costs more than is saved
 MIN_CHANNELS = 128  # with fewer the transforms cost more than the products save
 MAX_CHANNELS = 512
+MAX_PAIRS = (
+    128  # of channels in and out, for each pixel: with more, transforming the kernel costs what is saved
+)
 
 _B_T = (
     (4, 0, -5, 0, 1, 0),
@@ -58,24 +58,21 @@ def directly() -> Iterator[None]:
         _direct.reset(token)
 
 
-def pays(x: Tensor, layer: nn.Conv2d) -> bool:
-    """Whether Winograd is faster here: a 3x3 convolution that keeps the size, in float32 without gradients, on a
-    CPU with AVX2 and no AVX-512 (where it was measured); a map that 4 divides and not too small, channels neither
-    too few nor too many.
+def pays(layer: nn.Conv2d, dtype: torch.dtype, height: int, width: int) -> bool:
+    """Whether Winograd is faster here for maps of that size: a 3x3 convolution that keeps the size, in float32, on
+    a CPU with AVX2 and no AVX-512 (where it was measured); a map that 4 divides and not too small, channels neither
+    too few nor too many. It has no gradients.
     """
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return False
-    C, H, W = x.shape[1:]
     return (
-        x.dtype == torch.float32
+        dtype == torch.float32
         and (layer.kernel_size, layer.stride, layer.padding) == ((3, 3), (1, 1), (1, 1))
-        and min(H, W) >= MIN_SIDE
-        and H % 4 == W % 4 == 0
-        and min(C, layer.out_channels) >= MIN_CHANNELS
-        and max(C, layer.out_channels) <= MAX_CHANNELS
+        and min(height, width) >= MIN_SIDE
+        and height % 4 == width % 4 == 0
+        and min(layer.in_channels, layer.out_channels) >= MIN_CHANNELS
+        and max(layer.in_channels, layer.out_channels) <= MAX_CHANNELS
+        and layer.in_channels * layer.out_channels <= MAX_PAIRS * height * width
         and _avx2()
         and not _direct.get()
-        and not wants_grad(x, layer.weight)
     )
 
 
@@ -92,82 +89,47 @@ def _transforms() -> tuple[Tensor, Tensor, Tensor]:
     return torch.tensor(_B_T).float(), torch.tensor(_A_T).float(), both.float()
 
 
-@dataclass(frozen=True)
-class _Buffers:
-    """Memory that all pieces of a picture share, for ``rows`` rows of tiles."""
+class Winograd:
+    """The kernel of a layer for strips of maps of one size, with the memory that it works in."""
 
-    rows: int
-    padded: Tensor
-    vertical: Tensor
-    tiles: Tensor
-    data: Tensor
-    products: Tensor
-    half: Tensor
-    result: Tensor
+    def __init__(self, layer: nn.Conv2d, height: int, width: int) -> None:
+        C, O = layer.in_channels, layer.out_channels  # noqa: E741 - the papers' O
+        kernel = layer.weight.permute(0, 2, 3, 1).reshape(O, 9, C)
+        self.U = torch.matmul(_transforms()[2], kernel).permute(1, 2, 0)  # (36, C, O)
+        k = min(height // 4, -(-TILES // (width // 4)))  # rows of tiles
+        T = k * width // 4
+        self.rows = 4 * k
+        self.padded = torch.zeros(4 * k + 2, width + 2, C)
+        # each stage reads one and writes the other: less memory stays in more of the cache
+        self._here, self._there = torch.empty(2, 36 * T * max(C, O))
 
-    @classmethod
-    def of(cls, rows: int, width: int, C: int, O: int) -> _Buffers:  # noqa: E741 - the papers' O
-        """For pictures of that width with C channels in and O out."""
-        T = rows * width // 4
-        return cls(
-            rows,
-            padded=torch.zeros(4 * rows + 2, width + 2, C),
-            vertical=torch.empty(rows, 6, (width + 2) * C),
-            tiles=torch.empty(36 * T * C),
-            data=torch.empty(36 * T * C),
-            products=torch.empty(36 * T * O),
-            half=torch.empty(24 * T * O),
-            result=torch.empty(16 * T * O),
-        )
-
-
-def convolve(x: Tensor, layer: nn.Conv2d) -> Tensor:
-    """``layer(x)`` where that :func:`pays`; x (B, C, H, W), the result (B, O, H, W) channels_last."""
-    B, C, H, W = x.shape
-    O = layer.out_channels  # noqa: E741
-    kernel = layer.weight.permute(0, 2, 3, 1).reshape(O, 9, C)
-    U = torch.matmul(_transforms()[2], kernel).permute(1, 2, 0)  # (36, C, O)
-    rows = max(1, min(H // 4, PIECE // (W // 4 * 36 * max(C, O))))
-    buffers = _Buffers.of(rows, W, C, O)
-    out = torch.empty(B, H, W, O)
-    for source, target in zip(x.permute(0, 2, 3, 1), out, strict=True):
-        for top in range(0, H, 4 * rows):
-            _piece(source, target[top : top + 4 * rows], top, U, layer.bias, buffers)
-    return out.permute(0, 3, 1, 2)
-
-
-def _piece(source: Tensor, target: Tensor, top: int, U: Tensor, bias: Tensor | None, held: _Buffers) -> None:
-    """Rows of results ``target`` (n, W, O) from the picture ``source`` (H, W, C), beginning at row ``top``."""
-    B_T, A_T, _ = _transforms()
-    (n, W, O), C = target.shape, source.shape[2]  # noqa: E741
-    k, P, T = n // 4, (W + 2) * C, n * W // 16
-    rows = _padded(source, top, n, held.padded)
-    vertical = held.vertical[:k]  # (row of tiles, row in the tile, column and channel)
-    torch.bmm(B_T.expand(k, 6, 6), rows.as_strided((k, 6, P), (4 * P, P, 1)), out=vertical)
-    tiles = held.tiles[: 36 * T * C]  # (column in the tile, row in it, tile, channel)
-    tiles.view(6, 6, k, W // 4, C).copy_(
-        vertical.as_strided((6, 6, k, W // 4, C), (C, P, 6 * P, 4 * C, 1), vertical.storage_offset())
-    )
-    data = held.data[: 36 * T * C]
-    torch.mm(B_T, tiles.view(6, -1), out=data.view(6, -1))
-    products = held.products[: 36 * T * O]
-    torch.bmm(data.view(36, T, C), U, out=products.view(36, T, O))
-    half = held.half[: 24 * T * O]
-    torch.mm(A_T, products.view(6, -1), out=half.view(4, -1))
-    result = held.result[: 16 * T * O]
-    torch.bmm(A_T.expand(4, 4, 6), half.view(4, 6, -1), out=result.view(4, 4, -1))
-    pixels = result.view(4, 4, k, W // 4, O).permute(2, 1, 3, 0, 4)
-    ours = target.view(k, 4, W // 4, 4, O)
-    ours.copy_(pixels) if bias is None else torch.add(pixels, bias, out=ours)
-
-
-def _padded(source: Tensor, top: int, n: int, buffer: Tensor) -> Tensor:
-    """Rows ``top - 1`` to ``top + n`` with a border of zeros, in ``buffer``, whose side columns stay zero."""
-    H = source.shape[0]
-    low, high = max(top - 1, 0), min(top + n + 1, H)
-    buffer[low - top + 1 : high - top + 1, 1:-1] = source[low:high]
-    if top == 0:
-        buffer[0] = 0
-    if top + n == H:
-        buffer[n + 1] = 0
-    return buffer
+    def convolve(self, n: int, bias: Tensor | None, addend: Tensor | None, out: Tensor) -> None:
+        """``Y`` of the first ``n`` rows (a multiple of 4) in ``padded``, plus ``bias`` (O,) and ``addend``
+        (n, W, O), into ``out`` (n, W, O).
+        """
+        B_T, A_T, _ = _transforms()
+        C, (_, W, O) = self.U.shape[1], out.shape  # noqa: E741
+        k, P, T = n // 4, (W + 2) * C, n * W // 16
+        here, there = self._here, self._there
+        vertical = there[: 6 * k * P].view(k, 6, P)  # (row of tiles, row in the tile, column and channel)
+        torch.bmm(B_T.expand(k, 6, 6), self.padded.as_strided((k, 6, P), (4 * P, P, 1)), out=vertical)
+        tiles = here[: 36 * T * C].view(6, 6, k, W // 4, C)  # (column in the tile, row in it, tile, channel)
+        tiles.copy_(there.as_strided(tiles.shape, (C, P, 6 * P, 4 * C, 1)))
+        data = there[: 36 * T * C]
+        torch.mm(B_T, tiles.view(6, -1), out=data.view(6, -1))
+        products = here[: 36 * T * O].view(36, T, O)
+        torch.bmm(data.view(36, T, C), self.U, out=products)
+        if bias is not None:
+            products[7] += (
+                bias  # the second column of A^T is all ones: this one product is in each result once
+            )
+        half = there[: 24 * T * O]
+        torch.mm(A_T, products.view(6, -1), out=half.view(4, -1))
+        result = here[: 16 * T * O]
+        torch.bmm(A_T.expand(4, 4, 6), half.view(4, 6, -1), out=result.view(4, 4, -1))
+        found = result.view(4, 4, k, W // 4, O).permute(2, 1, 3, 0, 4)
+        ours = out.view(k, 4, W // 4, 4, O)
+        if addend is None:
+            ours.copy_(found)
+        else:
+            torch.add(found, addend.view(ours.shape), out=ours)

@@ -1,0 +1,147 @@
+"""Convolutions in strips are the convolutions of whole maps, whatever is read, written over and added."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ilvrctl.models import strips, winograd
+from ilvrctl.models.convolution import Convolution
+from ilvrctl.models.layers import ResBlock
+from ilvrctl.models.norm import affine
+from ilvrctl.models.plan import ADM, Res, Resample
+
+B, H, W = 2, 36, 32  # two strips or more of Winograd's, the last not full
+
+
+@pytest.fixture(params=["direct", "winograd"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of convolving a strip, on any processor, with several strips to a picture."""
+    monkeypatch.setattr(winograd, "_avx2", lambda: request.param == "winograd")
+    monkeypatch.setattr(winograd, "TILES", 16)
+    monkeypatch.setattr(strips, "STRIP", 5 * W * 256)
+    monkeypatch.setattr(strips, "LARGE", 1)
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator).contiguous(memory_format=torch.channels_last)
+
+
+def layer_of(into: int, out: int, kernel: int = 3) -> Convolution:
+    torch.manual_seed(into)
+    return Convolution(into, out, kernel, padding=kernel // 2).requires_grad_(False)
+
+
+def near(found: Tensor, expected: Tensor, bound: float = 2e-5) -> bool:
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    return bool((found - expected).abs().max() <= bound * expected.abs().max())
+
+
+@pytest.mark.usefixtures("kernel")
+def test_what_is_read_may_be_normalised_and_in_parts() -> None:
+    parts, layer = [3 + noise(B, 96, H, W), noise(B, 160, H, W, seed=1)], layer_of(256, 128)
+    norm = nn.GroupNorm(32, 256).requires_grad_(False)
+    norm.weight.copy_(noise(256, 1, 1, 1).flatten())
+    found = strips.convolve(strips.Normalised(parts, *affine(parts, norm)), layer)
+    whole = nn.functional.silu(norm.double()(torch.cat(parts, 1).double()))
+    assert near(found, layer.double()(whole))
+
+
+@pytest.mark.usefixtures("kernel")
+def test_what_is_read_may_be_enlarged_or_halved() -> None:
+    layer = layer_of(128, 128)
+    small = noise(B, 128, H // 2, W // 2)
+    found = strips.convolve(strips.Twice(strips.Plain(small)), layer)
+    assert near(found, layer.double()(nn.functional.interpolate(small.double(), scale_factor=2)))
+    large = noise(B, 128, 2 * H, 2 * W)
+    half = strips.halved(strips.Plain(large), torch.float32)
+    assert near(half, nn.functional.avg_pool2d(large.double(), 2), 1e-6)
+
+
+@pytest.mark.usefixtures("kernel")
+def test_what_is_written_may_take_the_place_of_what_was_read() -> None:
+    parts, layer, beside = (
+        [noise(B, 128, H, W), noise(B, 128, H, W, seed=1)],
+        layer_of(256, 128),
+        layer_of(256, 128, 1),
+    )
+    bias = noise(B, 128, 1, 1, seed=2).flatten(1)
+    joined = torch.cat(parts, 1).double()
+    expected = (
+        nn.functional.conv2d(joined, layer.weight.double(), padding=1) + bias.double()[:, :, None, None]
+    )
+    skip, out = parts
+    one = torch.ones(B, 256)
+    found = strips.convolve(
+        strips.Normalised(parts, one, 0 * one, silu=False),
+        layer,
+        bias=bias,
+        out=out,
+        beside=lambda i, top, bottom: strips.pointwise_rows(parts, beside, i, top, bottom, skip),
+    )
+    assert found is out
+    assert near(out, expected)
+    assert near(skip, beside.double()(joined))
+
+
+@pytest.mark.usefixtures("kernel")
+def test_something_may_be_added() -> None:
+    x, addend, layer = noise(B, 128, H, W), noise(B, 128, H, W, seed=1), layer_of(128, 128)
+    expected = (
+        nn.functional.conv2d(x.double(), layer.weight.double(), layer.bias.double(), padding=1) + addend
+    )
+    assert near(strips.convolve(strips.Plain(x), layer, addend=addend), expected)
+    assert strips.convolve(strips.Plain(x), layer, addend=addend, out=addend) is addend
+    assert near(addend, expected)
+
+
+@pytest.mark.parametrize(
+    ("resample", "widths"),
+    [
+        ("none", (128,)),
+        ("none", (96,)),
+        ("none", (128, 128)),
+        ("none", (160, 128)),
+        ("none", (64, 96)),
+        ("up", (128,)),
+        ("down", (128,)),
+    ],
+)
+@pytest.mark.parametrize("scale_shift", [True, False])
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.usefixtures("kernel")
+def test_a_residual_block_in_strips_is_the_block(
+    resample: Resample, widths: tuple[int, ...], scale_shift: bool, fresh: bool
+) -> None:
+    torch.manual_seed(0)
+    block = ResBlock(Res(sum(widths), 128, resample), 32, scale_shift, ADM, fresh_input=fresh).requires_grad_(
+        False
+    )
+    for parameter in block.parameters():
+        parameter.copy_(torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
+    parts = [noise(B, width, H, W, seed=width + i) for i, width in enumerate(widths)]
+    kept = [part.clone() for part in parts]
+    emb = noise(B, 32, 1, 1).flatten(1)
+    assert strips.pays(parts, block.in_layers[2])
+    found = block(parts.copy(), emb)
+    if not fresh:
+        assert all(torch.equal(part, before) for part, before in zip(parts, kept, strict=True))
+    with torch.enable_grad():  # which leaves strips alone
+        whole = block([part.requires_grad_() for part in kept], emb)
+    assert near(found, whole.detach(), 1e-5)
+
+
+def test_strips_in_half_precision_round_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strips, "STRIP", 5 * W * 128)
+    x, layer = noise(B, 128, H, W).bfloat16(), layer_of(128, 128).bfloat16()
+    norm = nn.GroupNorm(32, 128).requires_grad_(False)
+    for emulated in (True, False):
+        monkeypatch.setattr(strips, "_no_bf16", lambda answer=emulated: answer)
+        found = strips.convolve(strips.Normalised([x], *affine([x], norm)), layer)
+        assert found.dtype == torch.bfloat16
+        exact = nn.functional.conv2d(
+            nn.functional.silu(norm(x.float())), layer.weight.float(), layer.bias.float(), padding=1
+        )
+        assert near(found.float(), exact, 2**-8 if emulated else 2**-7)
