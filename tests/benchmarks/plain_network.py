@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from ilvrctl.models.adm import AdmUNet
+from ilvrctl.models.convolution import Convolution
 from ilvrctl.models.encoder import timestep_embedding
 from ilvrctl.models.layers import AttentionBlock, Downsample, ResBlock, StemConvolution, Upsample
 
@@ -28,6 +29,9 @@ class PlainUNet(nn.Module):
         self.network = copy.deepcopy(network).to_precision(torch.float32)
         for parameter in self.network.parameters():
             parameter.data = parameter.data.contiguous(memory_format=torch.contiguous_format)
+        for module in self.network.modules():
+            if type(module) is Convolution:
+                module.__class__ = nn.Conv2d
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """As :meth:`AdmUNet.forward`."""
