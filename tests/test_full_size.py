@@ -36,7 +36,7 @@ def peak_mb(*arguments: str | Path) -> float:
 
 
 @pytest.mark.slow
-def test_a_photo_is_translated_by_a_256_px_model_under_900_mb(tmp_path: Path) -> None:
+def test_a_photo_is_translated_by_a_256_px_model_under_800_mb(tmp_path: Path) -> None:
     weights = write_ilvr_adm_256(tmp_path / "random.pt")
     Image.linear_gradient("L").convert("RGB").resize((400, 300)).save(tmp_path / "photo.jpg")
     facts = ("--set", "model.image_size=256", "--set", "model.num_head_channels=64")
@@ -46,4 +46,4 @@ def test_a_photo_is_translated_by_a_256_px_model_under_900_mb(tmp_path: Path) ->
     )  # fmt: skip
     assert Image.open(tmp_path / "out" / "photo.png").size == (256, 256)
     print(f"peak {peak:.0f} MB")
-    assert peak < 900
+    assert peak < 800
