@@ -58,7 +58,6 @@ def test_the_batch_size_does_not_matter() -> None:
 
 @pytest.mark.slow
 def test_the_batch_size_does_not_matter_in_half_precision() -> None:
-    """A processor without bf16 emulates it and takes a minute."""
     check_batch_sizes("bf16", 10, 0.5, 255)
 
 

@@ -69,21 +69,18 @@ class ResBlock(Feature):
         h = normalise(x, self._norm(self.in_layers), overwrite=self.fresh_input and skip is not x)
         del x
         h = _twice(h) if self.resample == "up" else _halve(h, self.resample)
-        h = self.in_layers[2](h)
+        h = self._convolution(self.in_layers)(h)
         if not self.scale_shift:
             h = _add(h, signal[:, :, None, None].to(h.dtype))
         h = normalise(h, self._norm(self.out_layers), self._scale_shift(signal), overwrite=True)
-        h = self.out_layers[3](h)
+        h = self._convolution(self.out_layers)(h)
         return _add_twice(h, skip) if self.resample == "up" else _add(h, skip)
 
     def _in_strips(self, parts: list[Tensor], signal: Tensor) -> Tensor:
         """As :meth:`forward`, without the joined, normalised and enlarged maps."""
-        norm, first, second = (
-            self._norm(self.in_layers),
-            *map(self._convolution, (self.in_layers, self.out_layers)),
-        )
+        first, second = self._convolution(self.in_layers), self._convolution(self.out_layers)
         bias = None if self.scale_shift else cast(Tensor, first.bias) + signal
-        rows: strips.Rows = strips.Normalised(parts, *affine(parts, norm))
+        rows: strips.Rows = strips.Normalised(parts, *affine(parts, self._norm(self.in_layers)))
         if self.resample == "up":
             (skip,) = parts
             h = strips.convolve(strips.Twice(rows), first, bias=bias)
