@@ -97,8 +97,9 @@ def test_closing_keeps_what_is_written_and_the_same_plan_goes_on(tmp_path: Path)
         if isinstance(event, Written):
             break
     events.close()
-    assert tree(tmp_path / "out") in (["0.png"], ["0.png", "1.png"])  # what was being written is written
-    there = len(tree(tmp_path / "out"))
+    there = len(tree(tmp_path / "out"))  # what was being written is written
+    assert tree(tmp_path / "out") == [f"{n}.png" for n in range(there)]
+    assert 1 <= there < 5
     rest = list(run(plan_of(*inputs, out=tmp_path / "out"), load))
     assert next(event.path.name for event in rest if isinstance(event, Skipped)) == "0.png"
     assert len([event for event in rest if isinstance(event, Written)]) == 5 - there
@@ -204,13 +205,16 @@ def test_a_grid_that_is_closed_goes_on_in_any_of_its_variants(tmp_path: Path) ->
         if isinstance(event, Written) and event.path == tmp_path / "out/s2/0.png":
             break
     events.close()
-    assert tree(tmp_path / "out") == ["s1", "s1/0.png", "s1/1.png", "s1/2.png", "s2", "s2/0.png"]
+    there = tree(tmp_path / "out")
+    complete = ["s1", "s1/0.png", "s1/1.png", "s1/2.png", "s2", "s2/0.png", "s2/1.png", "s2/2.png"]
+    assert there == complete[: len(there)]
+    assert "s2/0.png" in there
     (tmp_path / "out/s1/1.png").unlink()
     rest = list(run(grid_of(*inputs, out=tmp_path / "out"), load))
     written = [
         event.path.relative_to(tmp_path / "out").as_posix() for event in rest if isinstance(event, Written)
     ]
-    assert sorted(written) == ["s1/1.png", "s2/1.png", "s2/2.png"]
+    assert sorted(written) == ["s1/1.png", *complete[len(there) :]]  # what was being written is there too
     assert named(rest).count("Loaded") == 1
 
 
