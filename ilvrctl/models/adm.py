@@ -131,7 +131,8 @@ class AdmUNet(AdmTrunk):
             if len(skips) == kept:
                 deep = held[0].clone()
             held.append(skips.pop())
-            run(block, held, emb, release_freed if thrifty and i >= self._finest_output - 2 else None)
+            largest = i >= self._finest_output - 2  # from here on the maps are the largest, and the deep ones freed
+            run(block, held, emb, release_freed if thrifty and largest else None)
         return deep
 
     def _output(self, held: list[Tensor]) -> Tensor:
