@@ -131,7 +131,8 @@ class AdmUNet(AdmTrunk):
             if len(skips) == kept:
                 deep = held[0].clone()
             held.append(skips.pop())
-            largest = i >= self._finest_output - 2  # from here on the maps are the largest, and the deep ones freed
+            # from here on the maps are the largest, and the deep ones are freed
+            largest = i >= self._finest_output - 2
             run(block, held, emb, release_freed if thrifty and largest else None)
         return deep
 
