@@ -145,3 +145,15 @@ def test_strips_in_half_precision_round_once(monkeypatch: pytest.MonkeyPatch) ->
             nn.functional.silu(norm(x.float())), layer.weight.float(), layer.bias.float(), padding=1
         )
         assert near(found.float(), exact, 2**-8 if emulated else 2**-7)
+
+
+@pytest.mark.usefixtures("kernel")
+def test_a_residual_block_takes_maps_of_any_layout() -> None:
+    """PyTorch's plain convolution, on machines without oneDNN, leaves NCHW."""
+    torch.manual_seed(0)
+    block = ResBlock(Res(256, 128, "none"), 32, True, ADM, fresh_input=True).requires_grad_(False)
+    for parameter in block.parameters():
+        parameter.copy_(torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
+    parts, emb = [noise(B, 128, H, W, seed=i) for i in range(2)], noise(B, 32, 1, 1).flatten(1)
+    found = block([part.contiguous() for part in parts], emb)
+    assert near(found, block(parts, emb), 1e-6)

@@ -78,6 +78,7 @@ class ResBlock(Feature):
 
     def _in_strips(self, parts: list[Tensor], signal: Tensor) -> Tensor:
         """As :meth:`forward`, without the joined, normalised and enlarged maps."""
+        parts[:] = [part.contiguous(memory_format=torch.channels_last) for part in parts]  # as in normalise
         first, second = self._convolution(self.in_layers), self._convolution(self.out_layers)
         bias = None if self.scale_shift else cast(Tensor, first.bias) + signal
         rows: strips.Rows = strips.Normalised(parts, *affine(parts, self._norm(self.in_layers)))
