@@ -137,9 +137,9 @@ class Engine:
         WeightsError for a file that is no such network, UsageError when its picture size is not known,
         DeviceError for a device that is not there.
         """
-        from ilvrctl.models.architecture import HiddenFlags
+        from ilvrctl.models.architecture.unet import HiddenFlags
         from ilvrctl.models.compiled import CompiledNetwork
-        from ilvrctl.models.loading import load_network
+        from ilvrctl.models.files.loading import load_network
 
         place = choose_device(device)
         dtype = choose_precision(precision, place)

@@ -12,7 +12,7 @@ import torch
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.engine import Engine
-from ilvrctl.models.architecture import AdmArchitecture, HiddenFlags, Resampling
+from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags, Resampling
 
 DEFAULT_MULTIPLIERS = {
     512: "0.5,1,1,2,2,4,4",

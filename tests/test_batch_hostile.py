@@ -12,7 +12,7 @@ import pytest
 from commands import FOX, environment, ilvrctl, leftovers
 from PIL import Image
 
-from ilvrctl.jobs.manifest import read_manifest
+from ilvrctl.plans.manifest import read_manifest
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

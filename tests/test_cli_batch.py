@@ -13,8 +13,8 @@ from commands import CUP, Ran, copies, ilvrctl, json_lines, leftovers, pixels, t
 from PIL import Image
 
 from ilvrctl import engine
-from ilvrctl.jobs.manifest import read_manifest
-from ilvrctl.jobs.pipeline import Behind
+from ilvrctl.plans.manifest import read_manifest
+from ilvrctl.work.read_ahead import Behind
 
 JOBS = """
 defaults: {to: emoji3d, steps: 3, precision: fp32}

@@ -17,7 +17,7 @@ from conftest import EMOJI
 from PIL import Image, PngImagePlugin
 
 from ilvrctl.evaluation.features import EXTRACTORS, FeatureCache
-from ilvrctl.jobs.manifest import MANIFEST
+from ilvrctl.plans.manifest import MANIFEST
 
 NAMES = [path.stem for path in sorted((EMOJI / "flat").glob("*.png"))][:6]
 KID = "kid_efficientnet_lite0"

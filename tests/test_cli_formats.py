@@ -93,7 +93,7 @@ def test_a_scheduler_beside_the_network_is_followed_and_can_be_overruled(here: P
 
 def _recorded(name: str) -> dict[str, object]:
     from ilvrctl.images.io import read_bytes
-    from ilvrctl.jobs.record import Recipe
+    from ilvrctl.plans.record import Recipe
 
     return dict(Recipe.read(read_bytes(Path(name)), name).facts)
 

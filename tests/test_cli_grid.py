@@ -11,7 +11,7 @@ from PIL import Image
 
 from ilvrctl.engine import Engine
 from ilvrctl.images.metadata import read_record
-from ilvrctl.jobs.inputs import Item
+from ilvrctl.plans.inputs import Item
 
 QUICK = ("--to", "emoji3d", "--steps", "2", "--precision", "fp32")
 
@@ -187,7 +187,7 @@ def test_a_picture_from_standard_input_goes_through_all_variants() -> None:
 
 
 def test_more_inputs_than_are_held_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ilvrctl.jobs.orders.HELD", 2)
+    monkeypatch.setattr("ilvrctl.work.batches.HELD", 2)
     copies(tmp_path, [f"in/{n}.png" for n in range(3)])
     (tmp_path / "in/1.png").write_text("no picture")
     ran = ilvrctl("translate", "in", *QUICK, "--N", "2,4", "--batch-size", "1")

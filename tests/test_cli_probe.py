@@ -15,7 +15,7 @@ from commands import FOX, Ran, difference, ilvrctl, process, tree
 
 from ilvrctl import paths
 from ilvrctl.config import Layer
-from ilvrctl.jobs.facts import SUFFIX, facts_file, load_facts
+from ilvrctl.plans.facts import SUFFIX, facts_file, load_facts
 from ilvrctl.presets import ModelPreset, find_model, find_target, override_model
 from ilvrctl.probe.pictures import probe_pictures
 

@@ -21,9 +21,9 @@ from ilvrctl import paths
 from ilvrctl.diffusion.lowpass import LowPass
 from ilvrctl.errors import OutputError
 from ilvrctl.images.tensors import to_tensor
-from ilvrctl.models.hidden import HiddenFlags
-from ilvrctl.models.loading import load_classifier, load_network
-from ilvrctl.models.saving import read_safetensors, save_safetensors
+from ilvrctl.models.architecture.hidden_flags import HiddenFlags
+from ilvrctl.models.files.loading import load_classifier, load_network
+from ilvrctl.models.files.saving import read_safetensors, save_safetensors
 from ilvrctl.training.recipe import Network
 
 TINY = (

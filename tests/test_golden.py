@@ -13,8 +13,8 @@ from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.engine import sample
 from ilvrctl.methods import Context
-from ilvrctl.models.architecture import HiddenFlags
-from ilvrctl.models.loading import load_network
+from ilvrctl.models.architecture.unet import HiddenFlags
+from ilvrctl.models.files.loading import load_network
 from ilvrctl.settings import build_settings
 
 RUNS = {"ilvr_12steps_N4_range3.pt": "auto", "ilvr_8steps_N8_range0_fixed_sigma.pt": "fixed_large"}

@@ -17,8 +17,8 @@ from ilvrctl.engine import sample
 from ilvrctl.methods import Context
 from ilvrctl.methods.blocks import Statistics, block_adain, tangent
 from ilvrctl.methods.merge import MinNorm, Pair
-from ilvrctl.models.hidden import HiddenFlags
-from ilvrctl.models.loading import load_network
+from ilvrctl.models.architecture.hidden_flags import HiddenFlags
+from ilvrctl.models.files.loading import load_network
 from ilvrctl.settings import Settings, build_settings
 
 CPU = torch.device("cpu")

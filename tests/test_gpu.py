@@ -14,8 +14,8 @@ from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.schedule import Schedule, space_timesteps
 from ilvrctl.engine import sample
 from ilvrctl.methods import Context
-from ilvrctl.models.architecture import HiddenFlags
-from ilvrctl.models.loading import load_classifier, load_network
+from ilvrctl.models.architecture.unet import HiddenFlags
+from ilvrctl.models.files.loading import load_classifier, load_network
 from ilvrctl.settings import DDPM
 
 pytestmark = [

@@ -9,7 +9,7 @@ import pytest
 from ilvrctl import paths
 from ilvrctl.errors import ConfigError
 from ilvrctl.hub.registry import Source, items_of, parse_source
-from ilvrctl.models.hidden import HiddenFlags
+from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.presets import load_models, load_targets, resolve_model
 
 MODELS = load_models()

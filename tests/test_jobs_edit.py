@@ -16,15 +16,15 @@ from PIL import Image, ImageChops
 from ilvrctl.config import Layer
 from ilvrctl.events import ItemFailed, JobEvent, Warned, Written
 from ilvrctl.images.regions import Edit
-from ilvrctl.jobs.crew import Alone
-from ilvrctl.jobs.edit import mode_layer, select
-from ilvrctl.jobs.grid import Variant
-from ilvrctl.jobs.inputs import Item
-from ilvrctl.jobs.outputs import Destination, outputs_of
-from ilvrctl.jobs.plan import Plan, make_plan
-from ilvrctl.jobs.run import run
+from ilvrctl.plans.grid import Variant
+from ilvrctl.plans.inputs import Item
+from ilvrctl.plans.outputs import Destination, outputs_of
+from ilvrctl.plans.plan import Plan, make_plan
 from ilvrctl.presets import find_model
 from ilvrctl.settings import Settings, build_settings
+from ilvrctl.work.edit import mode_layer, select
+from ilvrctl.work.run import run
+from ilvrctl.work.workers import Alone
 
 MODEL = 16
 RED = (255, 0, 0)

@@ -9,9 +9,9 @@ import pytest
 from ilvrctl.cli.several import bounds, decimal, flag_choices, set_choices, several, split, whole, word
 from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, ForeignSettingError, UsageError
-from ilvrctl.jobs.grid import Choice, Picked, Variant, expand
-from ilvrctl.jobs.sheet import common
+from ilvrctl.plans.grid import Choice, Picked, Variant, expand
 from ilvrctl.settings import Settings, build_settings
+from ilvrctl.work.sheet import common
 
 
 def build(picked: Picked) -> Settings:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ilvrctl.errors import UsageError
-from ilvrctl.jobs.manifest import MANIFEST, Entry, JobHead, ManifestWriter, is_written, read_manifest
+from ilvrctl.plans.manifest import MANIFEST, Entry, JobHead, ManifestWriter, is_written, read_manifest
 
 ONE = Entry("cats", "a.jpg", 1, "cats/N=4/a.png", "done", "c0", "d0", settings={"N": 4}, seconds=0.5)
 TWO = Entry("cats", "b.jpg", 1, "cats/N=4/b.png", "failed", "c0", error="b.jpg is empty", hint="copy it")

@@ -18,15 +18,15 @@ from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.engine import Engine
 from ilvrctl.errors import OutputError, UsageError, WeightsError
 from ilvrctl.events import BatchStarted, Extra, ItemFailed, JobEvent, Loaded, Skipped, Written
-from ilvrctl.jobs import run as jobs_run
-from ilvrctl.jobs.crew import Alone
-from ilvrctl.jobs.grid import Variant
-from ilvrctl.jobs.inputs import collect
-from ilvrctl.jobs.outputs import Destination, outputs_of
-from ilvrctl.jobs.plan import Plan, make_plan
-from ilvrctl.jobs.run import run as run_plans
+from ilvrctl.plans.grid import Variant
+from ilvrctl.plans.inputs import collect
+from ilvrctl.plans.outputs import Destination, outputs_of
+from ilvrctl.plans.plan import Plan, make_plan
 from ilvrctl.presets import find_model
 from ilvrctl.settings import build_settings
+from ilvrctl.work import run as jobs_run
+from ilvrctl.work.run import run as run_plans
+from ilvrctl.work.workers import Alone
 
 
 def run(plan: Plan, loader: Callable[[], Engine]) -> Generator[JobEvent, None, None]:

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ilvrctl.errors import UsageError
-from ilvrctl.models import adm, norm
+from ilvrctl.models import adm
 from ilvrctl.models.adm import AdmUNet
-from ilvrctl.models.architecture import AdmArchitecture, HiddenFlags, infer_architecture
-from ilvrctl.models.encoder import timestep_embedding
-from ilvrctl.models.loading import load_network
+from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags, infer_architecture
+from ilvrctl.models.cpu import norm
+from ilvrctl.models.files.loading import load_network
+from ilvrctl.models.trunk_network import timestep_embedding
 
 GOLDEN = Path(__file__).parent / "golden"
 PUBLISHED = sorted(path.name.removesuffix(".io.pt") for path in GOLDEN.glob("unet_*.io.pt"))

@@ -15,7 +15,7 @@ from checkpoints import architecture_of, hidden_of
 
 from ilvrctl.errors import ConfigError, WeightsError
 from ilvrctl.models.adm import AdmUNet
-from ilvrctl.models.architecture import AdmArchitecture, HiddenFlags, infer_architecture
+from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags, infer_architecture
 
 PUBLISHED: dict[str, Any] = json.loads((Path(__file__).parent / "golden/state_dict_shapes.json").read_text())
 SMALL = AdmArchitecture(

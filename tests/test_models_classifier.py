@@ -15,12 +15,12 @@ from conftest import GOLDEN, golden
 from torch import Tensor
 
 from ilvrctl.errors import UsageError, WeightsError
+from ilvrctl.models.architecture.blocks import Pool
+from ilvrctl.models.architecture.classifier import ClassifierArchitecture, bare_name, read_classifier
+from ilvrctl.models.architecture.hidden_flags import HiddenFlags
+from ilvrctl.models.architecture.shapes import Shapes
 from ilvrctl.models.classifier import AdmClassifier
-from ilvrctl.models.classifier_architecture import ClassifierArchitecture, bare_name, read_classifier
-from ilvrctl.models.hidden import HiddenFlags
-from ilvrctl.models.loading import inspect_file, load_classifier, load_network
-from ilvrctl.models.plan import Pool
-from ilvrctl.models.shapes import Shapes
+from ilvrctl.models.files.loading import inspect_file, load_classifier, load_network
 
 CPU = torch.device("cpu")
 HIDDEN = HiddenFlags(num_head_channels=16)

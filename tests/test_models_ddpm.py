@@ -15,13 +15,14 @@ from torch import Tensor
 
 from ilvrctl.engine import Engine
 from ilvrctl.errors import WeightsError
-from ilvrctl.models import adm, norm
+from ilvrctl.models import adm
 from ilvrctl.models.adm import AdmUNet
-from ilvrctl.models.encoder import timestep_embedding
-from ilvrctl.models.hidden import HiddenFlags
-from ilvrctl.models.loading import inspect_file, load_network
-from ilvrctl.models.names import PESSER, places
-from ilvrctl.models.plan import DDPM
+from ilvrctl.models.architecture.blocks import DDPM
+from ilvrctl.models.architecture.hidden_flags import HiddenFlags
+from ilvrctl.models.cpu import norm
+from ilvrctl.models.files.loading import inspect_file, load_network
+from ilvrctl.models.files.tensor_names import PESSER, places
+from ilvrctl.models.trunk_network import timestep_embedding
 from ilvrctl.presets import ModelPreset
 
 CPU = torch.device("cpu")

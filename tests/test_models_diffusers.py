@@ -12,9 +12,9 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from test_models_ddpm import DDPM_CONFIG, error_of, load, write_diffusers
 
 from ilvrctl.errors import WeightsError
-from ilvrctl.models.diffusers_config import read_config
-from ilvrctl.models.folder import network_files, stated_facts, weights_file
-from ilvrctl.models.loading import inspect_file
+from ilvrctl.models.files.diffusers_config import read_config
+from ilvrctl.models.files.diffusers_folder import network_files, stated_facts, weights_file
+from ilvrctl.models.files.loading import inspect_file
 
 SIZE: dict[str, Any] = {"sample_size": 32, "block_out_channels": (32, 64, 64), "layers_per_block": 1}
 NETWORKS: dict[str, dict[str, Any]] = {

@@ -20,9 +20,9 @@ HEAD = """
 import json, os, re, sys
 from pathlib import Path
 import torch
-from ilvrctl.models.architecture import HiddenFlags
-from ilvrctl.models.checkpoint import read_state_dict
-from ilvrctl.models.loading import load_network
+from ilvrctl.models.architecture.unet import HiddenFlags
+from ilvrctl.models.files.checkpoint import read_state_dict
+from ilvrctl.models.files.loading import load_network
 
 def peak():
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ilvrctl.models import norm
+from ilvrctl.models.cpu import norm
 
 CHANNELS_LAST = torch.channels_last
 

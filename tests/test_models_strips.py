@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ilvrctl.models import strips, winograd
-from ilvrctl.models.convolution import Convolution
+from ilvrctl.models.architecture.blocks import ADM, Res, Resample
+from ilvrctl.models.cpu import strips, winograd
+from ilvrctl.models.cpu.convolution import Convolution
+from ilvrctl.models.cpu.norm import affine
 from ilvrctl.models.layers import ResBlock
-from ilvrctl.models.norm import affine
-from ilvrctl.models.plan import ADM, Res, Resample
 
 B, H, W = 2, 36, 32  # two strips or more of Winograd's, the last not full
 

@@ -13,12 +13,12 @@ from torch import Tensor
 from ilvrctl import paths
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.models.adm import AdmUNet
-from ilvrctl.models.architecture import AdmArchitecture, HiddenFlags
-from ilvrctl.models.loading import load_network
+from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
+from ilvrctl.models.files.loading import load_network
 from ilvrctl.probe import Finding, Findings, Timing, Trial, guess_image_size, probe
-from ilvrctl.probe.bench import Network
 from ilvrctl.probe.pictures import DRAWINGS, probe_pictures
 from ilvrctl.probe.readings import attention_readings
+from ilvrctl.probe.trials import Network
 
 CPU = torch.device("cpu")
 HEADS = 4

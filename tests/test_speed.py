@@ -19,9 +19,9 @@ from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.reuse import Reusing, splitting
 from ilvrctl.diffusion.schedule import Schedule, spread_levels
 from ilvrctl.errors import UsageError
-from ilvrctl.models import strips, winograd
 from ilvrctl.models.adm import AdmUNet
-from ilvrctl.models.convolution import Convolution
+from ilvrctl.models.cpu import strips, winograd
+from ilvrctl.models.cpu.convolution import Convolution
 from ilvrctl.settings import DDIM, SPEEDS, Settings, build_settings
 
 FLAGS = {

@@ -14,8 +14,8 @@ from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, UsageError
 from ilvrctl.images.tensors import to_tensor
 from ilvrctl.models.adm import AdmUNet
-from ilvrctl.models.hidden import HiddenFlags
-from ilvrctl.models.loading import load_classifier
+from ilvrctl.models.architecture.hidden_flags import HiddenFlags
+from ilvrctl.models.files.loading import load_classifier
 from ilvrctl.presets import find_model
 from ilvrctl.training.recipe import DomainRecipe, Network, Recipe, load_recipe, recipe_files
 

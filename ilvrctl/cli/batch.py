@@ -16,10 +16,10 @@ from ilvrctl.errors import UsageError
 
 if TYPE_CHECKING:
     from ilvrctl.engine import Engine
-    from ilvrctl.jobs.crew import Crew
-    from ilvrctl.jobs.judge import Past
-    from ilvrctl.jobs.networks import Networks
-    from ilvrctl.jobs.plan import Plan
+    from ilvrctl.plans.networks import Networks
+    from ilvrctl.plans.past import Past
+    from ilvrctl.plans.plan import Plan
+    from ilvrctl.work.workers import Crew
 
 EPILOG = """Examples:
 
@@ -136,7 +136,7 @@ def batch(
     """
     display = Display(as_json, quiet, verbose, use_color(color))
     if schema:
-        from ilvrctl.jobs.spec import schema as spec_schema
+        from ilvrctl.plans.jobs_file import schema as spec_schema
 
         data_json(spec_schema())
     elif init:
@@ -167,7 +167,7 @@ def _write_example(path: Path, overwrite: bool) -> None:
 
     if path.exists() and not overwrite:
         raise UsageError(f"{path} is there already", hint="--overwrite, or give another name")
-    example = Path(__file__).parents[1] / "jobs" / "example.yaml"
+    example = Path(__file__).parents[1] / "plans" / "example.yaml"
     data(str(write_text(path, example.read_text(encoding="utf-8"))))
     say(f"next: ilvrctl batch {path} --dry-run")
 
@@ -194,12 +194,12 @@ def _plans(
     """The plans of the file's jobs, with what is done marked, and what the manifest told."""
     from ilvrctl.cli.jobs_file import plan_of
     from ilvrctl.config import read_yaml
-    from ilvrctl.jobs.inputs import refuse_equal
-    from ilvrctl.jobs.judge import Past
-    from ilvrctl.jobs.manifest import read_manifest
-    from ilvrctl.jobs.orders import divide
-    from ilvrctl.jobs.plan import make_plan
-    from ilvrctl.jobs.spec import read_jobs
+    from ilvrctl.plans.inputs import refuse_equal
+    from ilvrctl.plans.jobs_file import read_jobs
+    from ilvrctl.plans.manifest import read_manifest
+    from ilvrctl.plans.past import Past
+    from ilvrctl.plans.plan import make_plan
+    from ilvrctl.work.batches import divide
 
     jobs = read_jobs(read_yaml(file), file.name)
     root = out if out is not None else file.parent / jobs.out
@@ -220,8 +220,8 @@ def _crew(
     address: str | None,
     workers: int | None,
 ) -> Crew:
-    from ilvrctl.jobs.crew import Alone, Spread
-    from ilvrctl.jobs.processes import Machine, Processes
+    from ilvrctl.work.processes import Machine, Processes
+    from ilvrctl.work.workers import Alone, Spread
 
     if engine not in ("local", "ray"):
         raise UsageError(f"unknown engine {engine!r}; known: local, ray")
@@ -233,7 +233,7 @@ def _crew(
 
     machine = Machine(device, size, compiled, torch.get_num_threads())
     if engine == "ray":
-        from ilvrctl.jobs.cluster import Cluster
+        from ilvrctl.work.cluster import Cluster
 
         return Spread(Cluster(machine, address, workers))
     names = _devices(devices or "")
@@ -254,7 +254,7 @@ def _load(networks: Networks, device: str, size: int | None, compiled: bool) -> 
     engine = networks.load(device=device, batch_size=size or None, compiled=compiled)
     if size != 0:
         return engine
-    from ilvrctl.jobs.tuning import best_batch_size
+    from ilvrctl.work.tuning import best_batch_size
 
     best, seconds = best_batch_size(engine)
     say(f"batch size {best}: {seconds * 1000:.1f} ms a picture and call")
@@ -271,9 +271,9 @@ def _run(
 ) -> None:
     from ilvrctl.cli.carry_out import finish
     from ilvrctl.cli.status import table, tally_rows
-    from ilvrctl.jobs.ledger import Ledger
-    from ilvrctl.jobs.manifest import ManifestWriter
-    from ilvrctl.jobs.run import run
+    from ilvrctl.plans.manifest import ManifestWriter
+    from ilvrctl.work.ledger import Ledger
+    from ilvrctl.work.run import run
 
     counts = {plan.name: sum(o.status != "elsewhere" for o in plan.outputs) for plan in plans}
     tally = Tally(sum(counts.values()), jobs={name: Tally(count) for name, count in counts.items()})
@@ -337,7 +337,7 @@ def _show_estimate(
 ) -> None:
     """Load what the plans need, make a few network calls, and tell what all of them will take."""
     from ilvrctl.bench import peak_memory
-    from ilvrctl.jobs.tuning import call_seconds
+    from ilvrctl.work.tuning import call_seconds
 
     seconds, memory = 0.0, None
     known: dict[str, float] = {}

@@ -15,14 +15,14 @@ from ilvrctl.cli.progress import Bars, Plain, Renderer, Results
 if TYPE_CHECKING:
     from ilvrctl.engine import Engine
     from ilvrctl.events import JobEvent
-    from ilvrctl.jobs.networks import Networks
-    from ilvrctl.jobs.plan import Plan
+    from ilvrctl.plans.networks import Networks
+    from ilvrctl.plans.plan import Plan
 
 
 def carry_out(plan: Plan, load: Callable[[Networks], Engine], display: Display) -> None:
     """Make the plan's results. Exit code 1 when some failed, 130 when interrupted."""
-    from ilvrctl.jobs.crew import Alone
-    from ilvrctl.jobs.run import run
+    from ilvrctl.work.run import run
+    from ilvrctl.work.workers import Alone
 
     tally = Tally(len(plan.outputs), verb="edited" if plan.edits else "translated")
     finish(lambda rescued: run([plan], Alone(load), rescued=rescued), tally, display, bars=bool(plan.pending))
@@ -70,7 +70,7 @@ def finish(
 
 def show_plan(plan: Plan, display: Display) -> None:
     """What would be done: the files to make on stdout, the rest on stderr. Nothing is loaded or written."""
-    from ilvrctl.jobs.places import exists
+    from ilvrctl.plans.places import exists
 
     pending, calls = plan.pending, plan.network_calls()
     for item in dict.fromkeys(output.item for output in pending):

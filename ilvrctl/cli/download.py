@@ -158,14 +158,19 @@ def _models(
 
 
 def _order(timeout: float, retries: int, cookies: Path | None, overwrite: bool, offline: bool) -> Order:
-    from ilvrctl.cli.contents import check
     from ilvrctl.hub.fetch import Order
     from ilvrctl.hub.limits import Limits
     from ilvrctl.hub.web import load_cookies
+    from ilvrctl.models.files.announced import check
 
     if cookies is not None:
         load_cookies(cookies)
-    return Order(check, Limits(timeout, retries, cookies), overwrite, offline)
+    return Order(
+        lambda item, path: check(item.key, item.model.format, path),
+        Limits(timeout, retries, cookies),
+        overwrite,
+        offline,
+    )
 
 
 def _events(

@@ -17,13 +17,13 @@ from ilvrctl.cli.request import only_one, picture_on_stdin
 from ilvrctl.cli.several import flag_choices, preset_choices, set_choices
 from ilvrctl.cli.source import Asked, find_source
 from ilvrctl.errors import UsageError
-from ilvrctl.jobs.grid import expand
+from ilvrctl.plans.grid import expand
 
 if TYPE_CHECKING:
-    from ilvrctl.jobs.edit import Selection
-    from ilvrctl.jobs.inputs import Item
-    from ilvrctl.jobs.outputs import Destination
-    from ilvrctl.jobs.plan import Plan
+    from ilvrctl.plans.inputs import Item
+    from ilvrctl.plans.outputs import Destination
+    from ilvrctl.plans.plan import Plan
+    from ilvrctl.work.edit import Selection
 
 PAINTINGS = 4
 """Samples of a painting, where nobody says how many."""
@@ -107,8 +107,8 @@ def edit(
     A single picture is edited as a whole.
     """
     from ilvrctl.cli.carry_out import carry_out
-    from ilvrctl.jobs.outputs import Destination, outputs_of
-    from ilvrctl.jobs.plan import make_plan
+    from ilvrctl.plans.outputs import Destination, outputs_of
+    from ilvrctl.plans.plan import make_plan
 
     display = Display(as_json, quiet, verbose, use_color(color))
     only_one("--steps", steps, "--timestep-respacing", timestep_respacing, "how many steps there are")
@@ -151,7 +151,7 @@ def edit(
 
 def _item(photo: str, scribbled: str | None, mask: str | None) -> Item:
     """The photo with its companions, of which one may come from standard input."""
-    from ilvrctl.jobs.inputs import STDIN, Item, one_picture
+    from ilvrctl.plans.inputs import STDIN, Item, one_picture
 
     names = [name for name in (photo, scribbled, mask) if name is not None]
     if names.count(STDIN) > 1:
@@ -180,7 +180,7 @@ def _sheet(destination: Destination, mode: str, *, grid: bool) -> Path | None:
 
 def _select(plan: Plan, item: Item) -> Selection:
     from ilvrctl.images.regions import Edit
-    from ilvrctl.jobs.edit import select
+    from ilvrctl.work.edit import select
 
     settings = plan.variants[0].settings
     size = plan.model.image_size
@@ -191,9 +191,9 @@ def _select(plan: Plan, item: Item) -> Selection:
 def _preview(plan: Plan, item: Item, file: Path, display: Display, *, overwrite: bool) -> None:
     """Draw what would be edited."""
     from ilvrctl.images.io import save_picture
-    from ilvrctl.jobs.outputs import check_places, make_folder
-    from ilvrctl.jobs.places import exists
-    from ilvrctl.jobs.preview import describe, draw_preview
+    from ilvrctl.plans.outputs import check_places, make_folder
+    from ilvrctl.plans.places import exists
+    from ilvrctl.work.preview import describe, draw_preview
 
     check_places([file], item.files)
     if exists(file) and not overwrite:
@@ -213,7 +213,7 @@ def _preview(plan: Plan, item: Item, file: Path, display: Display, *, overwrite:
 def _dry_run(plan: Plan, item: Item, display: Display) -> None:
     """The plan, and what of the photo would be edited."""
     from ilvrctl.cli.carry_out import show_plan
-    from ilvrctl.jobs.preview import describe
+    from ilvrctl.work.preview import describe
 
     found = _select(plan, item)
     _tell_selection(found, display)

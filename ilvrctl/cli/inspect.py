@@ -17,7 +17,7 @@ from ilvrctl.presets import override_model
 
 if TYPE_CHECKING:
     from ilvrctl.cli.known import Known
-    from ilvrctl.models.checkpoint import CheckpointInfo
+    from ilvrctl.models.files.checkpoint import CheckpointInfo
 
 EPILOG = """Examples:
 
@@ -52,7 +52,7 @@ def inspect(
 ) -> None:
     """Tell what a checkpoint holds: format, architecture, size, and what its tensors do not tell."""
     from ilvrctl.cli.saving import check_name, preset_text, save_presets
-    from ilvrctl.models.loading import inspect_file
+    from ilvrctl.models.files.loading import inspect_file
 
     if save_preset:
         check_name(save_preset, overwrite=overwrite)
@@ -95,7 +95,7 @@ def _facts_given(set_: list[str] | None) -> Layer:
 def _known(file: Path, info: CheckpointInfo, given: Layer, *, color: bool) -> Known:
     """What flags, presets, the stored probe and a diffusers folder know; the tensors tell a learned variance."""
     from ilvrctl.cli.known import known_of
-    from ilvrctl.models.folder import stated_facts
+    from ilvrctl.models.files.diffusers_folder import stated_facts
 
     known = known_of(file)
     if known.warning:
@@ -117,7 +117,7 @@ def _probe(
 ) -> dict[str, Any] | None:
     """Run the probe, show and store what it found; None for a format that hides nothing."""
     from ilvrctl.cli.probing import run_probe
-    from ilvrctl.models.formats import GUIDED_DIFFUSION
+    from ilvrctl.models.files.formats import GUIDED_DIFFUSION
 
     if info.format != GUIDED_DIFFUSION:
         say(f"nothing to probe: only guided-diffusion files hide flags, and this is {info.format}")

@@ -15,13 +15,13 @@ from ilvrctl.cli.request import names_of, preset_layer
 from ilvrctl.cli.source import Asked, Source, find_source
 from ilvrctl.config import Layer, nested
 from ilvrctl.errors import ConfigError, IlvrctlError
-from ilvrctl.jobs.grid import Choice, Option, Variant, expand, naming
-from ilvrctl.jobs.spec import PARAMETERS, Job
+from ilvrctl.plans.grid import Choice, Option, Variant, expand, naming
+from ilvrctl.plans.jobs_file import PARAMETERS, Job
 
 if TYPE_CHECKING:
-    from ilvrctl.jobs.inputs import Item
-    from ilvrctl.jobs.outputs import Output
-    from ilvrctl.jobs.plan import Plan
+    from ilvrctl.plans.inputs import Item
+    from ilvrctl.plans.outputs import Output
+    from ilvrctl.plans.plan import Plan
 
 
 def plan_of(job: Job, folder: Path, out: Path, display: Display) -> Plan:
@@ -114,7 +114,7 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _items(job: Job, folder: Path, out: Path) -> list[Item]:
-    from ilvrctl.jobs.inputs import collect
+    from ilvrctl.plans.inputs import collect
 
     spec = job.spec
     written = [spec.inputs] if isinstance(spec.inputs, str) else list(spec.inputs)
@@ -153,7 +153,7 @@ def _with_companions(job: Job, items: list[Item], folder: Path) -> list[Item]:
 def _companions(items: list[Item], folder: Path, at: str) -> list[Item]:
     """The picture in the folder with the name of each item, whatever its suffix. ConfigError when there is none."""
     from ilvrctl.images.io import PICTURE_SUFFIXES
-    from ilvrctl.jobs.inputs import Item
+    from ilvrctl.plans.inputs import Item
 
     there = {path.stem: path for path in sorted(folder.glob("*")) if path.suffix.lower() in PICTURE_SUFFIXES}
     names = [Path(item.stem if item.path is None else item.path.name).stem for item in items]
@@ -182,7 +182,7 @@ def _matches(text: str, folder: Path, at: str) -> list[str]:
 
 
 def _outputs(job: Job, items: list[Item], variants: list[Variant], out: Path) -> list[Output]:
-    from ilvrctl.jobs.outputs import Destination, outputs_of
+    from ilvrctl.plans.outputs import Destination, outputs_of
 
     spec = job.spec
     top = out / (spec.folder if spec.folder is not None else spec.name)

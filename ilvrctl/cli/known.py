@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ilvrctl.errors import ConfigError
-from ilvrctl.jobs.facts import facts_file, load_facts
+from ilvrctl.plans.facts import facts_file, load_facts
 from ilvrctl.presets import ModelPreset, load_models
 
 ATTENTION = ("num_heads", "num_head_channels", "use_new_attention_order")

@@ -14,14 +14,14 @@ from ilvrctl.cli.several import Reader, bounds, decimal, flag_choices, jumps, le
 from ilvrctl.cli.source import Network, Source
 from ilvrctl.config import Layer, merge
 from ilvrctl.errors import UsageError, did_you_mean
-from ilvrctl.jobs.grid import Choice, Picked, Tier, Variant
-from ilvrctl.jobs.spec import PARAMETERS
+from ilvrctl.plans.grid import Choice, Picked, Tier, Variant
+from ilvrctl.plans.jobs_file import PARAMETERS
 
 if TYPE_CHECKING:
     from ilvrctl.engine import Engine
-    from ilvrctl.jobs.networks import Networks
-    from ilvrctl.jobs.outputs import Destination, Output
-    from ilvrctl.jobs.plan import Plan, SourceModel
+    from ilvrctl.plans.networks import Networks
+    from ilvrctl.plans.outputs import Destination, Output
+    from ilvrctl.plans.plan import Plan, SourceModel
     from ilvrctl.settings import Settings
 
 TWO_MODELS = "cyclediffusion"
@@ -78,8 +78,8 @@ def plan_for(
     name: str = "",
 ) -> Plan:
     """The plan, nothing judged yet; tells what people should know about the weights."""
-    from ilvrctl.jobs.digest import weights_sha256
-    from ilvrctl.jobs.plan import Plan
+    from ilvrctl.plans.digest import weights_sha256
+    from ilvrctl.plans.plan import Plan
 
     digest = weights_sha256(source.weights)
     tell(source, digest, display)
@@ -144,7 +144,7 @@ def way_of(source: Source, mode: str, *, masked: bool) -> Layer:
     """The settings of a way of editing, for the size of the model. UsageError for a mode that there is not, and
     where the size is not known before the model is loaded.
     """
-    from ilvrctl.jobs.edit import Mode, mode_layer
+    from ilvrctl.work.edit import Mode, mode_layer
 
     known: dict[str, Mode] = {name: name for name in get_args(Mode)}
     if mode not in known:
@@ -171,8 +171,8 @@ def check_stdout(destination: Destination, as_json: bool) -> None:
 
 def source_model(encoder: Network | None, display: Display) -> SourceModel | None:
     """The source's model for the plan."""
-    from ilvrctl.jobs.digest import weights_sha256
-    from ilvrctl.jobs.plan import SourceModel
+    from ilvrctl.plans.digest import weights_sha256
+    from ilvrctl.plans.plan import SourceModel
 
     if encoder is None:
         return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ilvrctl.cli.output import data, say
 from ilvrctl.errors import OutputError
-from ilvrctl.jobs.facts import StoredFacts, save_facts
+from ilvrctl.plans.facts import StoredFacts, save_facts
 
 if TYPE_CHECKING:
     from ilvrctl.probe import Findings
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def run_probe(file: Path, *, device: str, quiet: bool, color: bool, table: bool) -> dict[str, Any]:
     """Probe ``file``; show the ``table``; store the facts beside it. What was found, as plain values."""
     from ilvrctl.devices import choose_device
-    from ilvrctl.models.hidden import HiddenFlags
-    from ilvrctl.models.loading import load_network
+    from ilvrctl.models.architecture.hidden_flags import HiddenFlags
+    from ilvrctl.models.files.loading import load_network
     from ilvrctl.probe import Trial, guess_image_size, probe
     from ilvrctl.probe.pictures import probe_pictures
 

@@ -13,11 +13,11 @@ from ilvrctl.cli.known import FACTS, GUESS, Known
 from ilvrctl.diffusion.lowpass import usual_factor
 from ilvrctl.errors import UsageError
 from ilvrctl.files import write_text
-from ilvrctl.jobs.digest import weights_sha256
+from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.presets import Kind, find_model, find_target, load_models, load_targets
 
 if TYPE_CHECKING:
-    from ilvrctl.models.checkpoint import CheckpointInfo
+    from ilvrctl.models.files.checkpoint import CheckpointInfo
 
 KINDS: tuple[Kind, ...] = ("models", "targets")
 
@@ -36,8 +36,8 @@ def check_name(name: str, *, overwrite: bool) -> None:
 
 def preset_facts(file: Path, info: CheckpointInfo, known: Known) -> dict[str, Any]:
     """The model preset of ``file`` (or folder): what is known, under the names of a preset."""
-    from ilvrctl.models.folder import network_files
-    from ilvrctl.models.formats import GUIDED_DIFFUSION
+    from ilvrctl.models.files.diffusers_folder import network_files
+    from ilvrctl.models.files.formats import GUIDED_DIFFUSION
 
     name = file.resolve().name
     facts: dict[str, Any] = {"title": f"from {name}", "file": _place(file), "use": "unstated"}
@@ -63,7 +63,7 @@ def save_presets(name: str, file: Path, info: CheckpointInfo, known: Known) -> l
 
     UsageError where something is not known that a network cannot be used without.
     """
-    from ilvrctl.models.formats import CLASSIFIER
+    from ilvrctl.models.files.formats import CLASSIFIER
 
     if not info.readable or info.format == CLASSIFIER:
         raise UsageError(f"{file.name} is no network to translate with, so that a preset would not help")

@@ -9,7 +9,7 @@ from typing import Any
 from ilvrctl.cli.request import preset_layer
 from ilvrctl.config import Layer, merge, nested, parse_assignment
 from ilvrctl.errors import UsageError
-from ilvrctl.jobs.grid import Choice, Option
+from ilvrctl.plans.grid import Choice, Option
 
 Reader = Callable[[str, str], Any]
 """Reads one value: of the flag (for messages) and its text."""

@@ -20,7 +20,7 @@ from ilvrctl.presets import (
 )
 
 if TYPE_CHECKING:
-    from ilvrctl.jobs.record import Recipe
+    from ilvrctl.plans.record import Recipe
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ def _known_facts(
 
     ``preset_weights``: the preset was written for these weights, and knows better than they do.
     """
-    from ilvrctl.models.folder import stated_facts, weights_file
-    from ilvrctl.models.sniff import sniff
+    from ilvrctl.models.files.container import sniff
+    from ilvrctl.models.files.diffusers_folder import stated_facts, weights_file
 
     sniff(weights_file(weights))
     if new:
@@ -145,7 +145,7 @@ def _from_file(weights: Path) -> Source:
 def _replay(result: Path, asked: Asked) -> Source:
     """What made an earlier result, from the record in its file; its precision is the one that was used."""
     from ilvrctl.images.io import read_bytes
-    from ilvrctl.jobs.record import Recipe
+    from ilvrctl.plans.record import Recipe
 
     for flag, given, what in (("--to", asked.to, "target"), ("--from", asked.from_, "source")):
         if given is not None:

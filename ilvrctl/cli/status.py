@@ -13,7 +13,7 @@ from ilvrctl.cli.output import data, data_json, say
 from ilvrctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from ilvrctl.jobs.manifest import Manifest
+    from ilvrctl.plans.manifest import Manifest
 
 SHOWN = 10
 """Failures that are listed."""
@@ -21,7 +21,7 @@ SHOWN = 10
 
 def show_status(folder: Path, display: Display) -> None:
     """The state of every job, the last failures, speed and time left. UsageError where there is no manifest."""
-    from ilvrctl.jobs.manifest import is_written, manifest_files, read_manifest
+    from ilvrctl.plans.manifest import is_written, manifest_files, read_manifest
 
     if not manifest_files(folder):
         raise UsageError(f"there is no manifest in {folder}", hint="give the output folder of ilvrctl batch")

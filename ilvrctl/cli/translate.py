@@ -16,7 +16,7 @@ from ilvrctl.cli.request import names_of, only_one, picture_on_stdin
 from ilvrctl.cli.several import preset_choices, set_choices
 from ilvrctl.cli.source import Asked, find_source
 from ilvrctl.errors import UsageError
-from ilvrctl.jobs.grid import expand
+from ilvrctl.plans.grid import expand
 
 EPILOG = """Examples:
 
@@ -95,9 +95,9 @@ def translate(
     A comma list in a setting (--N 2,4,8) makes a grid: a folder a combination, and one labelled sheet.
     """
     from ilvrctl.cli.carry_out import carry_out, show_plan
-    from ilvrctl.jobs.inputs import collect
-    from ilvrctl.jobs.outputs import Destination, outputs_of
-    from ilvrctl.jobs.plan import make_plan
+    from ilvrctl.plans.inputs import collect
+    from ilvrctl.plans.outputs import Destination, outputs_of
+    from ilvrctl.plans.plan import make_plan
 
     display = Display(as_json, quiet, verbose, use_color(color))
     only_one("--steps", steps, "--timestep-respacing", timestep_respacing, "how many steps there are")

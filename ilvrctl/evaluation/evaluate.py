@@ -89,7 +89,7 @@ def evaluate(order: Order, device: torch.device, progress: Progress) -> Evaluati
 
 
 def _protocol(order: Order, pairs: Sequence[Sequence[Pair]], device: torch.device) -> Protocol:
-    from ilvrctl.models.features import lpips_alex
+    from ilvrctl.models.extractors import lpips_alex
     from ilvrctl.presets import find_model
 
     lpips = lpips_alex(find_model("alexnet"), device) if order.lpips else None

@@ -95,7 +95,7 @@ def _made(
     pictures: Sequence[Picture], extractor: Extractor, device: torch.device
 ) -> Iterator[tuple[Sequence[Picture], Tensor]]:
     from ilvrctl.evaluation.measure import levels
-    from ilvrctl.models.features import efficientnet_lite0, inception
+    from ilvrctl.models.extractors import efficientnet_lite0, inception
 
     network = (
         inception(find_model("inception_fid"), device)

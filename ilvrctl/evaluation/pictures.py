@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ilvrctl.errors import InputError, UsageError
 from ilvrctl.images.io import PICTURE_SUFFIXES, open_picture, read_bytes
 from ilvrctl.images.metadata import read_record
-from ilvrctl.jobs.manifest import manifest_files, read_manifest
+from ilvrctl.plans.manifest import manifest_files, read_manifest
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -50,8 +50,8 @@ def weights_of(name_or_file: str, format_: str) -> NetworkFile:
 
 def load_dse(network: NetworkFile, num_head_channels: int | None, device: torch.device) -> Any:
     """The classifier trunk of the file, float32, with ``features(x, t)``; WeightsError for another file."""
-    from ilvrctl.models.hidden import HiddenFlags
-    from ilvrctl.models.loading import load_classifier
+    from ilvrctl.models.architecture.hidden_flags import HiddenFlags
+    from ilvrctl.models.files.loading import load_classifier
 
     model = network.model
     hidden = HiddenFlags(

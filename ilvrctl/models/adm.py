@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ilvrctl.errors import UsageError
-from ilvrctl.models.architecture import AdmArchitecture
-from ilvrctl.models.convolution import Convolution
-from ilvrctl.models.encoder import AdmTrunk, run
-from ilvrctl.models.hidden import HiddenFlags
+from ilvrctl.models.architecture.hidden_flags import HiddenFlags
+from ilvrctl.models.architecture.unet import AdmArchitecture
+from ilvrctl.models.cpu.convolution import Convolution
+from ilvrctl.models.cpu.memory import release_freed
+from ilvrctl.models.cpu.norm import LARGE, normalise, wants_grad
 from ilvrctl.models.layers import AttentionBlock, group_norm, zeroed
-from ilvrctl.models.memory import release_freed
-from ilvrctl.models.norm import LARGE, normalise, wants_grad
+from ilvrctl.models.trunk_network import AdmTrunk, run
 
 
 class AdmUNet(AdmTrunk):

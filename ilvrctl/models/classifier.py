@@ -13,10 +13,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from ilvrctl.errors import UsageError
-from ilvrctl.models.classifier_architecture import ClassifierArchitecture
-from ilvrctl.models.encoder import AdmTrunk, run
+from ilvrctl.models.architecture.classifier import ClassifierArchitecture
+from ilvrctl.models.cpu.norm import normalise
 from ilvrctl.models.layers import group_norm, zeroed
-from ilvrctl.models.norm import normalise
+from ilvrctl.models.trunk_network import AdmTrunk, run
 
 
 class AttentionPool(nn.Module):

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from ilvrctl.models import strips
-from ilvrctl.models.convolution import Convolution
-from ilvrctl.models.norm import affine, normalise, wants_grad
-from ilvrctl.models.plan import Attention, Conventions, Down, Layer, Res, Stem, Up
+from ilvrctl.models.architecture.blocks import Attention, Conventions, Down, Layer, Res, Stem, Up
+from ilvrctl.models.cpu import strips
+from ilvrctl.models.cpu.convolution import Convolution
+from ilvrctl.models.cpu.norm import affine, normalise, wants_grad
 
 
 class Feature(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ilvrctl.errors import WeightsError
-from ilvrctl.models.checkpoint import read_state_dict
+from ilvrctl.models.files.checkpoint import read_state_dict
 
 _SHAPES = {"0.weight": (3, 3, 1, 1), "0.bias": (3,), "2.weight": (64, 3, 3, 3), "2.bias": (64,)}
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from statistics import fmean, variance
 from typing import Any, Literal, TypeAlias
 
-from ilvrctl.probe.bench import Errors
 from ilvrctl.probe.readings import Attention, Timing
+from ilvrctl.probe.trials import Errors
 
 DENOISES = 0.5
 """A trained network's error is below this times that of the best multiple of the noisy picture."""

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, replace
 
 from ilvrctl.diffusion.schedule import Schedule
-from ilvrctl.models.architecture import AdmArchitecture, HiddenFlags
-from ilvrctl.models.plan import Attention as AttentionLayer
+from ilvrctl.models.architecture.blocks import Attention as AttentionLayer
+from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
 
 HEAD_CHANNELS = (64, 32, 16, 128)
 HEADS = (1, 4, 2, 8)

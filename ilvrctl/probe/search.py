@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
 
-from ilvrctl.probe.bench import LEVELS, Errors, Network, Noised, network_errors, noised, scaled_error
 from ilvrctl.probe.findings import Findings, Table, conclude, mean_log
 from ilvrctl.probe.readings import TIMINGS, Attention, Timing, attention_readings
+from ilvrctl.probe.trials import LEVELS, Errors, Network, Noised, network_errors, noised, scaled_error
 
 if TYPE_CHECKING:
     from torch import Tensor

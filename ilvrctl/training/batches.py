@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from ilvrctl.models.encoder import as_weight
+from ilvrctl.models.trunk_network import as_weight
 from ilvrctl.training.pictures import Pictures
 
 N = TypeVar("N", bound=nn.Module)

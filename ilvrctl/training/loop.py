@@ -137,7 +137,7 @@ def _prepare(job: Job, data: Data, team: Team) -> Run:
     )
     before = read_progress(job.run)
     if before is not None:
-        from ilvrctl.models.saving import read_safetensors
+        from ilvrctl.models.files.saving import read_safetensors
 
         check_same(before, now, job.name)
         tensors, _ = read_safetensors(job.run / STATE)
@@ -228,7 +228,7 @@ def _advanced(run: Run, loss: float, rate: float, share: float) -> Advanced:
 
 def _keep(run: Run, *, final: bool, sheet: bool) -> Iterator[TrainingEvent]:
     """State to disk, then the model to where it can be used, its validation loss, and perhaps a sheet."""
-    from ilvrctl.models.saving import save_safetensors
+    from ilvrctl.models.files.saving import save_safetensors
 
     folder = make_folder(run.job.run)
     path = folder / STATE

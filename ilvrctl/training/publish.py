@@ -54,7 +54,7 @@ def publish(
 
     Weights come first, so that no preset ever names a file that is not there. OutputError when the disk is full.
     """
-    from ilvrctl.models.saving import save_pt, save_safetensors
+    from ilvrctl.models.files.saving import save_pt, save_safetensors
 
     weights = make_folder(paths.weights_dir())
     stored = {key: x.half() if store == "fp16" else x for key, x in tensors.items()}

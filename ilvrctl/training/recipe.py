@@ -11,9 +11,9 @@ from typing import Any, Literal, TypeVar
 from ilvrctl import paths
 from ilvrctl.config import Layer, build, merge, read_yaml
 from ilvrctl.errors import ConfigError, UsageError, did_you_mean
-from ilvrctl.models.architecture import AdmArchitecture, HiddenFlags, Resampling
-from ilvrctl.models.classifier_architecture import ClassifierArchitecture
-from ilvrctl.models.plan import NORM_GROUPS
+from ilvrctl.models.architecture.blocks import NORM_GROUPS
+from ilvrctl.models.architecture.classifier import ClassifierArchitecture
+from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags, Resampling
 from ilvrctl.training.pictures import Square
 
 R = TypeVar("R")

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ilvrctl.errors import UsageError
 from ilvrctl.models.adm import AdmUNet
-from ilvrctl.models.architecture import AdmArchitecture, HiddenFlags
-from ilvrctl.models.loading import load_network
+from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
+from ilvrctl.models.files.loading import load_network
 from ilvrctl.presets import ModelPreset, load_models, require_weights, resolve_model
 from ilvrctl.training.recipe import Recipe, check_size
 

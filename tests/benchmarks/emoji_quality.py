@@ -42,7 +42,7 @@ from ilvrctl.images.tensors import to_image, to_tensor
 from ilvrctl.methods.constraints import LowPassConstraint
 from ilvrctl.metrics import distances
 from ilvrctl.metrics.pixel import l2, psnr, ssim
-from ilvrctl.models.features import Features, efficientnet_lite0
+from ilvrctl.models.extractors import Features, efficientnet_lite0
 from ilvrctl.presets import find_model, find_target
 from ilvrctl.settings import SPEEDS, Settings, build_settings
 

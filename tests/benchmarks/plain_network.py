@@ -14,9 +14,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from ilvrctl.models.adm import AdmUNet
-from ilvrctl.models.convolution import Convolution
-from ilvrctl.models.encoder import timestep_embedding
+from ilvrctl.models.cpu.convolution import Convolution
 from ilvrctl.models.layers import AttentionBlock, Downsample, ResBlock, StemConvolution, Upsample
+from ilvrctl.models.trunk_network import timestep_embedding
 
 
 class PlainUNet(nn.Module):

@@ -34,8 +34,8 @@ from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.engine import Engine, Reference
 from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.compiled import CompiledNetwork
-from ilvrctl.models.loading import load_network
-from ilvrctl.models.winograd import directly
+from ilvrctl.models.cpu.winograd import directly
+from ilvrctl.models.files.loading import load_network
 from ilvrctl.settings import build_settings
 
 GFLOP = 388.0

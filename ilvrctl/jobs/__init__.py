@@ -1,1 +1,0 @@
-"""Jobs: from a list of inputs to files on disk, with a plan first."""

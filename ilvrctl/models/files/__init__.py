@@ -1,0 +1,1 @@
+"""Checkpoint files: opened safely, recognised, and made into networks."""

@@ -1,0 +1,209 @@
+"""The inputs of a job: files as they are, the pictures of folders, and standard input."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import NoReturn
+
+from ilvrctl import paths
+from ilvrctl.errors import UsageError
+from ilvrctl.images.io import PICTURE_SUFFIXES, read_bytes
+from ilvrctl.plans.digest import sha256_hex
+from ilvrctl.plans.places import Folders, is_file, is_folder, place, real
+
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The bytes of an input: the ``picture``, and where it is edited its scribbled copy and a mask, if any."""
+
+    picture: bytes
+    guide: bytes | None = None
+    mask: bytes | None = None
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the picture, if it is alone; else of the digests of all."""
+        digests = {name: sha256_hex(data) for name, data in vars(self).items() if data is not None}
+        if len(digests) == 1:
+            return digests["picture"]
+        return sha256_hex("\n".join(f"{name} {digest}" for name, digest in digests.items()).encode())
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input. ``name`` is what people call it; ``path`` None means ``data`` (standard input).
+
+    ``stem``: the output's name without suffix, below the output folder. Of an edit ``guide`` is the scribbled copy
+    and ``mask`` tells what is edited.
+    """
+
+    name: str
+    stem: str
+    path: Path | None = None
+    data: bytes | None = field(default=None, repr=False)
+    guide: Item | None = None
+    mask: Item | None = None
+    where: str = field(default="", repr=False, compare=False)
+
+    @cached_property
+    def key(self) -> str:
+        """What tells it from all other inputs: its place, however it was written (``where``, if that is known), and
+        those of its companions.
+        """
+        own = STDIN if self.path is None else self.where or str(place(self.path))
+        return "\n".join([own, *(item.key for item in (self.guide, self.mask) if item is not None)])
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that are read, and never changed."""
+        more = [file for item in (self.guide, self.mask) if item is not None for file in item.files]
+        return more if self.path is None else [self.path, *more]
+
+    @property
+    def short(self) -> str:
+        """Its name below the folder that was given."""
+        folder, slash, _ = self.stem.rpartition("/")
+        return self.stem if self.path is None else f"{folder}{slash}{self.path.name}"
+
+    def state(self) -> tuple[int, int] | None:
+        """Size in bytes and time of the last change in ns, of all its files; None where there are none."""
+        if self.path is None:
+            return None
+        try:
+            found = [file.stat() for file in self.files]
+        except (OSError, ValueError):
+            return None
+        return sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)
+
+    def read(self) -> bytes:
+        """The input's bytes. InputError when it cannot be read."""
+        return read_bytes(self.path) if self.path is not None else self.data or b""
+
+    def contents(self) -> Contents:
+        """All its bytes. InputError when one of its files cannot be read."""
+        guide, mask = (None if item is None else item.read() for item in (self.guide, self.mask))
+        return Contents(self.read(), guide, mask)
+
+
+def collect(names: Sequence[str], *, recursive: bool, stdin: bytes | None, output: Path | None) -> list[Item]:
+    """The items that ``names`` mean: files, the pictures of folders, ``-`` for the bytes of ``stdin``.
+
+    What lies at or below ``output`` is left out of folders. A file that is missing stays an item, and fails
+    when it is read. An input given twice is taken once. UsageError for a folder without pictures, for inputs
+    whose results would have one name, or when nothing at all is given.
+    """
+    items: dict[str, Item] = {}
+    for name in names:
+        for item in _items(name, recursive, stdin, output):
+            items.setdefault(item.key, item)
+    if not items:
+        raise UsageError("no inputs", hint="ilvrctl translate PICTURE_OR_FOLDER ... --to emoji3d")
+    return _with_unique_stems(list(items.values()))
+
+
+def one_picture(name: str, stdin: bytes | None) -> Item:
+    """The item that ``name`` means, ``-`` for the bytes of ``stdin``. UsageError for a folder."""
+    if name and is_folder(Path(name)):
+        raise UsageError(f"{name} is a folder, not a picture", hint="one picture is edited at a time")
+    [item] = _items(name, False, stdin, None)
+    return item
+
+
+def _items(name: str, recursive: bool, stdin: bytes | None, output: Path | None) -> list[Item]:
+    if name == STDIN and stdin is not None:
+        return [Item("standard input", "stdin", data=stdin)]
+    if not name or "\0" in name:
+        raise UsageError(
+            f"{name!r} is no name of a file",
+            hint="-0 reads names that end with a zero byte" if name else None,
+        )
+    path = Path(name)
+    if is_folder(path):
+        return _folder(path, recursive, output)
+    return [Item(_shown(path, name), path.stem, path)]
+
+
+def _folder(folder: Path, recursive: bool, output: Path | None) -> list[Item]:
+    if output is not None and real(output) == real(folder):
+        raise UsageError(
+            f"{folder} is the input and the output folder: results would be taken for inputs the next time",
+            hint="choose another with -o",
+        )
+    files = sorted(_pictures(folder, recursive, output))
+    if not files:
+        deeper = not recursive and any(_pictures(folder, True, output))
+        known = f"known suffixes: {' '.join(sorted(PICTURE_SUFFIXES))}"
+        raise UsageError(
+            f"there are no pictures in {folder}",
+            hint="its subfolders have some: add --recursive" if deeper else known,
+        )
+    folders, top = Folders(), len(folder.parts)
+    shipped = real(folder) == real(paths.EXAMPLES)
+    return [
+        Item(
+            _shown(file, str(file)) if shipped else str(file),
+            "/".join((*file.parts[top:-1], file.stem)),
+            file,
+            where=folders.place(file),
+        )
+        for file in files
+    ]
+
+
+def _pictures(folder: Path, recursive: bool, output: Path | None) -> Iterator[Path]:
+    """Pictures by their suffix; hidden ones and links to folders are passed by, so that no loop is walked."""
+    leave_out = None if output is None else str(place(output))
+    at = Folders()
+    for top, folders, files in os.walk(folder, onerror=_unreadable):
+        here = Path(top)
+        folders[:] = [
+            n for n in folders if recursive and not n.startswith(".") and at.place(here / n) != leave_out
+        ]
+        for name in files:
+            path = here / name
+            if name.startswith(".") or path.suffix.lower() not in PICTURE_SUFFIXES or not is_file(path):
+                continue
+            if at.place(path) != leave_out:
+                yield path
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise UsageError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+
+
+def _shown(path: Path, name: str) -> str:
+    """The name for people; that of an example that ships does not tell where the package is."""
+    shipped = real(path.parent) == real(paths.EXAMPLES)
+    return f"{paths.EXAMPLES.name}/{path.name}" if shipped else name
+
+
+def _with_unique_stems(items: list[Item]) -> list[Item]:
+    """Inputs of one stem get their suffix into it (``cat-jpg``), so that no output overwrites another."""
+    counts = Counter(item.stem.casefold() for item in items)
+    unique = [
+        replace(item, stem=f"{item.stem}-{item.path.suffix[1:].lower()}")
+        if counts[item.stem.casefold()] > 1 and item.path is not None and item.path.suffix
+        else item
+        for item in items
+    ]
+    refuse_equal([item.stem for item in unique], [item.name for item in unique])
+    return unique
+
+
+def refuse_equal(results: Sequence[str], inputs: Sequence[str]) -> None:
+    """UsageError when two inputs have one result; case does not count, as on some file systems."""
+    first: dict[str, str] = {}
+    for result, name in zip(results, inputs, strict=True):
+        if result.casefold() in first:
+            raise UsageError(
+                f"{first[result.casefold()]} and {name} would both be written as {result!r}",
+                hint="translate them into different folders, or their common folder with --recursive",
+            )
+        first[result.casefold()] = name

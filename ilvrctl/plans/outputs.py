@@ -1,0 +1,165 @@
+"""The outputs of a job: where each result goes, and whether it can be written there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+from ilvrctl.errors import OutputError, UsageError, did_you_mean
+from ilvrctl.images.io import PICTURE_SUFFIXES
+from ilvrctl.plans.inputs import Item, refuse_equal
+from ilvrctl.plans.places import Folders, exists, is_folder
+
+Status = Literal["to do", "done", "taken", "failed", "elsewhere"]
+"""``taken``: a file of that name is there, made otherwise. ``failed``: it did before, and nothing has changed
+since. ``elsewhere``: another shard makes it."""
+_ELSEWHERE = "choose another place with -o"
+
+
+@dataclass(frozen=True)
+class Output:
+    """One sample of one item; ``path`` None is standard output, ``gif`` the animation beside it, if any.
+
+    ``variant``: the place of its settings among those of the plan. ``digest``: of the input of what is done, where
+    it is known. ``stale``: done before, from an input that has changed since. ``error``: why it failed before.
+    """
+
+    item: Item
+    sample: int
+    path: Path | None
+    gif: Path | None = None
+    status: Status = "to do"
+    variant: int = 0
+    digest: str = ""
+    stale: bool = False
+    error: str = ""
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that are written."""
+        return [path for path in (self.path, self.gif) if path is not None]
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where results go: a ``folder``, one ``file``, or standard output (both None)."""
+
+    folder: Path | None = None
+    file: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Destination:
+        """``-`` is standard output, a name with a picture's suffix is a file, anything else a folder."""
+        if not text:
+            raise UsageError("-o needs a name", hint="-o FOLDER, -o FILE.png, or -o - for standard output")
+        if text == "-":
+            return cls()
+        path = Path(text)
+        if (
+            path.suffix.lower() in PICTURE_SUFFIXES
+            and not is_folder(path)
+            and not text.endswith(("/", os.sep))
+        ):
+            return cls(file=path)
+        return cls(folder=path)
+
+    @property
+    def stdout(self) -> bool:
+        """Whether it is standard output."""
+        return self.folder is None and self.file is None
+
+
+def outputs_of(
+    items: Sequence[Item],
+    samples: Sequence[int],
+    destination: Destination,
+    *,
+    gif: bool = False,
+    folders: Sequence[str] = ("",),
+) -> list[Output]:
+    """The results asked for: ``cat.png``, or ``cat_1.png``, ``cat_2.png`` for several samples.
+
+    ``folders``, below the destination, of the variants of a grid.
+
+    UsageError when one file (or standard output) is to take several results, or an animation without a name.
+    """
+    results = len(samples) if destination.stdout else 1
+    if destination.folder is None and any(folders):
+        what = "standard output" if destination.stdout else str(destination.file)
+        raise UsageError(f"a grid of settings does not fit into {what}", hint="-o FOLDER")
+    if destination.folder is None and (len(items) > 1 or results > 1):
+        many = f"{len(items)} inputs" if len(items) > 1 else f"{results} samples"
+        raise UsageError(f"{many} do not fit into one output", hint="-o FOLDER")
+    if gif and (destination.stdout or (destination.file and destination.file.suffix.lower() == ".gif")):
+        raise UsageError("--gif writes an animation beside the result", hint="-o FILE.png or -o FOLDER")
+    outputs = []
+    for variant, folder in enumerate(folders):
+        for item, n in product(items, samples):
+            path = _path(item, n, samples, destination, folder)
+            animation = path.with_suffix(".gif") if gif and path is not None else None
+            outputs.append(Output(item, n, path, animation, variant=variant))
+    written = [(str(path), output.item.name) for output in outputs for path in output.files]
+    refuse_equal([path for path, _ in written], [name for _, name in written])
+    return outputs
+
+
+def _path(item: Item, n: int, samples: Sequence[int], destination: Destination, folder: str) -> Path | None:
+    number = "" if tuple(samples) == (1,) else f"_{n}"
+    if destination.folder is not None:
+        return destination.folder / folder / f"{item.stem}{number}.png"
+    if destination.file is not None:
+        return destination.file.with_name(f"{destination.file.stem}{number}{destination.file.suffix}")
+    return None
+
+
+def check_sheet(sheet: Path) -> None:
+    """UsageError when the contact sheet's name is not that of a picture."""
+    if sheet.suffix.lower() not in PICTURE_SUFFIXES:
+        what = (
+            f"{sheet.suffix} is no picture format" if sheet.suffix else "the sheet needs a picture's suffix"
+        )
+        close = did_you_mean(sheet.suffix.lower(), PICTURE_SUFFIXES)
+        raise UsageError(f"--sheet {sheet}: {what}", hint=close or f"--sheet {sheet.with_suffix('.png')}")
+
+
+def check_places(files: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """See, without writing anything, that ``files`` can be written and are none of the ``inputs``.
+
+    UsageError for an input, which is never changed, and for a folder; OutputError for a place that is not
+    writable.
+    """
+    at = Folders()
+    taken = {at.real(path) for path in inputs}
+    parents: dict[Path, None] = {}
+    for file in files:
+        if at.real(file) in taken:
+            raise UsageError(
+                f"the output {file} is one of the inputs, which are never changed", hint="choose another name"
+            )
+        if is_folder(file):
+            raise UsageError(f"the output {file} is a folder that exists", hint="choose another name")
+        parents.setdefault(file.parent)
+    for parent in parents:
+        _check_writable(parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder and those above it; OutputError with the reason when that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot make the folder {folder}: {reason}", hint=_ELSEWHERE) from error
+
+
+def _check_writable(folder: Path) -> None:
+    there = next((place for place in (folder, *folder.parents) if exists(place)), folder)
+    reason = None if is_folder(there) else f"{there} is not a folder"
+    if reason is None and not os.access(there, os.W_OK | os.X_OK):
+        reason = "permission denied, or the disk is read-only"
+    if reason:
+        raise OutputError(f"cannot write into {folder}: {reason}", hint=_ELSEWHERE)

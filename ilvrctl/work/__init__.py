@@ -1,0 +1,1 @@
+"""How a plan gets done: batches, workers, reading ahead, writing behind."""

@@ -1,0 +1,193 @@
+"""Edits: what of a photo is edited, what the model sees of it, and the photo with the results put back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from ilvrctl.config import Layer
+from ilvrctl.errors import UsageError
+from ilvrctl.images.geometry import parse_color
+from ilvrctl.images.masks import binary, difference, grown, looks_inverted, scribbled, share
+from ilvrctl.images.photo import Photo, open_photo
+from ilvrctl.images.regions import Edit, Region, find_regions
+from ilvrctl.work.pieces import Finished, Piece
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ilvrctl.plans.inputs import Contents, Item
+
+Mode = Literal["scribble", "paint"]
+EVERYWHERE = 0.9
+"""Two pictures that differ over more than this part are not one picture with scribbles."""
+BLACK = (0, 0, 0)
+
+
+def mode_layer(mode: Mode, size: int, *, masked: bool) -> Layer:
+    """The settings of a way of editing, for a model of ``size`` pixels.
+
+    ``scribble``: N = 8 at 256 px; not ``masked``, as in the paper, levels 1000 to 200, else down to where the
+    target says. ``paint``: a rough painting as a whole, N = 64 at 256 px, conditioned at all steps (Choi et al.,
+    ICCV 2021).
+    """
+    if mode == "paint":
+        method = {"name": "ilvr", "N": _scaled(64, size), "range": [1.0, 0.0]}
+        return Layer.of("--mode paint", {"method": method, "edit": {"mask": False}})
+    method = {"name": "ilvr", "N": _scaled(8, size), **({} if masked else {"range": [1.0, 0.2]})}
+    return Layer.of("--mode scribble", {"method": method, "edit": {}})
+
+
+def _scaled(N: int, size: int) -> int:
+    """The factor that is N at 256 px, or the next smaller one, from 2 up, that divides the size."""
+    return next(n for n in range(max(2, N * size // 256), 0, -1) if size % n == 0)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is edited of a photo: the ``mask`` (255, else 0) and the ``regions`` around its parts.
+
+    ``seen``: the photo, upright and on the background, with the scribbled copy where the mask is. ``free``: nothing
+    is kept. ``notes``: what people should know.
+    """
+
+    photo: Photo
+    seen: Image
+    mask: Image
+    regions: tuple[Region, ...]
+    free: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Edited:
+    """Regions of a photo, which is decoded again for every result: no large one is held while others are made."""
+
+    name: str
+    photo: bytes
+    regions: tuple[Region, ...]
+    pieces: tuple[Piece, ...]
+    notes: tuple[str, ...] = ()
+
+    def result(self, samples: Sequence[Image]) -> Finished:
+        """The photo with the samples put back into their regions, its transparency as it was."""
+        photo = open_photo(self.photo, self.name)
+        image = photo.rgb
+        for region, sample in zip(self.regions, samples, strict=True):
+            region.put(image, sample)
+        if photo.alpha is not None:
+            image.putalpha(photo.alpha)
+        return Finished(image, photo.kept)
+
+
+def edit_canvas(item: Item, contents: Contents, edit: Edit, background: str, size: int) -> Edited:
+    """The regions of the item for a model of ``size`` pixels, and what it gets of each. Errors as for
+    :func:`select`.
+    """
+    found = select(item, contents, edit, background, size)
+    pieces = (Piece(r.cut(found.seen, size), None if found.free else r.free(size)) for r in found.regions)
+    return Edited(item.name, contents.picture, found.regions, tuple(pieces), found.notes)
+
+
+def select(item: Item, contents: Contents, edit: Edit, background: str, size: int) -> Selection:
+    """What of the item is edited, with a model of ``size`` pixels.
+
+    The mask comes from a file, else from what differs in the scribbled copy; without either it is everything.
+    InputError for a picture that cannot be read; UsageError for pictures of different sizes and for a mask that
+    cannot be meant.
+    """
+    ground = parse_color(background)
+    photo = open_photo(contents.picture, item.name)
+    seen = photo.flat(ground)
+    guide = None
+    if item.guide is not None and contents.guide is not None:
+        guide = open_photo(contents.guide, item.guide.name).flat(ground)
+        _same_size(item.guide, guide, item, photo)
+    free = not edit.mask or (item.guide is None and item.mask is None)
+    if free:
+        edit = replace(edit, mask=False)
+    mask, notes = _mask(item, contents, photo, seen, guide, edit)
+    if guide is not None:
+        seen = seen.copy() if seen is photo.rgb else seen
+        seen.paste(guide, mask=mask)
+    return Selection(photo, seen, mask, tuple(find_regions(mask, edit, size)), free, notes)
+
+
+def _same_size(other: Item, picture: Image, item: Item, photo: Photo) -> None:
+    if picture.size != photo.size:
+        sizes = ("{} x {}".format(*size) for size in (picture.size, photo.size))
+        raise UsageError(
+            f"{other.name} has {next(sizes)} pixels and {item.name} {next(sizes)}",
+            hint="both must have one size: save the copy, or the mask, without scaling it",
+        )
+
+
+def _mask(
+    item: Item, contents: Contents, photo: Photo, seen: Image, guide: Image | None, edit: Edit
+) -> tuple[Image, tuple[str, ...]]:
+    """The mask, grown, of 0 and 255, and remarks about it."""
+    if not edit.mask:
+        return seen.getchannel(0).point(lambda _: 255), ()
+    growth = edit.growth(photo.size, drawn=item.mask is not None)
+    if item.mask is None or contents.mask is None:
+        assert guide is not None
+        return grown(_scribble(item, seen, guide, edit.threshold), growth), ()
+    drawn = open_photo(contents.mask, item.mask.name).flat(BLACK).convert("L")
+    _same_size(item.mask, drawn, item, photo)
+    drawn = binary(drawn)
+    notes = _check_drawn(item.mask.name, drawn, seen, guide, edit.threshold)
+    return grown(drawn, growth), notes
+
+
+def _scribble(item: Item, seen: Image, guide: Image, threshold: int) -> Image:
+    """Where the copy was drawn on; UsageError where that cannot be told."""
+    mask = scribbled(seen, guide, threshold)
+    part = share(mask)
+    name = item.guide.name if item.guide is not None else ""
+    if part == 0:
+        most = difference(seen, guide).getextrema()[1]
+        raise UsageError(
+            f"{name} differs from {item.name} by {most} of 255 at most: there is no scribble in it",
+            hint=f"--threshold {max(1, int(float(str(most)) / 4))} for faint ones, or --mask FILE, or --no-mask",
+        )
+    if part > EVERYWHERE:
+        raise UsageError(
+            f"{name} differs from {item.name} over {part:.0%} of the picture: it is not a scribbled copy of it",
+            hint="--mask FILE says what is edited, --no-mask edits all of it",
+        )
+    return mask
+
+
+def _check_drawn(name: str, mask: Image, seen: Image, guide: Image | None, threshold: int) -> tuple[str, ...]:
+    """Remarks about a mask from a file; UsageError for one that cannot be meant."""
+    part = share(mask)
+    meaning = "white is edited, black is kept"
+    if part == 0:
+        raise UsageError(f"the mask {name} is black everywhere: nothing is edited", hint=meaning)
+    if part == 1:
+        raise UsageError(
+            f"the mask {name} is white everywhere: nothing is kept",
+            hint=f"{meaning}; --no-mask edits all of it",
+        )
+    if guide is not None:
+        drawn_on = scribbled(seen, guide, threshold)
+        inside = _overlap(drawn_on, mask)
+        if share(drawn_on) > 0 and inside == 0:
+            raise UsageError(
+                f"no scribble lies where the mask {name} is white: it looks inverted", hint=meaning
+            )
+        lost = 1 - inside / share(drawn_on) if share(drawn_on) else 0.0
+        return (f"{lost:.0%} of the scribbles lie where the mask {name} is black: they are left out",) * (
+            lost > 0.01
+        )
+    if looks_inverted(mask):
+        return (f"the mask {name} looks inverted: {part:.0%} of it is white, its edge too; {meaning}",)
+    return ()
+
+
+def _overlap(a: Image, b: Image) -> float:
+    """The part of the picture where both masks are on."""
+    both = a.copy()
+    both.paste(0, mask=b.point(lambda v: 255 - v))
+    return share(both)

@@ -1,0 +1,132 @@
+"""A team of processes on this machine, one a device."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING, Any
+
+from ilvrctl.errors import DeviceError, IlvrctlError
+from ilvrctl.events import BatchStarted, StepDone
+
+if TYPE_CHECKING:
+    from ilvrctl.plans.grid import Variant
+    from ilvrctl.plans.networks import Networks
+    from ilvrctl.work.batches import Order
+    from ilvrctl.work.worker import Bench
+    from ilvrctl.work.workers import Message
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How a worker loads networks: where, in batches of what size, compiled or not, with how many CPU threads."""
+
+    device: str = "auto"
+    batch_size: int | None = None
+    compiled: bool = False
+    threads: int = 1
+
+    def bench(self, networks: Networks, variants: Sequence[Variant]) -> Bench:
+        """A bench with the networks, seen to be able to do all variants."""
+        import torch
+
+        from ilvrctl.work.worker import Bench
+
+        torch.set_num_threads(self.threads)
+        engine = networks.load(device=self.device, batch_size=self.batch_size, compiled=self.compiled)
+        bench = Bench(engine)
+        bench.check(variants)
+        return bench
+
+
+def results(bench: Bench, order: Order) -> list[Any]:
+    """What an order came to, without what only tells how far it is."""
+    return [event for event in bench.perform(order) if not isinstance(event, (BatchStarted, StepDone))]
+
+
+class Processes:
+    """Workers in processes that are started afresh, one for each of ``machines``."""
+
+    def __init__(self, machines: Sequence[Machine]) -> None:
+        self._machines = machines
+        self._workers: dict[int, tuple[BaseProcess, Connection]] = {}
+
+    def start(self, networks: Networks, variants: Sequence[Variant]) -> None:
+        """Start the processes; each tells when its networks are loaded."""
+        self.stop()
+        context = get_context("spawn")
+        for number, machine in enumerate(self._machines):
+            here, there = context.Pipe()
+            process = context.Process(target=_serve, args=(there, machine, networks, variants), daemon=True)
+            process.start()
+            there.close()
+            self._workers[number] = process, here
+
+    def send(self, worker: int, order: Order) -> None:
+        """Give a worker another order; one that is gone is told of by :meth:`receive`."""
+        try:
+            self._workers[worker][1].send(order)
+        except OSError:
+            return
+
+    def receive(self) -> list[Message]:
+        """Wait for a message of any worker. DeviceError when none is left."""
+        if not self._workers:
+            raise DeviceError("all workers were lost", hint="run the same command again, with -v")
+        told = wait([connection for _, connection in self._workers.values()])
+        return [self._told(n) for n, (_, connection) in list(self._workers.items()) if connection in told]
+
+    def _told(self, number: int) -> Message:
+        process, connection = self._workers[number]
+        try:
+            what, rest = connection.recv()
+        except (EOFError, OSError):
+            del self._workers[number]
+            process.join()
+            return number, "lost", f"exit code {process.exitcode}"
+        return number, what, rest
+
+    def stop(self) -> None:
+        """End all processes."""
+        for process, connection in self._workers.values():
+            process.terminate()
+            process.join()
+            connection.close()
+        self._workers = {}
+
+
+def _serve(connection: Connection, machine: Machine, networks: Networks, variants: Sequence[Variant]) -> None:
+    """The life of a worker. Ctrl-C at the terminal is for the driver, which ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        bench = machine.bench(networks, variants)
+        connection.send(("ready", bench.facts()))
+        orders = _orders(connection)
+        while (order := orders.get()) is not None:
+            connection.send(("done", results(bench, order)))
+    except IlvrctlError as error:
+        plain = IlvrctlError(error.message, error.hint)
+        connection.send(("error", plain))
+    except OSError:
+        return  # the driver has gone
+
+
+def _orders(connection: Connection) -> queue.Queue[Order | None]:
+    """Orders as they come, taken by a thread so that the driver never waits for a worker that is busy."""
+    found: queue.Queue[Order | None] = queue.Queue()
+
+    def take() -> None:
+        try:
+            while True:
+                found.put(connection.recv())
+        except (EOFError, OSError):
+            found.put(None)
+
+    threading.Thread(target=take, daemon=True).start()
+    return found
