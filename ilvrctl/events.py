@@ -126,6 +126,17 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """Something a person may like to know."""
+
+    message: str
+
+
+Note = Noted | Warned
+"""What is found out while a run is planned."""
+
+
+@dataclass(frozen=True)
 class Stopped:
     """So many failures that the rest was not begun."""
 
@@ -134,5 +145,15 @@ class Stopped:
 
 EngineEvent = BatchStarted | StepDone | SampleDone | ItemFailed | BatchShrunk
 JobEvent = (
-    Loaded | BatchStarted | StepDone | ItemFailed | BatchShrunk | Written | Skipped | Extra | Warned | Stopped
+    Loaded
+    | BatchStarted
+    | StepDone
+    | ItemFailed
+    | BatchShrunk
+    | Written
+    | Skipped
+    | Extra
+    | Noted
+    | Warned
+    | Stopped
 )

@@ -19,7 +19,8 @@ from ilvrctl.images.regions import Edit
 from ilvrctl.plans.grid import Variant
 from ilvrctl.plans.inputs import Item
 from ilvrctl.plans.outputs import Destination, outputs_of
-from ilvrctl.plans.plan import Plan, make_plan
+from ilvrctl.plans.check import make_plan
+from ilvrctl.plans.plan import Plan
 from ilvrctl.presets import find_model
 from ilvrctl.settings import Settings, build_settings
 from ilvrctl.work.edit import mode_layer, select

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from ilvrctl.cli.several import bounds, decimal, flag_choices, set_choices, several, split, whole, word
+from ilvrctl.plans.values import bounds, decimal, flag_choices, set_choices, several, split, whole, word
 from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, ForeignSettingError, UsageError
 from ilvrctl.plans.grid import Choice, Picked, Variant, expand

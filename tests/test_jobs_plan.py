@@ -18,7 +18,8 @@ from ilvrctl.plans.grid import Variant
 from ilvrctl.plans.inputs import Item, collect
 from ilvrctl.plans.outputs import Destination, Output, outputs_of
 from ilvrctl.plans.places import exists, is_file, is_folder, place, real
-from ilvrctl.plans.plan import Plan, make_plan, network_facts
+from ilvrctl.plans.check import make_plan
+from ilvrctl.plans.plan import Plan, network_facts
 from ilvrctl.plans.record import Recipe, result_record
 from ilvrctl.presets import find_model
 from ilvrctl.settings import build_settings

@@ -21,7 +21,8 @@ from ilvrctl.events import BatchStarted, Extra, ItemFailed, JobEvent, Loaded, Sk
 from ilvrctl.plans.grid import Variant
 from ilvrctl.plans.inputs import collect
 from ilvrctl.plans.outputs import Destination, outputs_of
-from ilvrctl.plans.plan import Plan, make_plan
+from ilvrctl.plans.check import make_plan
+from ilvrctl.plans.plan import Plan
 from ilvrctl.presets import find_model
 from ilvrctl.settings import build_settings
 from ilvrctl.work import run as jobs_run

@@ -15,7 +15,7 @@ from ilvrctl.cli.progress import Bars, Plain, Renderer, Results
 if TYPE_CHECKING:
     from ilvrctl.engine import Engine
     from ilvrctl.events import JobEvent
-    from ilvrctl.plans.networks import Networks
+    from ilvrctl.plans.plan import Networks
     from ilvrctl.plans.plan import Plan
 
 

@@ -6,15 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ilvrctl import __version__
 from ilvrctl.errors import InputError
 from ilvrctl.images.metadata import read_record
-
-if TYPE_CHECKING:
-    from ilvrctl.plans.outputs import Output
-    from ilvrctl.plans.plan import Plan
+from ilvrctl.plans.outputs import Output
+from ilvrctl.plans.plan import Plan, network_facts
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,6 @@ def result_record(plan: Plan, output: Output, digest: str, run: Mapping[str, str
     ``digest``: sha256 of the input's bytes; ``run``: the device's kind, the precision used, torch's release.
     """
     name = output.item.path.name if output.item.path is not None else output.item.stem
-    from ilvrctl.plans.plan import network_facts
-
     source = plan.source_of(plan.variants[output.variant])
     record = {
         "ilvrctl": __version__,

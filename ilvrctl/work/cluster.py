@@ -13,7 +13,7 @@ from ilvrctl.work.processes import Machine, results
 
 if TYPE_CHECKING:
     from ilvrctl.plans.grid import Variant
-    from ilvrctl.plans.networks import Networks
+    from ilvrctl.plans.plan import Networks
     from ilvrctl.work.batches import Order
     from ilvrctl.work.worker import Facts
     from ilvrctl.work.workers import Message
