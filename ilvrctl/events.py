@@ -111,6 +111,16 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class PassedBy:
+    """Something in a folder is no input, or cannot be one here. ``reason`` reads well after a number:
+    "not pictures", "HEIC (install ilvrctl[heic])".
+    """
+
+    reason: str
+    name: str
+
+
+@dataclass(frozen=True)
 class Extra:
     """Something beside the results was written: a contact sheet or an animation."""
 
@@ -134,5 +144,15 @@ class Stopped:
 
 EngineEvent = BatchStarted | StepDone | SampleDone | ItemFailed | BatchShrunk
 JobEvent = (
-    Loaded | BatchStarted | StepDone | ItemFailed | BatchShrunk | Written | Skipped | Extra | Warned | Stopped
+    Loaded
+    | BatchStarted
+    | StepDone
+    | ItemFailed
+    | BatchShrunk
+    | Written
+    | Skipped
+    | PassedBy
+    | Extra
+    | Warned
+    | Stopped
 )

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from checkpoints import still_engine as load
 from commands import CUP, FOX, copies, leftovers, tree
+from ilvrctl.cli.display import Tally
+from ilvrctl.cli.job_views import job_view
 
-from ilvrctl.cli.progress import message
 from ilvrctl.config import Layer
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.engine import Engine
@@ -227,9 +228,8 @@ def test_a_sample_that_fails_tells_with_which_settings(tmp_path: Path) -> None:
         ("examples/fox.png", {"seed": 1}, 1),
         ("examples/fox.png", {"seed": 2}, 1),
     ]
-    line = message(failed[1])
-    assert line is not None
-    assert line[1].startswith("seed=2: the sample became NaN")
+    line = job_view(failed[1], Tally(2)).lines[0]
+    assert line.text.startswith("seed=2: the sample became NaN")
 
 
 def test_what_the_network_cannot_do_is_told_before_any_variant_is_begun(tmp_path: Path) -> None:

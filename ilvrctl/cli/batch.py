@@ -11,7 +11,7 @@ import typer
 from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import Display, Tally, duration
 from ilvrctl.cli.making import compiles
-from ilvrctl.cli.output import command, data, data_json, say, use_color
+from ilvrctl.cli.output import command, data, data_json, data_path, say
 from ilvrctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def batch(
 
     What is done stands in the output folder's manifest.jsonl; the same command goes on from there.
     """
-    display = Display(as_json, quiet, verbose, use_color(color))
+    display = Display.of(as_json, quiet, verbose, color)
     if schema:
         from ilvrctl.plans.jobs_file import schema as spec_schema
 
@@ -168,7 +168,7 @@ def _write_example(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise UsageError(f"{path} is there already", hint="--overwrite, or give another name")
     example = Path(__file__).parents[1] / "plans" / "example.yaml"
-    data(str(write_text(path, example.read_text(encoding="utf-8"))))
+    data_path(write_text(path, example.read_text(encoding="utf-8")))
     say(f"next: ilvrctl batch {path} --dry-run")
 
 
@@ -269,7 +269,7 @@ def _run(
     max_failures: int | None,
     display: Display,
 ) -> None:
-    from ilvrctl.cli.carry_out import finish
+    from ilvrctl.cli.show import finish
     from ilvrctl.cli.status import table, tally_rows
     from ilvrctl.plans.manifest import ManifestWriter
     from ilvrctl.work.ledger import Ledger

@@ -12,7 +12,7 @@ from ilvrctl.cli import edit_options as own
 from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import Display
 from ilvrctl.cli.making import check_stdout, given, loading, plan_for, settings_of, way_of
-from ilvrctl.cli.output import command, data, data_json, say, use_color
+from ilvrctl.cli.output import command, data_json, data_path, say
 from ilvrctl.cli.request import only_one, picture_on_stdin
 from ilvrctl.cli.several import flag_choices, preset_choices, set_choices
 from ilvrctl.cli.source import Asked, find_source
@@ -106,11 +106,11 @@ def edit(
 
     A single picture is edited as a whole.
     """
-    from ilvrctl.cli.carry_out import carry_out
+    from ilvrctl.cli.show import show
     from ilvrctl.plans.outputs import Destination, outputs_of
     from ilvrctl.plans.plan import make_plan
 
-    display = Display(as_json, quiet, verbose, use_color(color))
+    display = Display.of(as_json, quiet, verbose, color)
     only_one("--steps", steps, "--timestep-respacing", timestep_respacing, "how many steps there are")
     only_one("--range", range_, "--range-t", range_t, "what is conditioned")
     only_one("--samples", samples, "--from-image", from_image, "which samples are made")
@@ -146,7 +146,7 @@ def edit(
         _dry_run(plan, item, display)
         return
 
-    carry_out(plan, loading(plan, device, batch_size, compile_, display), display)
+    show(plan, loading(plan, device, batch_size, compile_, display), display)
 
 
 def _item(photo: str, scribbled: str | None, mask: str | None) -> Item:
@@ -205,14 +205,14 @@ def _preview(plan: Plan, item: Item, file: Path, display: Display, *, overwrite:
     if display.as_json:
         data_json({"event": "preview", "output": str(file), **_facts(found)})
         return
-    data(str(file))
+    data_path(file)
     if not display.quiet:
         say(describe(found))
 
 
 def _dry_run(plan: Plan, item: Item, display: Display) -> None:
     """The plan, and what of the photo would be edited."""
-    from ilvrctl.cli.carry_out import show_plan
+    from ilvrctl.cli.show import show_plan
     from ilvrctl.work.preview import describe
 
     found = _select(plan, item)

@@ -11,7 +11,7 @@ from ilvrctl import paths
 from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import Display
 from ilvrctl.cli.making import check_stdout, given, loading, plan_for, settings_of
-from ilvrctl.cli.output import command, use_color
+from ilvrctl.cli.output import command
 from ilvrctl.cli.request import names_of, only_one, picture_on_stdin
 from ilvrctl.cli.several import preset_choices, set_choices
 from ilvrctl.cli.source import Asked, find_source
@@ -94,12 +94,12 @@ def translate(
 
     A comma list in a setting (--N 2,4,8) makes a grid: a folder a combination, and one labelled sheet.
     """
-    from ilvrctl.cli.carry_out import carry_out, show_plan
+    from ilvrctl.cli.show import show, show_plan
     from ilvrctl.plans.inputs import collect
     from ilvrctl.plans.outputs import Destination, outputs_of
     from ilvrctl.plans.plan import make_plan
 
-    display = Display(as_json, quiet, verbose, use_color(color))
+    display = Display.of(as_json, quiet, verbose, color)
     only_one("--steps", steps, "--timestep-respacing", timestep_respacing, "how many steps there are")
     only_one("--range", range_, "--range-t", range_t, "what is conditioned")
     only_one("--samples", samples, "--from-image", from_image, "which samples are made")
@@ -131,4 +131,4 @@ def translate(
         show_plan(plan, display)
         return
 
-    carry_out(plan, loading(plan, device, batch_size, compile_, display), display)
+    show(plan, loading(plan, device, batch_size, compile_, display), display)

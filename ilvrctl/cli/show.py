@@ -1,26 +1,29 @@
-"""Show a plan, or carry it out: events to the screen and to stdout, the exit code from what was counted."""
+"""Show a run or a plan: events to the screen and to stdout, the exit code from what was counted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import typer
 
+from ilvrctl.cli import signals
 from ilvrctl.cli.display import Display, Tally
-from ilvrctl.cli.output import INTERRUPTED, data, data_json, say
-from ilvrctl.cli.progress import Bars, Plain, Renderer, Results
+from ilvrctl.cli.job_views import first_view, job_view
+from ilvrctl.cli.output import data_json, data_path, say
+from ilvrctl.cli.screen import Screen
 
 if TYPE_CHECKING:
     from ilvrctl.engine import Engine
     from ilvrctl.events import JobEvent
     from ilvrctl.plans.networks import Networks
     from ilvrctl.plans.plan import Plan
+    from ilvrctl.training.events import Published, TrainingEvent
 
 
-def carry_out(plan: Plan, load: Callable[[Networks], Engine], display: Display) -> None:
-    """Make the plan's results. Exit code 1 when some failed, 130 when interrupted."""
+def show(plan: Plan, load: Callable[[Networks], Engine], display: Display) -> None:
+    """Make the plan's results. Exit code 1 when some failed, 128 and the signal's number when interrupted."""
     from ilvrctl.work.run import run
     from ilvrctl.work.workers import Alone
 
@@ -41,31 +44,42 @@ def finish(
 ) -> None:
     """Show and count the events of a run until its end, and of what is still written after an interrupt.
 
-    ``begin`` gets whom to tell of the latter. Exit code 130 when the run is interrupted.
+    ``begin`` gets whom to tell of the latter. Exit code 128 and the signal's number when the run is interrupted.
     """
-    renderer: Renderer = Bars(tally, display) if display.bars and bars else Plain(tally, display)
-    results = Results(display)
+    screen = Screen(display, bars=bars)
     stopped = False
 
     def rescued(event: JobEvent) -> None:
         tally.add(event)
-        results.add(event)
+        screen.programs.add(job_view(event, tally))
 
     try:
-        with renderer, closing(begin(rescued)) as events:
+        with screen, closing(begin(rescued)) as events:
+            screen.show(first_view(tally))
             for event in events:
                 tally.add(event)
-                renderer.show(event)
-                results.add(event)
+                screen.show(job_view(event, tally))
+                signals.check()
     except KeyboardInterrupt:
         stopped = True
-    finally:
-        results.flush()
     if display.as_json:
         data_json({**tally.record(), "interrupted": stopped})
     if stopped:
         say(tally.interrupted())
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(signals.exit_code())
+
+
+def show_training(events: Iterator[TrainingEvent], display: Display) -> Published | None:
+    """Show a training; the path of the weights on stdout. Returns the event that ends it well."""
+    from ilvrctl.cli.training_views import training_view
+    from ilvrctl.training.events import Published
+
+    done = None
+    with Screen(display) as screen:
+        for event in events:
+            screen.show(training_view(event))
+            done = event if isinstance(event, Published) else done
+    return done
 
 
 def show_plan(plan: Plan, display: Display) -> None:
@@ -92,7 +106,7 @@ def show_plan(plan: Plan, display: Display) -> None:
         data_json({"event": "summary", "pending": len(pending), "done": done, "network_calls": calls})
     else:
         for output in pending:
-            data(str(output.path or "-"))
+            data_path(output.path or "-")
     count = "1 result" if len(plan.outputs) == 1 else f"{len(plan.outputs)} results"
     if not display.quiet:
         say(
