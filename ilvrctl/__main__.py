@@ -1,5 +1,26 @@
-"""``python -m ilvrctl``."""
+"""``ilvrctl`` and ``python -m ilvrctl``: handlers of signals first, then what takes time to import."""
 
-from ilvrctl.cli.app import main
+from __future__ import annotations
 
-main()
+import sys
+
+from ilvrctl.cli import signals
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    signals.listen()
+    try:
+        from ilvrctl.cli.app import main as run
+
+        run()
+    except KeyboardInterrupt:
+        if sys.stderr is not None:
+            sys.stderr.write("interrupted\n")
+        sys.exit(signals.exit_code())
+    finally:
+        signals.end()
+
+
+if __name__ == "__main__":
+    main()

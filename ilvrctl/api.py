@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ilvrctl.errors import IlvrctlError, UsageError
 from ilvrctl.events import ItemFailed, JobEvent, Skipped, Written
-from ilvrctl.presets import WEIGHT_SUFFIXES
-from ilvrctl.work.machine import Machine, carry_out
+from ilvrctl.work.machine import Machine, Tell, carry_out
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from ilvrctl.plans.outputs import Destination
     from ilvrctl.plans.plan import Plan
 
-Progress = Callable[[JobEvent], object]
+Progress = Tell
 """Is told of everything that happens, as the screen of the commands is."""
 Picture = Any
 """A path, the bytes of a picture file, a PIL picture, numpy (H, W) or (H, W, C) of uint8 or of floats from 0 to 1, or
@@ -136,7 +135,9 @@ def edit(
     from ilvrctl.plans.request import edit as editing
 
     asked = asked_by_values("edit", {"to": to, "weights": weights, **parameters})
-    first, *others = (None if one is None else _input(one, n) for n, one in enumerate((photo, scribbled, mask)))
+    first, *others = (
+        None if one is None else _input(one, n) for n, one in enumerate((photo, scribbled, mask))
+    )
     assert first is not None
     plan = editing(asked, (first, others[0], others[1]), _destination(out))
     return _results(plan, asked, progress)
@@ -171,7 +172,7 @@ def batch(
 
     chosen, parts = Machine(**machine), divide(plans, shard)
 
-    def begin(aside: Callable[[JobEvent], None]) -> Generator[JobEvent, None, None]:
+    def begin(aside: Tell) -> Generator[JobEvent, None, None]:
         return carry_out(parts, chosen, past=past, shard=shard, max_failures=max_failures, aside=aside)
 
     return _told(begin, progress)
@@ -188,18 +189,19 @@ def evaluate(
 ) -> Evaluation:
     """Measure folders of results, as ``ilvrctl eval`` does: against the inputs, the true results, or real pictures.
 
-    ``how``: the other fields of :class:`ilvrctl.evaluation.evaluate.EvaluationAsked`. ``progress`` is told what is
+    ``how``: the other fields of :class:`ilvrctl.evaluation.evaluate.Order`. ``progress`` is told what is
     done, how much of it, of how much. The result has ``.record()``, and :func:`ilvrctl.evaluation.report.page` draws
     it.
 
     Raises UsageError for folders that do not go together, MissingExtraError for features that are not installed.
     """
     from ilvrctl.devices import choose_device
-    from ilvrctl.evaluation.evaluate import EvaluationAsked
+    from ilvrctl.evaluation.evaluate import Order
     from ilvrctl.evaluation.evaluate import evaluate as measure
 
-    places = (None if one is None else Path(one) for one in (source, truth, against))
-    asked = EvaluationAsked(tuple(map(Path, results)), *places, **how)
+    sides = {"source": source, "truth": truth, "against": against}
+    places: dict[str, Any] = {name: Path(side) for name, side in sides.items() if side is not None}
+    asked = Order(tuple(map(Path, results)), **places, **how)
     return measure(asked, choose_device(device), progress)
 
 
@@ -223,12 +225,15 @@ def load(
     (64, 64)
     """
     from ilvrctl.config import Layer
+    from ilvrctl.plans.check import networks_of
     from ilvrctl.plans.find_networks import NetworksAsked, find_networks
 
     path = Path(name_or_file)
-    file = isinstance(name_or_file, Path) or path.exists() or path.suffix in WEIGHT_SUFFIXES
+    file = isinstance(name_or_file, Path) or path.exists() or path.suffix.lower() in (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
     given = Layer.of("load()", {"model": facts}) if facts else Layer({})
-    asked = NetworksAsked(weights=path, facts=given) if file else NetworksAsked(str(name_or_file), facts=given)
+    asked = (
+        NetworksAsked(weights=path, facts=given) if file else NetworksAsked(str(name_or_file), facts=given)
+    )
     networks = find_networks(asked)
     engine = networks_of(networks, precision).load(device=device, batch_size=batch_size)
     return Model(networks, engine, precision)
@@ -348,7 +353,7 @@ class Model:
         with self._lock:
             engine = self.engine
 
-            def begin(aside: Callable[[JobEvent], None]) -> Generator[JobEvent, None, None]:
+            def begin(aside: Tell) -> Generator[JobEvent, None, None]:
                 return run([plan], Alone(lambda _: engine), rescued=aside)
 
             found = {}
@@ -365,12 +370,14 @@ def _results(plan: Plan, asked: Asked, progress: Progress | None) -> Generator[R
     from ilvrctl.plans.check import make_plan
 
     plan = make_plan(plan, overwrite=bool(asked.values.get("overwrite")))
-    machine = Machine(**{key: asked.values[key] for key in ("device", "batch_size", "compile") if key in asked.values})
+    machine = Machine(
+        **{key: asked.values[key] for key in ("device", "batch_size", "compile") if key in asked.values}
+    )
     return _told(lambda aside: carry_out([plan], machine, aside=aside), progress)
 
 
 def _told(
-    begin: Callable[[Callable[[JobEvent], None]], Generator[JobEvent, None, None]], progress: Progress | None
+    begin: Callable[[Tell], Generator[JobEvent, None, None]], progress: Progress | None
 ) -> Generator[Result, None, None]:
     """The results among the events of a run; ``progress`` is told of all."""
     tell = progress or (lambda event: None)
@@ -406,7 +413,7 @@ def _inputs(inputs: Any) -> list[str | Item]:
 
 def _input(picture: Any, n: int) -> Item:
     """The input that a picture is, of whatever kind."""
-    from ilvrctl.images.io import png_bytes
+    from ilvrctl.images.arrays import png_bytes
     from ilvrctl.plans.inputs import Item, one_picture
 
     if isinstance(picture, (str, Path)):

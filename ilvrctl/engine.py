@@ -15,7 +15,7 @@ from ilvrctl.diffusion.denoiser import Denoise, Denoiser
 from ilvrctl.diffusion.noise import NoiseStream, noise_seed
 from ilvrctl.diffusion.reuse import Reusing, splitting
 from ilvrctl.diffusion.samplers import DDPM, Sampler, Variance
-from ilvrctl.diffusion.schedule import Schedule, Step, match_models, match_sizes
+from ilvrctl.diffusion.schedule import Schedule, Step, match_models, match_sizes, spread_levels
 from ilvrctl.errors import DeviceError, NonFiniteError, UsageError
 from ilvrctl.events import BatchShrunk, BatchStarted, EngineEvent, ItemFailed, SampleDone, SampleId, StepDone
 from ilvrctl.methods import Context, Method
@@ -277,6 +277,19 @@ class Engine:
         if isinstance(sampler, DDPM) and sampler.variance == "auto":
             sampler = replace(sampler, variance=self.variance)
         return sample(self.denoise_batch(settings), context, steps, settings.method, sampler)
+
+    def unconditional(self, count: int, *, seed: int = 0, steps: int = 100) -> Iterator[Tensor]:
+        """``count`` samples out of noise alone, (3, H, W) in about [-1, 1], by ancestral sampling."""
+        size = self.image_size
+        chain = self.schedule.steps(spread_levels(self.schedule.T, steps))
+        for start in range(0, count, self.batch_size):
+            seeds = [noise_seed(seed, "sample", n) for n in range(start, min(count, start + self.batch_size))]
+            with NoiseStream(seeds, (3, size, size), self.device) as noise:
+                nothing = torch.zeros(len(seeds), 3, size, size, device=self.device)
+                context = Context(nothing, self.schedule, noise)
+                for done in sample(self.denoiser, context, chain, Method(), DDPM(self.variance)):
+                    x = done.x
+            yield from x.cpu()
 
     def denoise(self, settings: Settings) -> Denoiser:
         """The network as the settings want it."""

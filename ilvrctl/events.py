@@ -111,6 +111,16 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class PassedBy:
+    """Something in a folder is no input, or cannot be one here. ``reason`` reads well after a number:
+    "not pictures", "HEIC (install ilvrctl[heic])".
+    """
+
+    reason: str
+    name: str
+
+
+@dataclass(frozen=True)
 class Extra:
     """Something beside the results was written: a contact sheet or an animation."""
 
@@ -152,6 +162,7 @@ JobEvent = (
     | BatchShrunk
     | Written
     | Skipped
+    | PassedBy
     | Extra
     | Noted
     | Warned

@@ -16,10 +16,10 @@ from PIL import Image, ImageChops
 from ilvrctl.config import Layer
 from ilvrctl.events import ItemFailed, JobEvent, Warned, Written
 from ilvrctl.images.regions import Edit
+from ilvrctl.plans.check import make_plan
 from ilvrctl.plans.grid import Variant
 from ilvrctl.plans.inputs import Item
 from ilvrctl.plans.outputs import Destination, outputs_of
-from ilvrctl.plans.check import make_plan
 from ilvrctl.plans.plan import Plan
 from ilvrctl.presets import find_model
 from ilvrctl.settings import Settings, build_settings

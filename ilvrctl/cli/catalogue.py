@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ilvrctl import paths
-from ilvrctl.cli.output import data, data_json, say
-from ilvrctl.cli.transfers import amount
+from ilvrctl.cli.display import amount
+from ilvrctl.cli.output import data, data_json, data_path, say
 from ilvrctl.hub.registry import Item, items_of
 from ilvrctl.presets import ModelPreset
 
@@ -86,7 +86,7 @@ def show_plan(models: Sequence[ModelPreset], *, as_json: bool) -> None:
                 }
             )
         elif not here:
-            data(str(item.path))
+            data_path(item.path)
         else:
             say(f"{item.name}: already here")
     folder = next(p for p in (paths.weights_dir(), *paths.weights_dir().parents) if p.exists())

@@ -59,26 +59,21 @@ def doctor(
 
 
 def _bench(
-    to: str, speed: str | None, device: str, precision: str | None, batch_size: int | None, compiled: bool
+    to: str, speed: str | None, device: str, precision: str | None, batch_size: str | None, compiled: bool
 ) -> Measured:
     """Load the target's network and time it with the target's settings. WeightsError when it is not here."""
     from ilvrctl.bench import measure
-    from ilvrctl.cli.request import environment_layer, flag_layer
-    from ilvrctl.cli.source import Asked, find_source
-    from ilvrctl.engine import Engine
+    from ilvrctl.plans.asked import environment_layer, layer_of
+    from ilvrctl.plans.check import networks_of
+    from ilvrctl.plans.find_networks import NetworksAsked, find_networks
     from ilvrctl.settings import build_settings
+    from ilvrctl.work.machine import Machine
 
-    source = find_source(Asked(to=to))
-    flags = flag_layer({"--speed": ("speed", speed), "--precision": ("precision", precision)})
-    settings = build_settings(source.settings, overrides=[environment_layer(), flags])
-    engine = Engine.load(
-        source.model,
-        source.weights,
-        device=device,
-        precision=settings.precision,
-        batch_size=batch_size,
-        compiled=compiled,
-    )
+    networks = find_networks(NetworksAsked(to=to))
+    flags = layer_of({"--speed": ("speed", speed), "--precision": ("precision", precision)})
+    settings = build_settings(networks.settings, overrides=[environment_layer(), flags])
+    machine = Machine(device, batch_size, compiled)
+    engine = machine.load(networks_of(networks, settings.precision), 0, lambda event: None)
     return measure(engine, settings)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ilvrctl.cli.display import Display
-from ilvrctl.cli.options import given_of, takes
+from ilvrctl.cli.options import display_of, given_of, takes
 from ilvrctl.cli.output import check_stdout, command, data, data_json, picture_on_stdin, say
 from ilvrctl.errors import UsageError
 from ilvrctl.plans.asked import asked_by_flags
@@ -49,12 +49,12 @@ def edit(
 
     A single picture is edited as a whole.
     """
-    from ilvrctl.cli.carry_out import show_or_carry_out
+    from ilvrctl.cli.show import show_or_carry_out
     from ilvrctl.plans.inputs import STDIN
     from ilvrctl.plans.outputs import Destination
     from ilvrctl.plans.request import edit as editing
 
-    display = Display.of(options)
+    display = display_of(options)
     asked = asked_by_flags("edit", given_of(options))
     destination = Destination.parse(options["out"])
     if options["preview"] is None and not options["dry_run"]:

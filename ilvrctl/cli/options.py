@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ilvrctl.plans.parameters import OUTPUT, SCREEN, TABLE, Command, Parameter, parameters_of
+from ilvrctl.cli.display import Display
+from ilvrctl.plans.parameters import SCREEN, TABLE, Command, Parameter, parameters_of
 from ilvrctl.plans.values import count
 
 _ROWS = {row.name: row for row in (*TABLE, *SCREEN)}
@@ -18,7 +19,7 @@ _ROWS = {row.name: row for row in (*TABLE, *SCREEN)}
 
 def option(row: Parameter) -> Any:
     """What typer needs to know of a row."""
-    bounds = {} if row.listed else {"min": row.kind.low, "max": row.kind.high}
+    bounds: dict[str, Any] = {} if row.listed else {"min": row.kind.low, "max": row.kind.high}
     return typer.Option(
         *row.spellings,
         help=row.help,
@@ -71,6 +72,11 @@ def takes(command: Command) -> Callable[[Callable[..., None]], Callable[..., Non
 
 def _identifier(row: Parameter) -> str:
     return f"{row.name}_" if row.name in ("from", "set") else row.name
+
+
+def display_of(options: Mapping[str, Any]) -> Display:
+    """How a command is shown."""
+    return Display.of(*(options[row.name] for row in SCREEN))
 
 
 def given_of(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ilvrctl.cli.display import Display
-from ilvrctl.cli.options import given_of, takes
+from ilvrctl.cli.options import display_of, given_of, takes
 from ilvrctl.cli.output import check_stdout, command, picture_on_stdin, standard_input
 from ilvrctl.errors import UsageError
 from ilvrctl.plans.asked import asked_by_flags
@@ -44,11 +43,11 @@ def translate(
 
     A comma list in a setting (--N 2,4,8) makes a grid: a folder a combination, and one labelled sheet.
     """
-    from ilvrctl.cli.carry_out import show_or_carry_out
+    from ilvrctl.cli.show import show_or_carry_out
     from ilvrctl.plans.outputs import Destination
     from ilvrctl.plans.request import translation
 
-    display = Display.of(options)
+    display = display_of(options)
     asked = asked_by_flags("translate", given_of(options))
     destination = Destination.parse(options["out"])
     check_stdout(destination.stdout, options["json"])

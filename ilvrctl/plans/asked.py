@@ -50,7 +50,9 @@ def asked_by_flags(command: Command, given: Mapping[str, Any]) -> Asked:
     }
     assigned, facts = set_choices(given.get("set", ()))
     choices = (*preset_choices("--preset", given.get("preset")), *flag_choices(flags), *assigned)
-    return Asked(choices, facts, {n: v for n, v in given.items() if n in rows and not rows[n].key and n != "set"})
+    return Asked(
+        choices, facts, {n: v for n, v in given.items() if n in rows and not rows[n].key and n != "set"}
+    )
 
 
 def asked_by_values(command: Command, values: Mapping[str, Any]) -> Asked:

@@ -35,9 +35,7 @@ def draft_plan(
     digest = weights_sha256(target.weights)
     notes, source = _notes(target, digest), None
     if encoder is not None:
-        source = SourceModel(
-            encoder.model, weights_sha256(encoder.weights), encoder.domain, encoder.weights
-        )
+        source = SourceModel(encoder.model, weights_sha256(encoder.weights), encoder.domain, encoder.weights)
         notes += _notes(encoder, source.weights_sha256)
     return Plan(
         tuple(outputs),

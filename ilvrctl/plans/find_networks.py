@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ilvrctl.plans.facts import known_of
 from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, InputError, UsageError, WeightsError
 from ilvrctl.events import Note
+from ilvrctl.plans.facts import known_of
 from ilvrctl.presets import (
     ModelPreset,
     TargetPreset,
@@ -133,7 +133,9 @@ def _with_facts(
     given = facts.values.get(word, {})
     if not isinstance(given, Mapping):
         raise ConfigError(f"{word} is a mapping of facts, not {given!r}", hint=f"--set {word}.num_heads=4")
-    return replace(network, model=override_model(model, Layer(given, facts.origins), word) if given else model)
+    return replace(
+        network, model=override_model(model, Layer(given, facts.origins), word) if given else model
+    )
 
 
 def _replay(result: Path, asked: NetworksAsked) -> FoundNetworks:

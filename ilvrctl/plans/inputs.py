@@ -110,10 +110,10 @@ def collect(
     return _with_unique_stems(list(items.values()))
 
 
-def read_list(file: str, *, null: bool = False, stdin: bytes | None = None) -> list[str]:
+def read_list(file: str, *, null: bool = False, stdin: bytes | None = None, empty: bool = False) -> list[str]:
     """The names in a list, one a line or ended by zero bytes; ``stdin``: what ``-`` is.
 
-    UsageError when it cannot be read, or names nothing.
+    UsageError when it cannot be read, or names nothing, unless it may be ``empty``.
     """
     try:
         raw = stdin if file == STDIN and stdin is not None else Path(file).read_bytes()
@@ -121,7 +121,7 @@ def read_list(file: str, *, null: bool = False, stdin: bytes | None = None) -> l
         raise UsageError(f"cannot read the list {file}: {error.strerror or error}") from error
     entries = raw.split(b"\0") if null else [line.removesuffix(b"\r") for line in raw.split(b"\n")]
     names = [os.fsdecode(entry) for entry in entries if entry.strip()]
-    if not names:
+    if not names and not empty:
         where = "on standard input" if file == STDIN else file
         raise UsageError(f"the list {where} names no pictures")
     return ["./-" if name == STDIN else name for name in names]

@@ -26,7 +26,11 @@ from ilvrctl.plans.plan import Plan
 
 
 def plans_of(
-    jobs: Path | Mapping[str, object], out: Path | None = None, *, overwrite: bool = False, retry: bool = False
+    jobs: Path | Mapping[str, object],
+    out: Path | None = None,
+    *,
+    overwrite: bool = False,
+    retry: bool = False,
 ) -> tuple[list[Plan], Past]:
     """The plans of all jobs of a file, or of a mapping with the same keys, with what is done marked, and what the
     manifest of ``out`` tells. Paths in a mapping count from the current folder.

@@ -104,7 +104,11 @@ def outputs_of(
     if one_place and (len(items) > 1 or results > 1):
         many = f"{len(items)} inputs" if len(items) > 1 else f"{results} samples"
         raise UsageError(f"{many} do not fit into one output", hint="-o FOLDER")
-    if gif and (destination.stdout or destination.memory or (destination.file and destination.file.suffix.lower() == ".gif")):
+    if gif and (
+        destination.stdout
+        or destination.memory
+        or (destination.file and destination.file.suffix.lower() == ".gif")
+    ):
         raise UsageError("--gif writes an animation beside the result", hint="-o FILE.png or -o FOLDER")
     outputs = []
     for variant, folder in enumerate(folders):

@@ -64,9 +64,7 @@ def decimal(low: float, high: float) -> Kind:
 
 
 def _bounds(low: float | None, high: float | None) -> dict[str, float]:
-    return {
-        key: value for key, value in (("minimum", low), ("maximum", high)) if value is not None
-    }
+    return {key: value for key, value in (("minimum", low), ("maximum", high)) if value is not None}
 
 
 def _number(kind: type, flag: str, text: str, low: float | None, high: float | None) -> Any:

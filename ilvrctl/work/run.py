@@ -56,7 +56,7 @@ def run(
     ledger: Ledger | None = None,
     *,
     max_failures: int | None = None,
-    rescued: Callable[[JobEvent], None] = lambda event: None,
+    rescued: Callable[[JobEvent], object] = lambda event: None,
 ) -> Generator[JobEvent, None, None]:
     """Make what the plans still want, those with equal networks together.
 
@@ -95,7 +95,7 @@ class _Job:
         crew: Crew,
         ledger: Ledger | None,
         max_failures: int | None,
-        rescued: Callable[[JobEvent], None],
+        rescued: Callable[[JobEvent], object],
     ) -> None:
         self.plans, self.crew, self.ledger, self.rescued = plans, crew, ledger, rescued
         self.failures, self._max_failures = 0, max_failures
