@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from checkpoints import still_engine as load
 from commands import CUP, FOX, copies, leftovers, tree
+
 from ilvrctl.cli.display import Tally
 from ilvrctl.cli.job_views import job_view
-
 from ilvrctl.config import Layer
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.engine import Engine
