@@ -1,26 +1,6 @@
-"""``ilvrctl`` and ``python -m ilvrctl``: handlers of signals first, then what takes time to import."""
+"""``python -m ilvrctl``."""
 
-from __future__ import annotations
-
-import sys
-
-from ilvrctl.cli import signals
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    signals.listen()
-    try:
-        from ilvrctl.cli.app import main as run
-
-        run()
-    except KeyboardInterrupt:
-        if sys.stderr is not None:
-            sys.stderr.write("interrupted\n")
-        sys.exit(signals.exit_code())
-    finally:
-        signals.end()
-
+from ilvrctl.cli.start import main
 
 if __name__ == "__main__":
     main()

@@ -229,7 +229,11 @@ def load(
     from ilvrctl.plans.find_networks import NetworksAsked, find_networks
 
     path = Path(name_or_file)
-    file = isinstance(name_or_file, Path) or path.exists() or path.suffix.lower() in (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+    file = (
+        isinstance(name_or_file, Path)
+        or path.exists()
+        or path.suffix.lower() in (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+    )
     given = Layer.of("load()", {"model": facts}) if facts else Layer({})
     asked = (
         NetworksAsked(weights=path, facts=given) if file else NetworksAsked(str(name_or_file), facts=given)

@@ -41,22 +41,22 @@ def job_view(event: JobEvent, tally: Tally) -> View:
             line = Line(f"step {i + 1}/{n}, level {t}", level=2)
             return View((line,), (*_bars(tally), _steps(len(samples), i + 1, n)))
         case Loaded(model=model, device=device, precision=precision):
-            line = f"{model} on {device} in {precision}, loaded in {duration(event.seconds)}"
+            text = f"{model} on {device} in {precision}, loaded in {duration(event.seconds)}"
             return View(
-                (Line(line, level=1),), record=facts("loaded", event, "model device precision seconds")
+                (Line(text, level=1),), record=facts("loaded", event, "model device precision seconds")
             )
         case BatchShrunk(before=before, now=now):
-            line = f"out of memory: going on with {now} at a time instead of {before}"
-            return View((Line(line, "warning", -1),), record=facts("batch", event, "before now"))
+            text = f"out of memory: going on with {now} at a time instead of {before}"
+            return View((Line(text, "warning", -1),), record=facts("batch", event, "before now"))
         case PassedBy(reason=reason, name=name):
-            line = f"passed by: {name} ({reason})"
-            return View((Line(line, level=1),), record=facts("passed by", event, "input=name reason"))
+            text = f"passed by: {name} ({reason})"
+            return View((Line(text, level=1),), record=facts("passed_by", event, "input=name reason"))
         case Extra(kind=kind, path=path):
             return View((Line(f"{kind}: {path}"),), record=facts(kind, event, "output=path"))
         case Stopped(failures=failures):
             count = "1 failure" if failures == 1 else f"{failures} failures"
-            line = f"stopped after {count}; the same command goes on with the rest"
-            return View((Line(line, "warning", -1),), record=facts("stopped", event, "failures"))
+            text = f"stopped after {count}; the same command goes on with the rest"
+            return View((Line(text, "warning", -1),), record=facts("stopped", event, "failures"))
         case Noted() | Warned():
             return note_view(event)
 
