@@ -14,6 +14,7 @@ from PIL import Image
 
 from ilvrctl import engine
 from ilvrctl.plans.manifest import read_manifest
+from ilvrctl.work.machine import Machine
 from ilvrctl.work.read_ahead import Behind
 
 JOBS = """
@@ -337,10 +338,10 @@ def test_out_of_memory_makes_smaller_batches_and_loses_nothing(monkeypatch: pyte
 def test_compiling_is_chosen_by_all_calls_of_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    def compiles(*args: Any) -> bool:
-        asked.append(args[:3])
+    def compiles(machine: Machine, calls: int, tell: Any) -> bool:
+        asked.append((machine.compile, machine.device, calls))
         return False
 
-    monkeypatch.setattr("ilvrctl.cli.batch.compiles", compiles)
+    monkeypatch.setattr(Machine, "compiles", compiles)
     assert batch("--device", "cpu").code == 0
     assert asked == [(None, "cpu", 21)]

@@ -17,13 +17,14 @@ from ilvrctl.config import Layer
 from ilvrctl.events import ItemFailed, JobEvent, Warned, Written
 from ilvrctl.images.regions import Edit
 from ilvrctl.plans.check import make_plan
+from ilvrctl.plans.edit_modes import mode_layer
 from ilvrctl.plans.grid import Variant
 from ilvrctl.plans.inputs import Item
 from ilvrctl.plans.outputs import Destination, outputs_of
 from ilvrctl.plans.plan import Plan
 from ilvrctl.presets import find_model
 from ilvrctl.settings import Settings, build_settings
-from ilvrctl.work.edit import mode_layer, select
+from ilvrctl.work.edit import select
 from ilvrctl.work.run import run
 from ilvrctl.work.workers import Alone
 

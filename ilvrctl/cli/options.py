@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from ilvrctl.cli.display import Display
-from ilvrctl.plans.parameters import SCREEN, TABLE, Command, Parameter, parameters_of
+from ilvrctl.plans.parameter import Command, Parameter
+from ilvrctl.plans.parameters import SCREEN, TABLE, parameters_of
 from ilvrctl.plans.values import count
 
 _ROWS = {row.name: row for row in (*TABLE, *SCREEN)}
@@ -23,7 +24,7 @@ def option(row: Parameter) -> Any:
     return typer.Option(
         *row.spellings,
         help=row.help,
-        metavar=row.metavar or None,
+        metavar=row.shown_value or None,
         rich_help_panel=row.panel,
         envvar=row.environment if row.environment and not row.key else None,
         show_default=row.shown or row.default is not None,

@@ -33,16 +33,15 @@ def show_or_carry_out(
     Exit code 1 when some failed, 128 and the signal's number when interrupted.
     """
     from ilvrctl.plans.check import make_plan
+    from ilvrctl.work.machine import Machine, carry_out
 
+    machine = Machine(options["device"], options["batch_size"], options["compile"])
     plan = make_plan(plan, overwrite=options["overwrite"])
     if options["dry_run"]:
         show_notes([plan], display)
         before(plan, display)
         show_plan(plan, display)
         return
-    from ilvrctl.work.machine import Machine, carry_out
-
-    machine = Machine(options["device"], options["batch_size"], options["compile"])
     tally = Tally(len(plan.outputs), verb="edited" if plan.edits else "translated")
     finish(lambda aside: carry_out([plan], machine, aside=aside), tally, display, bars=bool(plan.pending))
     if not display.quiet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ilvrctl.config import Layer, build, merge, nested, parse_value
 from ilvrctl.errors import UsageError, did_you_mean
 from ilvrctl.plans.grid import Choice, Option, Picked, Tier, Variant, expand
-from ilvrctl.plans.parameters import TABLE, Command, Parameter, check_rivals, parameters_of
+from ilvrctl.plans.parameter import Command, Parameter
+from ilvrctl.plans.parameters import TABLE, parameters_of
 from ilvrctl.plans.values import PAIRS, flag_choices, once, set_choices, several
 from ilvrctl.presets import MethodPreset, find_method
 
@@ -41,7 +42,7 @@ def asked_by_flags(command: Command, given: Mapping[str, Any]) -> Asked:
 
     UsageError for a value that cannot be read and for two that exclude each other.
     """
-    check_rivals(given, lambda row: row.flag)
+    _check_rivals(given, lambda row: row.flag)
     rows = parameters_of(command)
     flags = {
         row.flag: (row.key, _set_to(row, given[name]), row.kind if row.listed else None)
@@ -65,7 +66,7 @@ def asked_by_values(command: Command, values: Mapping[str, Any]) -> Asked:
     for name in given:
         if name not in rows:
             raise UsageError(f"unknown parameter {name!r}", hint=did_you_mean(name, rows) or _known(rows))
-    check_rivals(given, lambda row: row.name)
+    _check_rivals(given, lambda row: row.name)
     texts = {name: v for name, v in given.items() if isinstance(v, str) and rows[name].key}
     asked = asked_by_flags(command, texts)
     choices = [
@@ -78,6 +79,20 @@ def asked_by_values(command: Command, values: Mapping[str, Any]) -> Asked:
     order = {row.key: place for place, row in enumerate(TABLE)}
     settings = sorted((*asked.choices, *choices), key=lambda choice: order[choice.key])
     return Asked((*settings, *assigned), facts, others)
+
+
+def _check_rivals(given: Mapping[str, Any], name_of: Callable[[Parameter], str]) -> None:
+    """UsageError when two parameters are given of which one takes the place of the other.
+
+    ``given``: what was given, by name; ``name_of``: what a message calls a parameter.
+    """
+    rows = {row.name: row for row in TABLE}
+    for row in TABLE:
+        if row.rival is not None and row.name in given and row.rival[0] in given:
+            other, what = row.rival
+            raise UsageError(
+                f"{name_of(row)} and {name_of(rows[other])} both say {what}", hint="give one of them"
+            )
 
 
 def _known(rows: Mapping[str, Parameter]) -> str:

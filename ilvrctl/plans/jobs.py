@@ -20,7 +20,7 @@ from ilvrctl.plans.inputs import Item, collect, read_list, refuse_equal
 from ilvrctl.plans.jobs_file import PARAMETERS, JobAsked, read_jobs
 from ilvrctl.plans.manifest import read_manifest
 from ilvrctl.plans.outputs import Destination, Output, outputs_of
-from ilvrctl.plans.parameters import Parameter
+from ilvrctl.plans.parameter import Parameter
 from ilvrctl.plans.past import Past
 from ilvrctl.plans.plan import Plan
 

@@ -17,7 +17,8 @@ from typing import Any, get_args
 from ilvrctl.choices import Mode
 from ilvrctl.config import Layer, build, merge
 from ilvrctl.errors import ConfigError, UsageError, did_you_mean
-from ilvrctl.plans.parameters import Parameter, parameters_of
+from ilvrctl.plans.parameter import Parameter
+from ilvrctl.plans.parameters import parameters_of
 
 PARAMETERS: Mapping[str, Parameter] = parameters_of("jobs")
 EDITS = ("scribbled", "masks", *(row.name for row in PARAMETERS.values() if "translate" not in row.commands))

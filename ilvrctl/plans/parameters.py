@@ -6,14 +6,11 @@ functions in :mod:`ilvrctl.api`, and the readers of their values. To add a flag 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import get_args
 
 from ilvrctl.choices import Fit, Precision, Speed
-from ilvrctl.errors import UsageError
+from ilvrctl.plans.parameter import MAKING, Command, Parameter
 from ilvrctl.plans.values import (
-    Kind,
     bounds,
     count,
     decimal,
@@ -23,21 +20,15 @@ from ilvrctl.plans.values import (
     one_of,
     switch,
     whole,
-    word,
     words,
 )
 
-Command = Literal["translate", "edit", "jobs", "batch", "train", "doctor", "inspect"]
-"""Who knows a parameter: the commands, and the ``jobs`` of a jobs file."""
-
-MAKING = frozenset[Command]({"translate", "edit", "jobs"})
 _COMMANDS = frozenset[Command]({"translate", "edit"})
 _EDIT = frozenset[Command]({"edit", "jobs"})
 _RUNS = frozenset[Command]({"translate", "edit", "batch"})
 _TRANSLATE = frozenset[Command]({"translate"})
 _JOBS = frozenset[Command]({"translate", "jobs"})
 
-COMMON = "Common options"
 METHOD = "Method"
 SAMPLING = "Sampling"
 PICTURES = "Pictures"
@@ -46,50 +37,8 @@ OUTPUT = "Output"
 EDITED = "What is edited"
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """A row: its ``name`` in jobs files and in Python, its ``kind`` of values, the dotted ``key`` of the setting that
-    it gives, if any, and which commands know it.
-
-    ``flags`` are its names on the command line (``--name`` where none are given), shown with ``metavar`` and ``help``
-    in a ``panel``. ``default`` is what it is when it is not given, told as ``shown``. ``environment``: a variable
-    that gives it. ``one``: a flag takes one value, no comma list.
-    ``rival``: the parameter that says the same, and what both say. ``sets``: what a switch sets the setting to.
-    """
-
-    name: str
-    help: str
-    kind: Kind = word
-    key: str = ""
-    commands: frozenset[Command] = MAKING
-    panel: str = COMMON
-    flags: tuple[str, ...] = ()
-    metavar: str = ""
-    default: Any = None
-    shown: str = ""
-    environment: str = ""
-    one: bool = False
-    rival: tuple[str, str] | None = None
-    sets: Any = None
-
-    @property
-    def flag(self) -> str:
-        """What messages call it on the command line."""
-        return self.spellings[0].partition("/")[0]
-
-    @property
-    def spellings(self) -> tuple[str, ...]:
-        """All its names on the command line."""
-        return self.flags or ("--" + self.name.replace("_", "-"),)
-
-    @property
-    def listed(self) -> bool:
-        """Whether a flag may give several values."""
-        return bool(self.key) and not self.one and self.kind is not switch
-
-
 TABLE: tuple[Parameter, ...] = (
-    Parameter("to", "Target domain: see [bold]ilvrctl presets[/].", flags=("--to", "-t"), metavar="NAME"),
+    Parameter("to", "Target domain: see [bold]ilvrctl presets[/].", flags=("--to", "-t")),
     Parameter(
         "out",
         "Folder, file, or - for standard output.",
@@ -102,7 +51,6 @@ TABLE: tuple[Parameter, ...] = (
         "mode",
         "scribble: keep the photo, clean the scribbles. paint: a rough painting to a picture.",
         commands=frozenset({"edit"}),
-        metavar="NAME",
         default="scribble",
     ),
     Parameter(
@@ -117,14 +65,12 @@ TABLE: tuple[Parameter, ...] = (
         "Method: ilvr, sddm, egsde, sdedit, sddm+egsde, ddib, cyclediffusion, or your own.",
         key="method.name",
         panel=METHOD,
-        metavar="NAME,...",
     ),
     Parameter(
         "from",
         "Domain of the inputs, for methods with two models: ddib, cyclediffusion.",
         commands=_JOBS,
         panel=METHOD,
-        metavar="NAME",
     ),
     Parameter(
         "compat",
@@ -132,7 +78,6 @@ TABLE: tuple[Parameter, ...] = (
         key="compat",
         commands=_JOBS,
         panel=METHOD,
-        metavar="NAME",
     ),
     Parameter(
         "N",
@@ -140,7 +85,6 @@ TABLE: tuple[Parameter, ...] = (
         whole(1),
         "method.N",
         flags=("--N", "-N"),
-        metavar="N,...",
     ),
     Parameter(
         "samples",
@@ -156,7 +100,6 @@ TABLE: tuple[Parameter, ...] = (
         bounds,
         "method.range",
         panel=METHOD,
-        metavar="HIGH:LOW",
         rival=("range_t", "what is conditioned"),
     ),
     Parameter(
@@ -165,22 +108,14 @@ TABLE: tuple[Parameter, ...] = (
         whole(-1),
         "method.range_t",
         panel=METHOD,
-        metavar="STEPS",
     ),
-    Parameter(
-        "kernel",
-        "Low-pass kernel: cubic, linear, box, lanczos3.",
-        key="method.kernel",
-        panel=METHOD,
-        metavar="NAME",
-    ),
+    Parameter("kernel", "Low-pass kernel: cubic, linear, box, lanczos3.", key="method.kernel", panel=METHOD),
     Parameter(
         "blocks",
         "Blocks a side whose statistics sddm holds: few leave much free.",
         whole(1),
         "method.blocks",
         panel=METHOD,
-        metavar="N",
     ),
     Parameter(
         "start",
@@ -188,7 +123,6 @@ TABLE: tuple[Parameter, ...] = (
         level,
         "method.start",
         panel=METHOD,
-        metavar="LEVEL",
     ),
     Parameter(
         "repeats",
@@ -196,7 +130,6 @@ TABLE: tuple[Parameter, ...] = (
         whole(1),
         "method.repeats",
         panel=METHOD,
-        metavar="N",
     ),
     Parameter(
         "resample",
@@ -205,7 +138,6 @@ TABLE: tuple[Parameter, ...] = (
         "method.resample",
         commands=_EDIT,
         panel=METHOD,
-        metavar="JUMPxTIMES",
     ),
     Parameter(
         "set",
@@ -213,36 +145,20 @@ TABLE: tuple[Parameter, ...] = (
         words,
         commands=_COMMANDS | {"inspect"},
         panel=METHOD,
-        metavar="KEY=VALUE",
     ),
-    Parameter(
-        "sampler",
-        "Sampler: ddpm, ddim, dpmpp_2m, dpmpp_2m_sde.",
-        key="sampler.name",
-        panel=SAMPLING,
-        metavar="NAME,...",
-    ),
-    Parameter(
-        "eta",
-        "Noise of the ddim sampler, 0 to 1.",
-        decimal(0, 1),
-        "sampler.eta",
-        panel=SAMPLING,
-        metavar="ETA",
-    ),
+    Parameter("sampler", "Sampler: ddpm, ddim, dpmpp_2m, dpmpp_2m_sde.", key="sampler.name", panel=SAMPLING),
+    Parameter("eta", "Noise of the ddim sampler, 0 to 1.", decimal(0, 1), "sampler.eta", panel=SAMPLING),
     Parameter(
         "variance",
         "Variance of the ddpm sampler: auto, learned, fixed_small, fixed_large.",
         key="sampler.variance",
         panel=SAMPLING,
-        metavar="NAME",
     ),
     Parameter(
         "steps",
         "Sampling steps, spread evenly over the levels.",
         whole(1),
         "steps",
-        metavar="N,...",
         rival=("timestep_respacing", "how many steps there are"),
     ),
     Parameter(
@@ -262,20 +178,12 @@ TABLE: tuple[Parameter, ...] = (
         flags=("--clip/--no-clip",),
         shown="clip",
     ),
-    Parameter(
-        "class_label",
-        "Class, for class-conditional models.",
-        whole(0),
-        "class_label",
-        panel=SAMPLING,
-        metavar="N",
-    ),
+    Parameter("class_label", "Class, for class-conditional models.", whole(0), "class_label", panel=SAMPLING),
     Parameter(
         "seed",
         "Noise for this seed; also ILVRCTL_SEED in the environment.",
         whole(),
         "seed",
-        metavar="N,...",
         shown="0",
         environment="ILVRCTL_SEED",
     ),
@@ -287,25 +195,19 @@ TABLE: tuple[Parameter, ...] = (
         default=False,
     ),
     Parameter(
-        "sheet",
-        "Contact sheet: input, low-pass, samples; a grid has one anyhow.",
-        file,
-        commands=_COMMANDS,
-        metavar="FILE",
+        "sheet", "Contact sheet: input, low-pass, samples; a grid has one anyhow.", file, commands=_COMMANDS
     ),
     Parameter(
         "preview",
         "Only draw mask, regions and what is kept of the picture; the model is not loaded.",
         file,
         commands=frozenset({"edit"}),
-        metavar="FILE",
     ),
     Parameter(
         "mask",
         "A picture of the photo's size: white is edited, black is kept.",
         commands=frozenset({"edit"}),
         panel=EDITED,
-        metavar="FILE",
         shown="where the two pictures differ",
         rival=("no_mask", "what is edited"),
     ),
@@ -326,14 +228,9 @@ TABLE: tuple[Parameter, ...] = (
         "fit",
         commands=_JOBS,
         panel=PICTURES,
-        metavar="NAME",
     ),
     Parameter(
-        "background",
-        "Behind transparency and padding.",
-        key="background",
-        panel=PICTURES,
-        metavar="COLOR",
+        "background", "Behind transparency and padding.", key="background", panel=PICTURES, metavar="COLOR"
     ),
     Parameter(
         "recursive",
@@ -345,11 +242,7 @@ TABLE: tuple[Parameter, ...] = (
         default=False,
     ),
     Parameter(
-        "from_file",
-        "Read input names from a file, - for standard input.",
-        commands=_JOBS,
-        panel=PICTURES,
-        metavar="FILE",
+        "from_file", "Read input names from a file, - for standard input.", commands=_JOBS, panel=PICTURES
     ),
     Parameter(
         "null",
@@ -375,7 +268,6 @@ TABLE: tuple[Parameter, ...] = (
         "precision",
         commands=MAKING | {"train", "doctor"},
         panel=MACHINE,
-        metavar="NAME",
         shown="auto",
         environment="ILVRCTL_PRECISION",
         one=True,
@@ -387,7 +279,6 @@ TABLE: tuple[Parameter, ...] = (
         one_of(*get_args(Speed)),
         "speed",
         commands=MAKING | {"doctor"},
-        metavar="NAME",
         shown="fast",
         one=True,
     ),
@@ -398,7 +289,6 @@ TABLE: tuple[Parameter, ...] = (
         "edit.threshold",
         commands=_EDIT,
         panel=EDITED,
-        metavar="N",
         shown="20",
     ),
     Parameter(
@@ -428,7 +318,6 @@ TABLE: tuple[Parameter, ...] = (
         "edit.context",
         commands=_EDIT,
         panel=EDITED,
-        metavar="PART",
         shown="0.5",
     ),
     Parameter(
@@ -457,29 +346,13 @@ TABLE: tuple[Parameter, ...] = (
         shown="where it pays",
     ),
     Parameter(
-        "weights",
-        "A checkpoint that you have: a file, or a folder of diffusers.",
-        file,
-        panel=MACHINE,
-        metavar="FILE",
+        "weights", "A checkpoint that you have: a file, or a folder of diffusers.", file, panel=MACHINE
     ),
-    Parameter(
-        "from_weights",
-        "A checkpoint of the inputs' kind.",
-        file,
-        commands=_JOBS,
-        panel=MACHINE,
-        metavar="FILE",
-    ),
+    Parameter("from_weights", "A checkpoint of the inputs' kind.", file, commands=_JOBS, panel=MACHINE),
     Parameter("quality", "Of results in JPEG and WebP.", whole(1, 100), panel=OUTPUT, default=95),
     Parameter("gif", "An animation of every sample.", switch, panel=OUTPUT, default=False),
     Parameter(
-        "overwrite",
-        "Replace outputs made otherwise.",
-        switch,
-        commands=_RUNS,
-        panel=OUTPUT,
-        default=False,
+        "overwrite", "Replace outputs made otherwise.", switch, commands=_RUNS, panel=OUTPUT, default=False
     ),
     Parameter(
         "from_image",
@@ -487,15 +360,9 @@ TABLE: tuple[Parameter, ...] = (
         file,
         commands=_COMMANDS,
         panel=OUTPUT,
-        metavar="FILE",
     ),
     Parameter(
-        "dry_run",
-        "Tell what would be done.",
-        switch,
-        commands=_RUNS | {"train"},
-        panel=OUTPUT,
-        default=False,
+        "dry_run", "Tell what would be done.", switch, commands=_RUNS | {"train"}, panel=OUTPUT, default=False
     ),
 )
 """In the order in which several of them make a grid: the first varies slowest."""
@@ -521,17 +388,3 @@ def parameters_of(command: Command) -> dict[str, Parameter]:
 def settings_of(command: Command) -> dict[str, Parameter]:
     """Those of them that give a setting."""
     return {name: row for name, row in parameters_of(command).items() if row.key}
-
-
-def check_rivals(given: Mapping[str, Any], name_of: Callable[[Parameter], str]) -> None:
-    """UsageError when two parameters are given of which one takes the place of the other.
-
-    ``given``: what was given, by name; ``name_of``: what a message calls a parameter.
-    """
-    rows = {row.name: row for row in TABLE}
-    for row in TABLE:
-        if row.rival is not None and row.name in given and row.rival[0] in given:
-            other, what = row.rival
-            raise UsageError(
-                f"{name_of(row)} and {name_of(rows[other])} both say {what}", hint="give one of them"
-            )

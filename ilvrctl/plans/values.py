@@ -16,7 +16,8 @@ from ilvrctl.plans.grid import Choice, Option
 class Kind:
     """A kind of values. ``read`` makes one of a flag (for messages) and its text; ``type`` is what it makes.
 
-    ``low`` and ``high`` bound numbers, ``choices`` are the only words, and ``schema`` is what JSON Schema can check.
+    ``low`` and ``high`` bound numbers, ``choices`` are the only words, ``schema`` is what JSON Schema can check, and
+    ``metavar`` stands for a value in the help.
     """
 
     read: Callable[[str, str], Any]
@@ -25,6 +26,7 @@ class Kind:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    metavar: str = "NAME"
 
     def __call__(self, flag: str, text: str) -> Any:
         return self.read(flag, text)
@@ -36,13 +38,13 @@ def _as_it_stands(flag: str, text: str) -> str:
 
 word = Kind(_as_it_stands)
 """Text."""
-switch = Kind(_as_it_stands, bool, {"type": "boolean"})
+switch = Kind(_as_it_stands, bool, {"type": "boolean"}, metavar="")
 """Yes or no: a flag without a value."""
-file = Kind(_as_it_stands, Path)
+file = Kind(_as_it_stands, Path, metavar="FILE")
 """A path."""
-words = Kind(_as_it_stands, list[str], {"type": "object"})
+words = Kind(_as_it_stands, list[str], {"type": "object"}, metavar="KEY=VALUE")
 """Text, given as often as wanted."""
-count = Kind(_as_it_stands, int, {"type": "integer"})
+count = Kind(_as_it_stands, int, {"type": "integer"}, metavar="")
 """How often a flag without a value is given."""
 
 
@@ -54,13 +56,15 @@ def one_of(*choices: str) -> Kind:
 def whole(low: int | None = None, high: int | None = None) -> Kind:
     """Whole numbers, from ``low`` up."""
     schema = {"type": "integer", **_bounds(low, high)}
-    return Kind(lambda flag, text: _number(int, flag, text, low, high), int, schema, low, high)
+    return Kind(lambda flag, text: _number(int, flag, text, low, high), int, schema, low, high, metavar="N")
 
 
 def decimal(low: float, high: float) -> Kind:
     """Numbers from ``low`` to ``high``."""
     schema = {"type": "number", **_bounds(low, high)}
-    return Kind(lambda flag, text: _number(float, flag, text, low, high), float, schema, low, high)
+    return Kind(
+        lambda flag, text: _number(float, flag, text, low, high), float, schema, low, high, metavar="X"
+    )
 
 
 def _bounds(low: float | None, high: float | None) -> dict[str, float]:
@@ -114,11 +118,11 @@ def _level(text: str) -> int | float:
     return float(text) if "." in text else int(text)
 
 
-bounds = Kind(_read_bounds, list, {})
+bounds = Kind(_read_bounds, list, {}, metavar="HIGH:LOW")
 """``HIGH:LOW``, two bounds: levels as whole numbers, fractions with their point."""
-jumps = Kind(_read_jumps, list, {})
+jumps = Kind(_read_jumps, list, {}, metavar="JUMPxTIMES")
 """``JUMPxTIMES``, two whole numbers."""
-level = Kind(_read_level, float, {})
+level = Kind(_read_level, float, {}, metavar="LEVEL")
 """A level as a whole number, or a fraction of T with its point."""
 PAIRS = (bounds, jumps)
 """Kinds of which one value is a list."""
