@@ -31,6 +31,8 @@ from ilvrctl.work.result import Result, results_of
 if TYPE_CHECKING:
     from ilvrctl.evaluation.result import Evaluation
 
+__all__ = ["Model", "Result", "batch", "edit", "evaluate", "examples", "load", "translate"]
+
 
 def translate(
     inputs: str | Path | Picture | Sequence[Any],

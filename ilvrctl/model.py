@@ -144,8 +144,8 @@ class Model:
             for result in results_of(begin, progress):
                 if result.error is not None:
                     raise result.error
-                found[result.input, result.sample] = result.image
-        order = [(output.item.name, output.sample) for output in plan.outputs]
+                found[result.input, result.sample, repr(result.changes)] = result.image
+        order = [(output.item.name, output.sample, repr(plan.changes(output))) for output in plan.outputs]
         pictures = [found[place] for place in order]
         return [to_tensor(picture) for picture in pictures] if as_tensor else pictures
 

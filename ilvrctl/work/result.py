@@ -59,7 +59,7 @@ class Result:
 
 
 def results_of(
-    begin: Callable[[Tell], Generator[JobEvent, None, None]], progress: Progress | None
+    begin: Callable[[Tell], Generator[JobEvent, None, None]], progress: Tell | None
 ) -> Generator[Result, None, None]:
     """The results among the events of a run; ``progress`` is told of all."""
     tell = progress or (lambda event: None)
