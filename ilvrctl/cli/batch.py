@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ilvrctl.plans.networks import Networks
     from ilvrctl.plans.past import Past
     from ilvrctl.plans.plan import Plan
-    from ilvrctl.work.workers import Crew
+    from ilvrctl.work.workers import Workers as Makers
 
 EPILOG = """Examples:
 
@@ -219,7 +219,7 @@ def _crew(
     compiled: bool,
     address: str | None,
     workers: int | None,
-) -> Crew:
+) -> Makers:
     from ilvrctl.work.processes import Machine, Processes
     from ilvrctl.work.workers import Alone, Spread
 
@@ -254,7 +254,7 @@ def _load(networks: Networks, device: str, size: int | None, compiled: bool) -> 
     engine = networks.load(device=device, batch_size=size or None, compiled=compiled)
     if size != 0:
         return engine
-    from ilvrctl.work.tuning import best_batch_size
+    from ilvrctl.timing import best_batch_size
 
     best, seconds = best_batch_size(engine)
     say(f"batch size {best}: {seconds * 1000:.1f} ms a picture and call")
@@ -264,7 +264,7 @@ def _load(networks: Networks, device: str, size: int | None, compiled: bool) -> 
 def _run(
     plans: Sequence[Plan],
     past: Past,
-    crew: Crew,
+    crew: Makers,
     shard: tuple[int, int],
     max_failures: int | None,
     display: Display,
@@ -336,13 +336,12 @@ def _show_estimate(
     plans: Sequence[Plan], display: Display, device: str, size: int | None, compiled: bool
 ) -> None:
     """Load what the plans need, make a few network calls, and tell what all of them will take."""
-    from ilvrctl.bench import peak_memory
-    from ilvrctl.work.tuning import call_seconds
+    from ilvrctl.timing import call_seconds, peak_memory
 
     seconds, memory = 0.0, None
-    known: dict[str, float] = {}
+    known: dict[Networks, float] = {}
     for plan in plans:
-        key = repr(plan.networks)
+        key = plan.networks
         if plan.pending and key not in known:
             engine = _load(plan.networks, device, size, compiled)
             known[key] = call_seconds(engine, engine.batch_size) / engine.batch_size

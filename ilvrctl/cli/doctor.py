@@ -13,7 +13,7 @@ from ilvrctl.cli.output import command, data, data_json
 from ilvrctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from ilvrctl.bench import Measured
+    from ilvrctl.timing import Measured
 
 _PACKAGES = ("torch", "typer", "rich", "pillow", "pyyaml", "safetensors", "platformdirs")
 
@@ -62,11 +62,11 @@ def _bench(
     to: str, speed: str | None, device: str, precision: str | None, batch_size: int | None, compiled: bool
 ) -> Measured:
     """Load the target's network and time it with the target's settings. WeightsError when it is not here."""
-    from ilvrctl.bench import measure
     from ilvrctl.cli.request import environment_layer, flag_layer
     from ilvrctl.cli.source import Asked, find_source
     from ilvrctl.engine import Engine
     from ilvrctl.settings import build_settings
+    from ilvrctl.timing import measure
 
     source = find_source(Asked(to=to))
     flags = flag_layer({"--speed": ("speed", speed), "--precision": ("precision", precision)})

@@ -88,7 +88,7 @@ class Plain:
     def _progress(self, event: JobEvent) -> str | None:
         count = f"[{self._tally.finished}/{self._tally.total}]"
         if isinstance(event, Written):
-            return f"{count} {event.key} -> {event.path or 'standard output'} ({duration(event.seconds)})"
+            return f"{count} {event.name} -> {event.path or 'standard output'} ({duration(event.seconds)})"
         if isinstance(event, Skipped) and not self._display.bars:
             return f"{count} {event.path} is there already"
         if isinstance(event, Loaded) and self._display.verbose:
@@ -220,7 +220,7 @@ def event_record(event: JobEvent) -> dict[str, Any] | None:
         seconds = {"seconds": round(event.seconds, 3)} if isinstance(event, Written) else {}
         return {
             "event": "done" if isinstance(event, Written) else "skipped",
-            "input": event.key,
+            "input": event.name,
             "sample": event.sample,
             "output": str(event.path),
             **seconds,
@@ -229,7 +229,7 @@ def event_record(event: JobEvent) -> dict[str, Any] | None:
     if isinstance(event, ItemFailed):
         return {
             "event": "failed",
-            "input": event.key,
+            "input": event.name,
             "sample": event.sample,
             "error": event.error.message,
             "hint": event.error.hint,
