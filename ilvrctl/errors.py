@@ -126,11 +126,11 @@ def stage(what: str, name: str) -> Iterator[None]:
 
 def item_error(error: Exception, what: str, name: str) -> ItemError:
     """What ``error`` means for the one item that it was about; ``what`` was being done."""
-    if isinstance(error, MemoryError):
-        return ItemError(f"{name} does not fit into memory ({what})", "scale it down first")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     kind = type(error).__name__
     failed = ItemError(f"{name}: {what} failed: {kind}{': ' if reason else ''}{reason}", "-vv shows where")
+    if isinstance(error, MemoryError):
+        failed = ItemError(f"{name} does not fit into memory ({what})", "scale it down first")
     failed.__cause__ = error
     return failed
 
