@@ -87,3 +87,21 @@ def compile_pays(device: torch.device, calls: int) -> bool:
     minutes. ``--compile`` compiles anyhow.
     """
     return device.type == "cuda" and calls >= COMPILE_FROM
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or Python says that memory ran out."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+
+
+def device_lost(error: BaseException) -> bool:
+    """Whether an error of torch says that the device does not answer any more: every further call would fail."""
+    text = str(error)
+    return type(error).__name__ == "AcceleratorError" or any(
+        f"{kind} error" in text for kind in ("CUDA", "HIP", "MPS")
+    )

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ilvrctl.devices import choose_device, choose_precision, default_batch_size, precision_name
+from ilvrctl.devices import choose_device, choose_precision, default_batch_size, out_of_memory, precision_name
 from ilvrctl.diffusion.denoiser import Denoise, Denoiser
 from ilvrctl.diffusion.noise import NoiseStream, noise_seed
 from ilvrctl.diffusion.reuse import Reusing, splitting
 from ilvrctl.diffusion.samplers import DDPM, Sampler, Variance
 from ilvrctl.diffusion.schedule import Schedule, Step, match_models, match_sizes, spread_levels
-from ilvrctl.errors import DeviceError, NonFiniteError, UsageError
-from ilvrctl.events import BatchShrunk, BatchStarted, EngineEvent, ItemFailed, SampleDone, SampleId, StepDone
+from ilvrctl.errors import DeviceMemoryError, NonFiniteError, UsageError
+from ilvrctl.events import (
+    BatchShrunk,
+    BatchStarted,
+    EngineEvent,
+    SampleDone,
+    SampleFailed,
+    SampleId,
+    StepDone,
+)
 from ilvrctl.methods import Context, Method
 from ilvrctl.methods.encoders import no_source
 from ilvrctl.paths import cache_dir
@@ -43,7 +52,7 @@ class Reference:
     is all of them.
     """
 
-    key: str
+    key: Hashable
     picture: Tensor
     digest: str
     samples: tuple[int, ...] = (1,)
@@ -54,6 +63,15 @@ class Reference:
     def kind(self) -> tuple[Any, ...]:
         """What the references of a batch must have in common."""
         return tuple(self.picture.shape), self.free is None
+
+    @property
+    def asked(self) -> list[Asked]:
+        """Each of its samples."""
+        return [(SampleId(self.key, n), self) for n in self.samples]
+
+
+Asked = tuple[SampleId, Reference]
+"""A sample to make, and of what."""
 
 
 @dataclass(frozen=True)
@@ -181,47 +199,66 @@ class Engine:
 
     def translate(
         self,
-        references: Iterable[Reference | ItemFailed],
+        references: Iterable[Reference],
         settings: Settings,
         *,
         networks: Mapping[str, Any] | None = None,
     ) -> Generator[EngineEvent, None, None]:
         """Make the samples of every reference, in batches filled across references.
 
-        References are taken as they are needed; failures among them are passed on. ``networks``: those of the
-        method, if they are loaded already. Out of memory halves the batch and begins it again, with the same noise.
-        UsageError when the settings cannot work for this model, DeviceError when even one sample does not fit in
-        memory.
+        References are taken as they are needed. ``networks`` and errors as for :meth:`make`; where memory was too
+        small for a batch, those that follow are of the size that fits.
         """
-        steps = self.check(settings)
+        self.check(settings)
         if networks is None:
             networks = settings.method.load(self.device)
-        waiting: deque[tuple[SampleId, Reference]] = deque()
+        waiting: deque[Asked] = deque()
         source = iter(references)
         limit = self.batch_size
         while True:
-            yield from _fill(waiting, source, limit)
+            while len(waiting) < limit and (reference := next(source, None)) is not None:
+                waiting.extend(reference.asked)
             batch = _alike(waiting, limit)
             if not batch:
                 return
+            with closing(self.make(batch, settings, networks)) as events:
+                for event in events:
+                    if isinstance(event, BatchShrunk):
+                        limit = event.now
+                    yield event
+            for _ in batch:
+                waiting.popleft()
+
+    def make(
+        self, batch: Sequence[Asked], settings: Settings, networks: Mapping[str, Any]
+    ) -> Generator[EngineEvent, None, None]:
+        """Make samples of references of one kind together, ``batch_size`` of them at most.
+
+        ``networks``: those of the method, loaded. Where memory runs out, half as many are begun again, with the
+        same noise. UsageError when the settings cannot work for this model, DeviceMemoryError when even one sample
+        does not fit into memory.
+        """
+        steps = self.check(settings)
+        size = min(len(batch), self.batch_size)
+        while batch:
+            part = batch[:size]
             try:
-                yield from self._batch(batch, settings, steps, networks)
+                yield from self._batch(part, settings, steps, networks)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                if len(batch) == 1:
-                    raise DeviceError(
+                if len(part) == 1:
+                    raise DeviceMemoryError(
                         f"out of memory on {self.device} with a single {self.image_size} px sample",
                         hint="--precision bf16 halves the memory; --device cpu uses the main memory",
                     ) from error
-                limit = len(batch) // 2
+                size = len(part) // 2
             else:
-                for _ in batch:
-                    waiting.popleft()
+                batch = batch[size:]
                 continue
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            yield BatchShrunk(len(batch), limit)
+            yield BatchShrunk(len(part), size)
 
     def check(self, settings: Settings) -> list[Step]:
         """The chain that the settings mean for this model; UsageError when they cannot work."""
@@ -240,7 +277,7 @@ class Engine:
 
     def _batch(
         self,
-        batch: Sequence[tuple[SampleId, Reference]],
+        batch: Sequence[Asked],
         settings: Settings,
         steps: Sequence[Step],
         networks: Mapping[str, Any],
@@ -268,7 +305,7 @@ class Engine:
                 yield StepDone(names, done.i, done.n, done.k.t, done.x, done.x0)
         for b, (name, bad) in enumerate(zip(names, first_bad.tolist(), strict=True)):
             if bad >= 0:
-                yield ItemFailed(name.key, self._non_finite(walked[bad]), name.sample)
+                yield SampleFailed(name, self._non_finite(walked[bad]))
             else:
                 yield SampleDone(name, done.x[b].cpu())
 
@@ -350,22 +387,7 @@ def _picture_size(size: int | None, weights: Path, factor: int) -> int:
     return size
 
 
-def _fill(
-    waiting: deque[tuple[SampleId, Reference]],
-    source: Iterator[Reference | ItemFailed],
-    limit: int,
-) -> Iterator[ItemFailed]:
-    while len(waiting) < limit:
-        reference = next(source, None)
-        if reference is None:
-            return
-        if isinstance(reference, ItemFailed):
-            yield reference
-        else:
-            waiting.extend((SampleId(reference.key, n), reference) for n in reference.samples)
-
-
-def _alike(waiting: Sequence[tuple[SampleId, Reference]], limit: int) -> list[tuple[SampleId, Reference]]:
+def _alike(waiting: Sequence[Asked], limit: int) -> list[Asked]:
     """The next batch: references of one kind in a row, so that no result depends on its neighbours."""
     first = list(islice(waiting, limit))
     return list(takewhile(lambda one: one[1].kind == first[0][1].kind, first))
@@ -374,11 +396,3 @@ def _alike(waiting: Sequence[tuple[SampleId, Reference]], limit: int) -> list[tu
 def _stacked(masks: Sequence[Tensor | None], device: torch.device) -> Tensor | None:
     found = [mask for mask in masks if mask is not None]
     return torch.stack(found).to(device) if found else None
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch or Python says that memory ran out."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text

@@ -24,6 +24,16 @@ _REASONS = {
     errno.EISDIR: ("a folder of that name exists", "give another name with --out"),
     errno.EEXIST: ("a file of that name exists", "write somewhere else with --out"),
 }
+_OF_THE_DISK = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.ESTALE,
+    errno.ENOTCONN,
+    errno.EMFILE,
+    errno.ENFILE,
+}
+_OF_ONE_NAME = {errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ, errno.EINVAL, errno.ELOOP}
 _LONGEST = 250
 """Bytes of a name that leave room for ``.part``: most file systems take 255."""
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -37,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
     When the block fails (Ctrl-C included) the part is removed and an older file at ``path`` stays as it was.
     Raises OutputError with the reason for an OSError.
     """
-    part = path.with_name(_part_name(path.name))
+    part = part_of(path)
     try:
         yield part
         part.replace(path)
@@ -49,12 +59,13 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def _part_name(name: str) -> str:
-    """``<name>.part``, shortened where a file system would not take it."""
+def part_of(path: Path) -> Path:
+    """Where ``path`` is written first: ``<name>.part``, shortened where a file system would not take it."""
+    name = path.name
     if len(os.fsencode(name)) <= _LONGEST:
-        return f"{name}.part"
+        return path.with_name(f"{name}.part")
     start = os.fsencode(name)[: _LONGEST - 9].decode("utf-8", "ignore")
-    return f"{start}-{sha256(os.fsencode(name)).hexdigest()[:8]}.part"
+    return path.with_name(f"{start}-{sha256(os.fsencode(name)).hexdigest()[:8]}.part")
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -70,17 +81,21 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise unwritable(path, error, "make the folder") from error
     return path
 
 
-def unwritable(path: Path, error: OSError) -> OutputError:
-    """Why ``path`` could not be written, and what to do."""
+def unwritable(path: Path, error: OSError, what: str = "write") -> OutputError:
+    """Why ``path`` could not be written, and what to do. Shared unless it is about this name alone."""
     if error.errno == errno.ENOENT:
         folder = shlex.quote(str(path.parent))
-        return OutputError(f"cannot write {path}: its folder does not exist", f"mkdir -p {folder}")
-    reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), None))
-    return OutputError(f"cannot write {path}: {reason}", hint)
+        refused = OutputError(f"cannot {what} {path}: its folder does not exist", f"mkdir -p {folder}")
+    else:
+        reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), None))
+        refused = OutputError(f"cannot {what} {path}: {reason}", hint)
+    alone = what == "write" and error.errno not in _OF_THE_DISK and os.access(path.parent, os.W_OK | os.X_OK)
+    refused.shared = not alone and error.errno not in _OF_ONE_NAME
+    return refused
 
 
 if sys.platform == "win32":

@@ -76,11 +76,11 @@ def test_failures_carry_the_name_for_people_and_what_they_cost(tmp_path: Path) -
         run(plan_of(missing, FOX, missing.with_name("no.jpg"), out=tmp_path / "out", samples=3), load)
     )
     failed = [event for event in events if isinstance(event, ItemFailed)]
-    assert [(event.key, event.lost, event.sample) for event in failed] == [
+    assert [(event.name, event.lost, event.sample) for event in failed] == [
         (str(missing), 3, None),
         (str(missing.with_name("no.jpg")), 3, None),
     ]
-    assert [event.key for event in events if isinstance(event, Written)] == ["examples/fox.png"] * 3
+    assert [event.name for event in events if isinstance(event, Written)] == ["examples/fox.png"] * 3
 
 
 def test_a_network_that_does_not_load_leaves_nothing(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_sample_that_fails_tells_with_which_settings(tmp_path: Path) -> None:
         return replace(load(), denoiser=Denoiser(lambda x, t, y: x * float("nan")))
 
     failed = [e for e in run(grid_of(FOX, out=tmp_path / "out"), broken) if isinstance(e, ItemFailed)]
-    assert [(event.key, event.changes, event.lost) for event in failed] == [
+    assert [(event.name, event.changes, event.lost) for event in failed] == [
         ("examples/fox.png", {"seed": 1}, 1),
         ("examples/fox.png", {"seed": 2}, 1),
     ]

@@ -234,8 +234,7 @@ def _planned(plan: Plan) -> dict[str, Any]:
 
 def _show_estimate(plans: Sequence[Plan], machine: Machine, display: Display) -> None:
     """Load what the plans need, make a few network calls, and tell what all of them will take."""
-    from ilvrctl.bench import peak_memory
-    from ilvrctl.work.tuning import call_seconds
+    from ilvrctl.timing import call_seconds, peak_memory
 
     seconds, memory = 0.0, None
     known: dict[Networks, float] = {}

@@ -13,7 +13,7 @@ from ilvrctl.cli.output import command, data, data_json
 from ilvrctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from ilvrctl.bench import Measured
+    from ilvrctl.timing import Measured
 
 _PACKAGES = ("torch", "typer", "rich", "pillow", "pyyaml", "safetensors", "platformdirs")
 
@@ -62,11 +62,11 @@ def _bench(
     to: str, speed: str | None, device: str, precision: str | None, batch_size: str | None, compiled: bool
 ) -> Measured:
     """Load the target's network and time it with the target's settings. WeightsError when it is not here."""
-    from ilvrctl.bench import measure
     from ilvrctl.plans.asked import environment_layer, layer_of
     from ilvrctl.plans.check import networks_of
     from ilvrctl.plans.find_networks import NetworksAsked, find_networks
     from ilvrctl.settings import build_settings
+    from ilvrctl.timing import measure
     from ilvrctl.work.machine import Machine
 
     networks = find_networks(NetworksAsked(to=to))

@@ -80,8 +80,9 @@ def _select(plan: Plan) -> Selection:
 
 def _preview(plan: Plan, file: Path, display: Display, *, overwrite: bool) -> None:
     """Draw what would be edited."""
+    from ilvrctl.files import make_folder
     from ilvrctl.images.io import save_picture
-    from ilvrctl.plans.outputs import check_places, make_folder
+    from ilvrctl.plans.outputs import check_places
     from ilvrctl.plans.places import exists
     from ilvrctl.work.preview import describe, draw_preview
 

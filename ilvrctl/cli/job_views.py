@@ -72,12 +72,12 @@ def first_view(tally: Tally) -> View:
 
 
 def _result(event: Written | Skipped, tally: Tally) -> View:
-    what, count = "input=key sample output=path", f"[{tally.finished}/{tally.total}]"
+    what, count = "input=name sample output=path", f"[{tally.finished}/{tally.total}]"
     if isinstance(event, Skipped):
         line = Line(f"{count} {event.path} is there already", barred=True)
         return View((line,), _bars(tally), {**facts("skipped", event, what), **_whose(event)}, event.path)
     where = event.path or "standard output"
-    line = Line(f"{count} {event.key} -> {where} ({duration(event.seconds)})", barred=True)
+    line = Line(f"{count} {event.name} -> {where} ({duration(event.seconds)})", barred=True)
     record = {**facts("done", event, f"{what} seconds"), **_whose(event)}
     return View((line,), _bars(tally), record, event.path, event.data)
 
@@ -87,7 +87,7 @@ def _failed(event: ItemFailed, tally: Tally) -> View:
     settings = ", ".join(f"{key}={value}" for key, value in event.changes.items())
     text = ": ".join(filter(None, (settings, error.message))) + (f"; {error.hint}" if error.hint else "")
     trace = "".join(traceback.format_exception(error)).splitlines()
-    record = facts("failed", event, "input=key sample error=error.message hint=error.hint")
+    record = facts("failed", event, "input=name sample error=error.message hint=error.hint")
     lines = (Line(text, "failed", -1), *(Line(line, level=2) for line in trace))
     return View(lines, _bars(tally), {**record, **_whose(event)})
 

@@ -63,7 +63,7 @@ _limit_saved: int | None = None
 def decoding(data: bytes, name: str) -> Iterator[None]:
     """Turn whatever Pillow raises about ``data`` into an InputError that names ``name`` and says why."""
     try:
-        with _without_pillow_limit():
+        with without_pillow_limit():
             yield
     except IlvrctlError:
         raise
@@ -91,7 +91,7 @@ def open_header(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageFi
 
 
 @contextmanager
-def _without_pillow_limit() -> Iterator[None]:
+def without_pillow_limit() -> Iterator[None]:
     """Lift Pillow's process-wide pixel limit while pictures are decoded; the last one out puts it back."""
     global _limit_users, _limit_saved
     with _limit_lock:

@@ -161,15 +161,6 @@ def check_places(files: Iterable[Path], inputs: Iterable[Path]) -> None:
         _check_writable(parent)
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder and those above it; OutputError with the reason when that cannot be done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"cannot make the folder {folder}: {reason}", hint=_ELSEWHERE) from error
-
-
 def _check_writable(folder: Path) -> None:
     there = next((place for place in (folder, *folder.parents) if exists(place)), folder)
     reason = None if is_folder(there) else f"{there} is not a folder"

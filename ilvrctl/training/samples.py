@@ -76,9 +76,9 @@ def _translations(engine: Engine, references: Sequence[tuple[str, Image]], N: in
             "sheet", {"steps": STEPS, "seed": SEED, "method": {"name": "ilvr", "N": N, "range": [1.0, 0.1]}}
         )
     )
-    asked = [Reference(str(n), to_tensor(picture), f"{n}") for n, (_, picture) in enumerate(references)]
+    asked = [Reference(n, to_tensor(picture), f"{n}") for n, (_, picture) in enumerate(references)]
     made: list[Image | None] = [None] * len(references)
     for event in engine.translate(asked, settings):
-        if isinstance(event, SampleDone):
-            made[int(event.sample.key)] = to_image(event.x)
+        if isinstance(event, SampleDone) and isinstance(event.sample.key, int):
+            made[event.sample.key] = to_image(event.x)
     return made

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ilvrctl.errors import UsageError
+from ilvrctl.images.decode import without_pillow_limit
 from ilvrctl.images.geometry import parse_color
 from ilvrctl.images.masks import binary, difference, grown, looks_inverted, scribbled, share
 from ilvrctl.images.photo import Photo, open_photo
 from ilvrctl.images.regions import Edit, Region, find_regions
-from ilvrctl.work.pieces import Finished, Piece
+from ilvrctl.work.pieces import Composed, Piece
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,10 +47,11 @@ class Edited:
     name: str
     photo: bytes
     regions: tuple[Region, ...]
-    pieces: tuple[Piece, ...]
+    parts: tuple[Piece, ...]
     notes: tuple[str, ...] = ()
 
-    def result(self, samples: Sequence[Image]) -> Finished:
+    @without_pillow_limit()
+    def result(self, samples: Sequence[Image]) -> Composed:
         """The photo with the samples put back into their regions, its transparency as it was."""
         photo = open_photo(self.photo, self.name)
         image = photo.rgb
@@ -57,18 +59,20 @@ class Edited:
             region.put(image, sample)
         if photo.alpha is not None:
             image.putalpha(photo.alpha)
-        return Finished(image, photo.kept)
+        return Composed(image, photo.kept)
 
 
-def edit_canvas(item: Item, contents: Contents, edit: Edit, background: str, size: int) -> Edited:
+@without_pillow_limit()
+def edit_pieces(item: Item, contents: Contents, edit: Edit, background: str, size: int) -> Edited:
     """The regions of the item for a model of ``size`` pixels, and what it gets of each. Errors as for
     :func:`select`.
     """
     found = select(item, contents, edit, background, size)
-    pieces = (Piece(r.cut(found.seen, size), None if found.free else r.free(size)) for r in found.regions)
-    return Edited(item.name, contents.picture, found.regions, tuple(pieces), found.notes)
+    parts = (Piece(r.cut(found.seen, size), None if found.free else r.free(size)) for r in found.regions)
+    return Edited(item.name, contents.picture, found.regions, tuple(parts), found.notes)
 
 
+@without_pillow_limit()
 def select(item: Item, contents: Contents, edit: Edit, background: str, size: int) -> Selection:
     """What of the item is edited, with a model of ``size`` pixels.
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ilvrctl.engine import Engine
     from ilvrctl.plans.past import Past
     from ilvrctl.plans.plan import Networks, Plan
-    from ilvrctl.work.workers import Crew
+    from ilvrctl.work.workers import Workers
 
 Tell = Callable[[JobEvent], object]
 
@@ -75,13 +75,13 @@ class Machine:
         engine = networks.load(device=self.device, batch_size=size, compiled=self.compiles(calls, tell))
         if not auto:
             return engine
-        from ilvrctl.work.tuning import best_batch_size
+        from ilvrctl.timing import best_batch_size
 
         best, seconds = best_batch_size(engine)
         tell(Noted(f"batch size {best}: {seconds * 1000:.1f} ms a picture and call"))
         return replace(engine, batch_size=best)
 
-    def crew(self, calls: int, tell: Tell) -> Crew:
+    def team(self, calls: int, tell: Tell) -> Workers:
         """Who does the work."""
         from ilvrctl.work.workers import Alone, Spread
 
@@ -125,5 +125,5 @@ def carry_out(
         ledger = None
         if past is not None:
             ledger = Ledger(stack.enter_context(ManifestWriter(past.root, shard)), past)
-        crew = machine.crew(calls, aside)
-        yield from run(plans, crew, ledger, max_failures=max_failures, rescued=aside)
+        team = machine.team(calls, aside)
+        yield from run(plans, team, ledger, max_failures=max_failures, rescued=aside)

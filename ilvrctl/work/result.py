@@ -73,10 +73,16 @@ def results_of(
 def _result(event: JobEvent) -> Result | None:
     if isinstance(event, Written):
         return Result(
-            event.key, "done", event.sample, event.path, event.seconds, changes=event.changes, data=event.data
+            event.name,
+            "done",
+            event.sample,
+            event.path,
+            event.seconds,
+            changes=event.changes,
+            data=event.data,
         )
     if isinstance(event, Skipped):
-        return Result(event.key, "skipped", event.sample, event.path, changes=event.changes)
+        return Result(event.name, "skipped", event.sample, event.path, changes=event.changes)
     if isinstance(event, ItemFailed):
-        return Result(event.key, "failed", event.sample, error=event.error, changes=event.changes)
+        return Result(event.name, "failed", event.sample, error=event.error, changes=event.changes)
     return None
