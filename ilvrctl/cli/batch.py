@@ -239,11 +239,12 @@ def _show_estimate(plans: Sequence[Plan], machine: Machine, display: Display) ->
     seconds, memory = 0.0, None
     known: dict[Networks, float] = {}
     for plan in plans:
-        if plan.pending and plan.networks not in known:
-            engine = machine.load(plan.networks, 0, lambda event: None)
-            known[plan.networks] = call_seconds(engine, engine.batch_size) / engine.batch_size
-            memory = peak_memory(engine.device)
-        seconds += plan.network_calls() * known.get(plan.networks, 0.0)
+        for networks, outputs in plan.by_networks().items():
+            if outputs and networks not in known:
+                engine = machine.load(networks, 0, lambda event: None)
+                known[networks] = call_seconds(engine, engine.batch_size) / engine.batch_size
+                memory = peak_memory(engine.device)
+            seconds += plan.network_calls(outputs) * known.get(networks, 0.0)
     if display.as_json:
         peak = None if memory is None else round(memory)
         data_json({"event": "estimate", "seconds": round(seconds, 1), "peak_mb": peak})

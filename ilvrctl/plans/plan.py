@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -103,13 +103,20 @@ class Plan:
     name: str = ""
     notes: tuple[Note, ...] = ()
 
-    @property
-    def networks(self) -> Networks:
-        """What must be in memory for it."""
-        precision = self.variants[0].settings.precision
+    def networks_of(self, variant: Variant) -> Networks:
+        """What must be in memory for a variant: they can differ in precision."""
+        precision = variant.settings.precision
         if self.source is None:
             return Networks(self.model, self.weights, precision)
         return Networks(self.model, self.weights, precision, self.source.model, self.source.weights)
+
+    def by_networks(self) -> dict[Networks, tuple[Output, ...]]:
+        """The outputs still to be made, by the networks that they need; in the order of the variants."""
+        found: dict[Networks, tuple[Output, ...]] = {}
+        needed = [self.networks_of(variant) for variant in self.variants]
+        for networks in dict.fromkeys(needed):
+            found[networks] = tuple(o for o in self.pending if needed[o.variant] == networks)
+        return found
 
     @property
     def grid(self) -> bool:
@@ -157,11 +164,11 @@ class Plan:
         """The outputs still to be made."""
         return tuple(output for output in self.outputs if output.status == "to do")
 
-    def network_calls(self) -> int:
-        """How often a network will be called for the pending outputs, counted a picture."""
+    def network_calls(self, outputs: Sequence[Output] | None = None) -> int:
+        """How often a network will be called for the pending outputs, or for some, counted a picture."""
         schedule = self.schedule()
         calls = [variant.settings.network_calls(schedule) for variant in self.variants]
-        return sum(calls[output.variant] for output in self.pending)
+        return sum(calls[output.variant] for output in (self.pending if outputs is None else outputs))
 
     def schedule(self) -> Schedule:
         """The levels that the network was trained on."""

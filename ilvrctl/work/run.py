@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ilvrctl.plans.inputs import Item
-    from ilvrctl.plans.plan import Networks
-    from ilvrctl.plans.plan import Plan
+    from ilvrctl.plans.plan import Networks, Plan
     from ilvrctl.settings import Settings
     from ilvrctl.work.worker import Facts
 
@@ -88,8 +87,8 @@ def run(
     job = _Job(plans, workers, ledger, max_failures, rescued)
     try:
         yield from job.before()
-        for numbers in _same_networks(plans):
-            yield from _Round(job, numbers).make()
+        for networks, numbers in _same_networks(plans).items():
+            yield from _Round(job, networks, numbers).make()
         for plan, gallery in zip(plans, job.galleries, strict=True):
             yield from write_sheet(plan, gallery)
     except _EnoughError:
@@ -98,12 +97,15 @@ def run(
         workers.close()
 
 
-def _same_networks(plans: Sequence[Plan]) -> list[dict[int, Plan]]:
+def _same_networks(plans: Sequence[Plan]) -> dict[Networks, dict[int, Plan]]:
     """Plans by their number, those together that share an engine; those that are done count for the batches too."""
     groups: dict[Networks, dict[int, Plan]] = {}
+    wanted = set()
     for number, plan in enumerate(plans):
-        groups.setdefault(plan.networks, {})[number] = plan
-    return [group for group in groups.values() if any(plan.pending for plan in group.values())]
+        for networks, outputs in plan.by_networks().items():
+            groups.setdefault(networks, {})[number] = plan
+            wanted.update([networks] if outputs else [])
+    return {networks: group for networks, group in groups.items() if networks in wanted}
 
 
 class _Job:
@@ -181,21 +183,26 @@ def _remove_parts(output: Output) -> None:
 
 
 class _Round:
-    """The plans of one engine."""
+    """The plans of one engine, as far as their variants need its networks."""
 
-    def __init__(self, job: _Job, plans: Mapping[int, Plan]) -> None:
-        self._job, self._plans = job, plans
-        self._shapes = list(dict.fromkeys(Shape.of(v.settings) for p in plans.values() for v in p.variants))
+    def __init__(self, job: _Job, networks: Networks, plans: Mapping[int, Plan]) -> None:
+        self._job, self._networks, self._plans = job, networks, plans
+        self._variants = [v for p in plans.values() for v in p.variants if p.networks_of(v) == networks]
+        self._shapes = list(dict.fromkeys(Shape.of(variant.settings) for variant in self._variants))
         self._size = next(iter(plans.values())).model.image_size
         self._slots: dict[tuple[int, str], list[Slot]] = {}
         for number, plan in plans.items():
             for place, output in enumerate(plan.outputs):
-                if output.status == "to do":
+                if self._makes(plan, output):
                     self._slots.setdefault((number, output.item.key), []).append(Slot(number, place))
         self._news: deque[tuple[Unreadable, int]] = deque()
         self._at_work: dict[Slot, tuple[Seen, Pieces]] = {}
         self._remarks: deque[str] = deque()
         self._remarked: set[tuple[str, Shape]] = set()
+
+    def _makes(self, plan: Plan, output: Output) -> bool:
+        variant = plan.variants[output.variant]
+        return output.status == "to do" and plan.networks_of(variant) == self._networks
 
     def make(self) -> Iterator[JobEvent]:
         """Read up to the first good input, have the networks loaded, and translate it with all that follow."""
@@ -210,20 +217,20 @@ class _Round:
         if first is None:
             return
         start = time.perf_counter()
-        networks = next(iter(self._plans.values())).networks
-        variants = [variant for plan in self._plans.values() for variant in plan.variants]
-        facts = yield from self._job.workers.begin(networks, variants)
+        facts = yield from self._job.workers.begin(self._networks, self._variants)
         seconds = time.perf_counter() - start
-        yield Loaded(networks.model.name, facts.device, facts.precision, seconds)
+        yield Loaded(self._networks.model.name, facts.device, facts.precision, seconds)
         yield from self._translate(first, facts)
 
     def _items(self) -> dict[Item, None]:
         """The inputs that are wanted, in order."""
-        return dict.fromkeys(output.item for plan in self._plans.values() for output in plan.pending)
+        return dict.fromkeys(o.item for p in self._plans.values() for o in p.outputs if self._makes(p, o))
 
     def _translate(self, first: Input, facts: Facts) -> Iterator[JobEvent]:
         planned = batches(
-            self._plans, lambda slot: self._job.output(slot).status == "to do", facts.batch_size
+            self._plans,
+            lambda slot: self._makes(self._plans[slot.plan], self._job.output(slot)),
+            facts.batch_size,
         )
         make = partial(_prepared, shapes=self._shapes, size=self._size, facts=facts)
         depth = max(2 * facts.batch_size, 8)
