@@ -175,6 +175,13 @@ def find_method(name_or_file: str) -> Layer:
     raise _unknown("preset", name_or_file, files)
 
 
+def method_title(name: str) -> str:
+    """What a method is called in a line: its preset's title up to the colon, else its name."""
+    path = preset_files("methods").get(name)
+    title, colon, _ = _load(MethodPreset, name, path)[0].title.partition(":") if path else ("", "", "")
+    return title if colon else name
+
+
 def find_model(name: str, overrides: Layer | None = None) -> ModelPreset:
     """The model preset called ``name``, with single facts replaced by ``overrides``."""
     files = preset_files("models")

@@ -16,7 +16,7 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
-GROUND = frozenset({"errors", "events", "config", "presets", "paths", "files", "__init__"})
+GROUND = frozenset({"errors", "events", "kinds", "config", "presets", "paths", "files", "__init__"})
 BESIDE = {
     "hub": GROUND,
     "metrics": GROUND,
@@ -28,7 +28,7 @@ FLOORS = (
     frozenset({"models"}),
     frozenset({"images"}),
     frozenset({"methods"}),
-    frozenset({"settings", "devices", "engine", "bench", "probe", "training"}),
+    frozenset({"trust", "settings", "devices", "engine", "bench", "probe", "training"}),
     frozenset({"plans"}),
     frozenset({"work"}),
     frozenset({"evaluation"}),
@@ -37,6 +37,7 @@ FLOORS = (
 WITHOUT_TORCH = GROUND | {
     "diffusion",
     "methods",
+    "trust",
     "settings",
     "devices",
     "bench",

@@ -160,7 +160,7 @@ def _replay(result: Path, asked: Asked) -> Source:
     return Source(
         target=recipe.target,
         model=model,
-        settings=Layer.of(result.name, {**without_code(recipe.settings), "precision": recipe.precision}),
+        settings=Layer.of(result.name, {**recipe.settings, "precision": recipe.precision}, trusted=False),
         weights=place,
         samples=(recipe.sample,),
         made_with=recipe.weights_sha256,
@@ -175,20 +175,6 @@ def _replayed_encoder(recipe: Recipe, weights: Path | None, origin: str) -> Netw
     name, facts, sha256, domain = (recipe.source[key] for key in ("name", "network", "sha256", "domain"))
     model, place = _made_by(name, facts, sha256, domain, weights, origin, flag="--from-weights")
     return Network(domain, model, place, sha256)
-
-
-def without_code(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a record, without the functions that its energies call: a picture may run no code."""
-    method = settings.get("method", {})
-    energies = method.get("energies", {}) if isinstance(method, Mapping) else {}
-    if not isinstance(energies, Mapping):
-        return dict(settings)
-    safe = {
-        name: {key: value for key, value in energy.items() if key != "call"}
-        for name, energy in energies.items()
-        if isinstance(energy, Mapping)
-    }
-    return {**settings, "method": {**method, "energies": safe}} if energies else dict(settings)
 
 
 def _made_by(
