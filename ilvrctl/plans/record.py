@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ilvrctl import __version__
 from ilvrctl.errors import InputError
 from ilvrctl.images.metadata import read_record
+from ilvrctl.presets import ModelPreset
+from ilvrctl.settings import identity_of
 
 if TYPE_CHECKING:
     from ilvrctl.plans.outputs import Output
@@ -38,9 +40,10 @@ class Recipe:
 
     @classmethod
     def read(cls, data: bytes, name: str) -> Recipe:
-        """The recipe in the picture ``data``; InputError when it holds none."""
+        """The recipe in the picture ``data``; InputError when it holds none, or one that was changed since."""
         try:
             record = json.loads(read_record(data, name))
+            _check_whole(record)
             return cls(
                 identity=str(record["identity"]),
                 target=record["target"],
@@ -53,8 +56,32 @@ class Recipe:
                 precision=str(record["run"]["precision"]),
                 source=_source(record.get("source")),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise InputError(f"{name} is no result of this ilvrctl: its record cannot be read") from error
+
+
+def _check_whole(record: Any) -> None:
+    """ValueError when settings or networks are not those that the record's own identity was made of.
+
+    It finds what was damaged; who changes a record on purpose can change its identity too. Records of the first
+    releases, and of energies with networks, whose digests they do not tell, cannot be checked.
+    """
+    from ilvrctl.plans.plan import network_facts
+
+    settings, weights, source = record["settings"], record["weights"], record.get("source")
+    found = [part["network"] for part in (weights, source) if part is not None]
+    if any(network.keys() - network_facts(ModelPreset()).keys() for network in found):
+        raise ValueError("facts that no network has")
+    method = settings["method"]
+    if {"N", "kernel"} <= method.keys():
+        return
+    if any(energy.get("model") and energy.get("weight") for energy in method["energies"].values()):
+        return
+    network = {"weights": weights["sha256"], **weights["network"]}
+    if source is not None:
+        network["source"] = {"weights": source["sha256"], **source["network"]}
+    if identity_of(settings, network) != record["identity"] or int(record["sample"]) < 1:
+        raise ValueError("another identity, or no sample")
 
 
 def _source(found: Any) -> dict[str, Any] | None:
