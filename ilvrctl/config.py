@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import yaml
 
 from ilvrctl.errors import ConfigError, ForeignSettingError, did_you_mean
-from ilvrctl.kinds import Between
+from ilvrctl.fields import Between
 
 T = TypeVar("T")
 KeyPath = tuple[str, ...]
@@ -130,6 +130,9 @@ def merge(*layers: Layer) -> Layer:
     origins: dict[KeyPath, str] = {}
     for layer in layers:
         _merge_into(values, layer.values)
+        items = [path for path in origins if path[-1:] and path[-1].isdigit() and path[:-1] in layer.origins]
+        for path in items:  # of a list that this layer replaces
+            del origins[path]
         origins.update(layer.origins)
     return Layer(values, origins, all(layer.trusted for layer in layers))
 

@@ -13,8 +13,8 @@ from ilvrctl.config import Layer, build, build_named, merge, unknown_name
 from ilvrctl.diffusion.samplers import DDPM, SAMPLERS, Sampler
 from ilvrctl.diffusion.schedule import Schedule, Step, space_timesteps, spread_levels
 from ilvrctl.errors import ForeignSettingError, UsageError
+from ilvrctl.fields import recorded
 from ilvrctl.images.regions import Edit
-from ilvrctl.kinds import recorded
 from ilvrctl.methods import Method
 from ilvrctl.methods.build import FIELDS, SHORT, build_method, family, name_of, written_out
 from ilvrctl.trust import check_trust

@@ -1,8 +1,8 @@
 """What a stranger's record may not do: name code to run, or a file to open. Decided here, for every setting.
 
 The finished settings are looked through for what names code or a file, which the types of their fields tell
-(:data:`ilvrctl.kinds.Code`, :data:`ilvrctl.kinds.File`). Such a text must stand in a layer that the person wrote or
-chose, as a value or as a key, wherever; or be a default; or, of files, be a name of the registry.
+(:mod:`ilvrctl.fields`). Such a text must stand in a layer that the person wrote or chose, as a value or as a key,
+wherever; or be a default; or, of files, be a name of the registry.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from ilvrctl.config import KeyPath, Layer
 from ilvrctl.errors import ConfigError, UsageError
-from ilvrctl.kinds import CODE, FILE
+from ilvrctl.fields import CODE, FILE
 from ilvrctl.methods.networks import is_file
 from ilvrctl.presets import resolve_model
 

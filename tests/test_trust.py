@@ -18,8 +18,8 @@ from PIL import Image, PngImagePlugin
 from ilvrctl.config import Layer, merge
 from ilvrctl.diffusion.samplers import SAMPLERS
 from ilvrctl.diffusion.schedule import Schedule
-from ilvrctl.errors import IlvrctlError
-from ilvrctl.kinds import CODE, FILE
+from ilvrctl.errors import IlvrctlError, InputError
+from ilvrctl.fields import CODE, FILE
 from ilvrctl.methods import networks
 from ilvrctl.methods.constraints import CONSTRAINTS
 from ilvrctl.methods.encoders import ENCODERS
@@ -28,7 +28,7 @@ from ilvrctl.methods.merge import MERGES
 from ilvrctl.plans.plan import network_facts
 from ilvrctl.plans.record import Recipe
 from ilvrctl.presets import ModelPreset, load_models
-from ilvrctl.settings import Settings, build_settings
+from ilvrctl.settings import Settings, build_settings, identity_of
 from ilvrctl.trust import named
 
 TABLES = (SAMPLERS, CONSTRAINTS, MERGES, ENCODERS, ENERGIES)
@@ -185,6 +185,25 @@ def picture(text: str, path: Path) -> bytes:
     info.add_itxt("ilvrctl", text)
     Image.new("RGB", (1, 1)).save(path, pnginfo=info)
     return path.read_bytes()
+
+
+@pytest.mark.parametrize("key", ["file", "files", "sources", "bundled", "format", "zzz"])
+@pytest.mark.parametrize("part", ["weights", "source"])
+def test_a_record_does_not_say_where_weights_are(part: str, key: str, tmp_path: Path) -> None:
+    record = record_of("ilvr")
+    record["source"] = {**record["weights"], "domain": "cat", "network": {**record["weights"]["network"]}}
+    value = {"file": "/etc/passwd", "files": ["a"], "sources": ["https://a"], "bundled": True}.get(key, "vgg")
+
+    def read() -> Recipe:
+        network = {"weights": "ab" * 32, **record["weights"]["network"]}
+        network["source"] = {"weights": "ab" * 32, **record["source"]["network"]}
+        record["identity"] = identity_of(record["settings"], network)
+        return Recipe.read(picture(json.dumps(record), tmp_path / "in.png"), "in.png")
+
+    assert read().source is not None
+    record[part]["network"][key] = value
+    with pytest.raises(InputError, match="record cannot be read"):
+        read()
 
 
 JUNK: list[Any] = [

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from ilvrctl.kinds import Between
+from ilvrctl.fields import Between
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from ilvrctl.diffusion.lowpass import LowPass, check_factor
-from ilvrctl.kinds import Between
+from ilvrctl.diffusion.lowpass import Kernel, LowPass, check_factor
+from ilvrctl.fields import Between
 from ilvrctl.methods.base import Context
 from ilvrctl.methods.blocks import Statistics, block_adain, block_means, check_blocks, join, tangent
 
@@ -113,7 +113,7 @@ class LowPassConstraint(Constraint):
 
     name: ClassVar[str] = "low_pass"
     N: Annotated[int, Between(1)] = 8
-    kernel: Literal["cubic", "linear", "box", "lanczos3"] = "cubic"
+    kernel: Kernel = "cubic"
     reference_level: Level = "s"
     noise: Literal["auto", "fresh", "network"] = "auto"
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from ilvrctl.diffusion.lowpass import LowPass, check_factor
+from ilvrctl.diffusion.lowpass import Kernel, LowPass, check_factor
 from ilvrctl.errors import UsageError
-from ilvrctl.kinds import Between, Code, File
+from ilvrctl.fields import Between, Code, File
 from ilvrctl.methods.base import Context, EnergyOf
 from ilvrctl.methods.blocks import Statistics, block_adain, check_blocks
 from ilvrctl.methods.networks import NetworkFile, load_dse, load_vgg, user_energy, weights_of
@@ -89,7 +89,7 @@ class LowPassEnergy(Energy):
     uses_noised: ClassVar[bool] = True
     weight: float = 2.0
     N: Annotated[int, Between(1)] = 32
-    kernel: Literal["cubic", "linear", "box", "lanczos3"] = "linear"
+    kernel: Kernel = "linear"
 
     @property
     def multiple(self) -> int:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from ilvrctl.diffusion.denoiser import Prediction
 from ilvrctl.diffusion.resampling import check_resampling, resampled
 from ilvrctl.errors import UsageError
-from ilvrctl.kinds import Between, recorded
+from ilvrctl.fields import Between, recorded
 from ilvrctl.methods.base import Context, EnergyOf, ancestral_mean, shift_mean, with_mean_of
 from ilvrctl.methods.constraints import Constraint, LowPassConstraint, Unconstrained
 from ilvrctl.methods.encoders import NoEncoder, Surprise

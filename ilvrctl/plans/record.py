@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl import __version__
-from ilvrctl.errors import InputError
+from ilvrctl.config import Layer
+from ilvrctl.errors import ConfigError, InputError
 from ilvrctl.images.metadata import read_record
-from ilvrctl.presets import ModelPreset
+from ilvrctl.presets import ModelPreset, override_model
 from ilvrctl.settings import identity_of
 
 if TYPE_CHECKING:
     from ilvrctl.plans.outputs import Output
     from ilvrctl.plans.plan import Plan
+
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, ConfigError)
+"""What comes of taking a damaged record for a sound one."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Recipe:
                 precision=str(record["run"]["precision"]),
                 source=_source(record.get("source")),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        except _UNREADABLE as error:
             raise InputError(f"{name} is no result of this ilvrctl: its record cannot be read") from error
 
 
@@ -66,12 +70,10 @@ def _check_whole(record: Any) -> None:
     It finds what was damaged; who changes a record on purpose can change its identity too. Records of the first
     releases, and of energies with networks, whose digests they do not tell, cannot be checked.
     """
-    from ilvrctl.plans.plan import network_facts
-
     settings, weights, source = record["settings"], record["weights"], record.get("source")
-    found = [part["network"] for part in (weights, source) if part is not None]
-    if any(network.keys() - network_facts(ModelPreset()).keys() for network in found):
-        raise ValueError("facts that no network has")
+    for part in (weights, source):
+        if part is not None:
+            _check_facts(part["network"])
     method = settings["method"]
     if {"N", "kernel"} <= method.keys():
         return
@@ -82,6 +84,15 @@ def _check_whole(record: Any) -> None:
         network["source"] = {"weights": source["sha256"], **source["network"]}
     if identity_of(settings, network) != record["identity"] or int(record["sample"]) < 1:
         raise ValueError("another identity, or no sample")
+
+
+def _check_facts(facts: Mapping[str, Any]) -> None:
+    """ValueError for facts that are not such as a record has, for instance one that says where the file is."""
+    from ilvrctl.plans.plan import network_facts
+
+    recorded = json.loads(json.dumps(network_facts(override_model(ModelPreset(), Layer(facts)))))
+    if not facts.items() <= recorded.items():
+        raise ValueError("facts that no network has")
 
 
 def _source(found: Any) -> dict[str, Any] | None:
