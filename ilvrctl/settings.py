@@ -21,7 +21,7 @@ from ilvrctl.trust import check_trust
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedCode:
     """Published code whose behaviour differs from its paper: the settings that reproduce it.
 
     ``methods``: the methods that it is code of; the first is taken where no method is asked for.
@@ -31,15 +31,15 @@ class Published:
     layer: Layer
 
 
-COMPAT: dict[str, Published] = {
-    "ilvr_adm": Published(
+COMPAT: dict[str, PublishedCode] = {
+    "ilvr_adm": PublishedCode(
         ("ilvr",), Layer.of("compat: ilvr_adm", {"method": {"constraint": {"reference_level": "t"}}})
     ),
-    "sddm": Published(
+    "sddm": PublishedCode(
         ("sddm", "sddm+egsde"),
         Layer.of("compat: sddm", {"method": {"refinement": "stale", "noise_on_manifold": False}}),
     ),
-    "egsde": Published(
+    "egsde": PublishedCode(
         ("egsde",),
         Layer.of(
             "compat: egsde",

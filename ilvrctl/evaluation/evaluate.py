@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from ilvrctl import __version__
 from ilvrctl.errors import UsageError
 from ilvrctl.evaluation.catalogue import DIVERSITY, Metric, pixel_metrics, realism_metrics
-from ilvrctl.evaluation.features import Extractor, Progress, choose_extractor, extract, packages
+from ilvrctl.evaluation.features import Extractor, Tell, choose_extractor, extract, packages
 from ilvrctl.evaluation.measure import Protocol, diversity, factor_of, measure_pair
-from ilvrctl.evaluation.pairing import Pair, pair_runs
-from ilvrctl.evaluation.pictures import Picture, Run, pictures_of, runs_of
-from ilvrctl.evaluation.result import Evaluation, Row, RunResult
+from ilvrctl.evaluation.pairing import Partners, pair_runs
+from ilvrctl.evaluation.result import Evaluation, Measured, RunResult
+from ilvrctl.evaluation.sets import Picture, ResultSet, pictures_of, runs_of
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ FID_PICTURES = 2048
 
 
 @dataclass(frozen=True)
-class Order:
+class Comparison:
     """What is asked for: the runs, what to compare them with, and how."""
 
     runs: tuple[Path, ...]
@@ -60,7 +60,7 @@ class Real:
     statistics: SetStatistics | None = None
 
 
-def evaluate(order: Order, device: torch.device, progress: Progress) -> Evaluation:
+def evaluate(order: Comparison, device: torch.device, progress: Tell) -> Evaluation:
     """Measure. UsageError for folders that do not go together, WeightsError or MissingExtraError for networks."""
     runs = runs_of(order.runs)
     sides = {
@@ -70,40 +70,44 @@ def evaluate(order: Order, device: torch.device, progress: Progress) -> Evaluati
     pairs = pair_runs(runs, sides["source"], sides["truth"], common=order.common)
     protocol = _protocol(order, pairs, device)
     real = _real(order, device, progress)
-    metrics = [
-        m
-        for side in ("source", "truth")
-        if sides[side]
-        for m in pixel_metrics(side, protocol.N, egsde=order.egsde, lpips=order.lpips)
-    ]
+    metrics = [metric for rows in protocol.metrics.values() for metric in rows]
     total = sum(map(len, pairs))
     results, done = [], 0
     for run, members in zip(runs, pairs, strict=True):
         rows = []
         for pair in members:
-            rows.append(Row(pair, measure_pair(pair, protocol)))
+            rows.append(Measured(pair, measure_pair(pair, protocol)))
             done += 1
             progress("pictures", done, total)
         results.append(_result(run, rows, metrics, real, order, device, progress))
     return _together(results, metrics, real, order, protocol)
 
 
-def _protocol(order: Order, pairs: Sequence[Sequence[Pair]], device: torch.device) -> Protocol:
+def _protocol(order: Comparison, pairs: Sequence[Sequence[Partners]], device: torch.device) -> Protocol:
     from ilvrctl.models.extractors import lpips_alex
     from ilvrctl.presets import find_model
 
     lpips = lpips_alex(find_model("alexnet"), device) if order.lpips else None
     N = (order.N or factor_of(pairs)) if order.source else None
-    return Protocol(order.egsde, order.fit, N, lpips)
+    given = {"source": order.source, "truth": order.truth}
+    return Protocol(
+        order.egsde,
+        order.fit,
+        N,
+        {side: pixel_metrics(side, N, egsde=order.egsde, lpips=lpips) for side, at in given.items() if at},
+    )
 
 
-def _real(order: Order, device: torch.device, progress: Progress) -> Real | None:
-    """What realism is measured against, None where nothing is."""
+def _real(order: Comparison, device: torch.device, progress: Tell) -> Real | None:
+    """What realism is measured against; None where nothing is, or no extractor is installed and none was named."""
     if order.reference is None:
         return None
     extractor = choose_extractor(
         "inception" if order.egsde and order.extractor == "auto" else order.extractor
     )
+    unnamed = order.extractor == "auto" and not order.egsde
+    if unnamed and not extractor.installed and (order.source or order.truth):
+        return None
     if order.reference.suffix.lower() == ".npz":
         return Real(extractor, statistics=_statistics(order.reference, extractor))
     pictures = pictures_of(order.reference)
@@ -125,13 +129,13 @@ def _statistics(path: Path, extractor: Extractor) -> SetStatistics:
 
 
 def _result(
-    run: Run,
-    rows: Sequence[Row],
+    run: ResultSet,
+    rows: Sequence[Measured],
     metrics: Sequence[Metric],
     real: Real | None,
-    order: Order,
+    order: Comparison,
     device: torch.device,
-    progress: Progress,
+    progress: Tell,
 ) -> RunResult:
     import torch
 
@@ -155,7 +159,9 @@ def _result(
     return RunResult(run.name, run.settings, rows, found)
 
 
-def _realism(rows: Sequence[Row], features: Tensor, real: Real, order: Order) -> dict[str, Estimate]:
+def _realism(
+    rows: Sequence[Measured], features: Tensor, real: Real, order: Comparison
+) -> dict[str, Estimate]:
     """The metrics of the set."""
     from ilvrctl.metrics import distances
     from ilvrctl.metrics.intervals import Estimate, bootstrap_means
@@ -192,7 +198,7 @@ def _told(features: Tensor | None) -> Tensor:
     return features
 
 
-def _same(rows: Sequence[Row], real: Real) -> list[int | None]:
+def _same(rows: Sequence[Measured], real: Real) -> list[int | None]:
     """Which real picture shows the same thing as a result, by name; None where there is none."""
     place = {stem: i for i, stem in enumerate(real.stems)}
     return [place.get(row.pair.key) for row in rows]
@@ -202,7 +208,7 @@ def _together(
     results: Sequence[RunResult],
     metrics: Sequence[Metric],
     real: Real | None,
-    order: Order,
+    order: Comparison,
     protocol: Protocol,
 ) -> Evaluation:
     realism = realism_metrics(real.extractor.name) if real else {}
@@ -228,6 +234,10 @@ def _warnings(
     results: Sequence[RunResult], metrics: Sequence[Metric], realism: Mapping[str, Metric], real: Real | None
 ) -> list[str]:
     found = []
+    if real is None and not choose_extractor("auto").installed:
+        found.append(
+            "pixel metrics alone: pip install 'ilvrctl[kid]' adds KID, and 'ilvrctl[eval]' FID and LPIPS too"
+        )
     counts = [len(result.rows) for result in results]
     if realism and any(realism["frechet"].key in result.metrics for result in results):
         fewest = min([*counts, len(real.stems)] if real and real.stems else counts)
@@ -251,14 +261,14 @@ def _warnings(
 
 
 def _provenance(
-    results: Sequence[RunResult], real: Real | None, order: Order, protocol: Protocol
+    results: Sequence[RunResult], real: Real | None, order: Comparison, protocol: Protocol
 ) -> dict[str, Any]:
     names = (
         ["torch", "pillow"] + ([real.extractor.package] if real else []) + (["lpips"] if order.lpips else [])
     )
     found: dict[str, Any] = {
         "protocol": "egsde" if order.egsde else "ilvrctl",
-        "resize": protocol.resize,
+        "resize": protocol.resize(row.pair.output for result in results for row in result.rows),
         "intervals": f"95 %, bootstrap over inputs, {order.resamples} resamples, seed {order.seed}",
         "pictures": [len(result.rows) for result in results],
         "inputs": results[0].inputs,
@@ -280,7 +290,7 @@ def _provenance(
 
 
 def save_statistics(
-    folder: Path, path: Path, extractor: Extractor, device: torch.device, progress: Progress
+    folder: Path, path: Path, extractor: Extractor, device: torch.device, progress: Tell
 ) -> int:
     """Write the statistics of the pictures in ``folder`` to ``path``; returns how many there are."""
     from ilvrctl.metrics.distances import moments

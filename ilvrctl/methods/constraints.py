@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ilvrctl.diffusion.denoiser import Prediction
     from ilvrctl.diffusion.schedule import Step
 
-Level = Literal["s", "t"]
+StepEnd = Literal["s", "t"]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class LowPassConstraint(Constraint):
     name: ClassVar[str] = "low_pass"
     N: Annotated[int, Between(1)] = 8
     kernel: Kernel = "cubic"
-    reference_level: Level = "s"
+    reference_level: StepEnd = "s"
     noise: Literal["auto", "fresh", "network"] = "auto"
 
     @property
@@ -249,7 +249,7 @@ def noised_reference(
     context: Context,
     prediction: Prediction,
     k: Step,
-    level: Level = "s",
+    level: StepEnd = "s",
     noise: Literal["auto", "fresh", "network"] = "auto",
 ) -> Tensor:
     """The reference at the level of the new sample, its noise drawn or the network's."""
