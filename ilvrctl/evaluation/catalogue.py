@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ilvrctl.metrics.intervals import Estimate
 
+Side = Literal["source", "truth"]
 OfPair = Callable[["Tensor", "Tensor"], "Tensor"]
 """Results and their partners, each (B, 3, H, W) in [0, 1], to one number a pair, (B,)."""
 
@@ -24,8 +25,8 @@ class Metric:
     """``key`` in JSON and CSV, ``title`` for people. ``better``: the direction, None where neither is.
 
     ``scale``: what tables multiply it by; ``digits`` after the point there. ``of``: how it is computed where every
-    pair has a number of its own, from ``least`` px a side up, with sides that are multiples of ``grid``; None for a
-    number of the whole set.
+    pair has a number of its own, from ``least`` px a side up, with sides that are multiples of ``grid``;
+    ``of_set``: how, where it is a number of the whole set, None of a set too small for it.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Metric:
     scale: float = 1.0
     digits: int = 2
     of: OfPair | None = None
+    of_set: Callable[[Any], Estimate | None] | None = None
     least: int = 1
     grid: int = 1
 
@@ -46,9 +48,7 @@ class Metric:
         return float(self.of(a, b))
 
 
-def pixel_metrics(
-    side: Literal["source", "truth"], N: int | None, *, egsde: bool, lpips: OfPair | None
-) -> list[Metric]:
+def pixel_metrics(side: Side, N: int | None, *, egsde: bool, lpips: OfPair | None) -> list[Metric]:
     """The metrics of pairs with ``side``; ``N`` of phi, left out where it is None."""
     from ilvrctl.metrics import pixel
 
@@ -91,41 +91,6 @@ DIVERSITY = Metric(
     "mean L2 between the samples of one input, on [0, 1]",
     better=None,
 )
-
-
-def realism_metrics(extractor: str) -> dict[str, Metric]:
-    """Fréchet distance, KID, precision and recall on the features of ``extractor``: FID and KID are Inception's."""
-    published = extractor == "inception"
-    tail, named = ("", "") if published else (f"_{extractor.replace('-', '_')}", f" ({extractor})")
-    frechet = "FID" if published else "Fréchet distance"
-    return {
-        "frechet": Metric(
-            "fid" if published else f"frechet{tail}",
-            f"{frechet}{named}",
-            "Fréchet distance of Gaussians; biased upwards by few pictures, no interval",
-        ),
-        "kid": Metric(
-            f"kid{tail}",
-            f"KID x1000{named}",
-            "unbiased squared MMD of all pictures, kernel (x.y/d + 1)^3; +- 1.96 jackknife standard errors",
-            scale=1000,
-            digits=1,
-        ),
-        "precision": Metric(
-            f"precision{tail}",
-            f"precision{named}",
-            "results within the real set, k = 3",
-            "high",
-            digits=3,
-        ),
-        "recall": Metric(
-            f"recall{tail}",
-            f"recall{named}",
-            "real pictures within the results, k = 3",
-            "high",
-            digits=3,
-        ),
-    }
 
 
 ARROWS = {"low": " ↓", "high": " ↑", None: ""}

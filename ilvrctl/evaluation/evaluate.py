@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from ilvrctl import __version__
 from ilvrctl.errors import UsageError
-from ilvrctl.evaluation.catalogue import DIVERSITY, Metric, pixel_metrics, realism_metrics
+from ilvrctl.evaluation.catalogue import DIVERSITY, Metric, Side, pixel_metrics
 from ilvrctl.evaluation.features import Extractor, Tell, choose_extractor, extract, packages
 from ilvrctl.evaluation.measure import Protocol, diversity, factor_of, measure_pair
 from ilvrctl.evaluation.pairing import Partners, pair_runs
+from ilvrctl.evaluation.realism import Judged, Real, realism_metrics
 from ilvrctl.evaluation.result import Evaluation, Measured, RunResult
 from ilvrctl.evaluation.sets import Picture, ResultSet, pictures_of, runs_of
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from ilvrctl.metrics.intervals import Estimate
     from ilvrctl.metrics.statistics import SetStatistics
@@ -50,16 +50,6 @@ class Comparison:
         return self.against or self.truth
 
 
-@dataclass(frozen=True)
-class Real:
-    """The real pictures' features (n, d), with their names, or statistics alone."""
-
-    extractor: Extractor
-    features: Tensor | None = None
-    stems: Sequence[str] = ()
-    statistics: SetStatistics | None = None
-
-
 def evaluate(order: Comparison, device: torch.device, progress: Tell) -> Evaluation:
     """Measure. UsageError for folders that do not go together, WeightsError or MissingExtraError for networks."""
     runs = runs_of(order.runs)
@@ -89,7 +79,7 @@ def _protocol(order: Comparison, pairs: Sequence[Sequence[Partners]], device: to
 
     lpips = lpips_alex(find_model("alexnet"), device) if order.lpips else None
     N = (order.N or factor_of(pairs)) if order.source else None
-    given = {"source": order.source, "truth": order.truth}
+    given: dict[Side, Path | None] = {"source": order.source, "truth": order.truth}
     return Protocol(
         order.egsde,
         order.fit,
@@ -142,12 +132,14 @@ def _result(
     from ilvrctl.metrics.intervals import bootstrap_means
 
     found: dict[str, Estimate] = {}
+    groups = [row.pair.key for row in rows]
     if real is not None:
         features = extract([row.pair.output for row in rows], real.extractor, device, progress)
-        found |= _realism(rows, features, real, order)
+        judged = Judged(features, groups, real, order.resamples, order.seed)
+        numbers = {m.key: m.of_set(judged) for m in realism_metrics(real.extractor.name).values() if m.of_set}
+        found |= {key: estimate for key, estimate in numbers.items() if estimate is not None}
     keys = [m.key for m in metrics if all(row.values.get(m.key) is not None for row in rows)]
     columns = torch.tensor([[row.values[key] for key in keys] for row in rows], dtype=torch.float64)
-    groups = [row.pair.key for row in rows]
     if keys:
         means = bootstrap_means(columns, groups, resamples=order.resamples, seed=order.seed)
         found |= dict(zip(keys, means, strict=True))
@@ -157,51 +149,6 @@ def _result(
             values, [key for key, _ in spread], resamples=order.resamples, seed=order.seed
         )[0]
     return RunResult(run.name, run.settings, rows, found)
-
-
-def _realism(
-    rows: Sequence[Measured], features: Tensor, real: Real, order: Comparison
-) -> dict[str, Estimate]:
-    """The metrics of the set."""
-    from ilvrctl.metrics import distances
-    from ilvrctl.metrics.intervals import Estimate, bootstrap_means
-
-    names = realism_metrics(real.extractor.name)
-    groups = [row.pair.key for row in rows]
-    found: dict[str, Estimate] = {}
-    if (real.extractor.name == "inception" or real.features is None) and len(rows) > 1:
-        mine = distances.moments(features)
-        if real.statistics is not None:
-            theirs = real.statistics.mean, real.statistics.covariance
-        else:
-            other = distances.moments(_told(real.features))
-            theirs = other.mean, other.covariance
-        value = distances.frechet(mine.mean, mine.covariance, *theirs)
-        found[names["frechet"].key] = Estimate(value, None, None, len(rows))
-    if real.features is None:
-        return found
-    if min(len(rows), len(real.features)) > 1:
-        found[names["kid"].key] = distances.kid(features, real.features, _same(rows, real))
-    if min(len(rows), len(real.features)) > distances.NEIGHBOURS:
-        near = distances.inside(features, real.features).double()
-        reached = distances.inside(real.features, features).double()
-        for key, values, members in (("precision", near, groups), ("recall", reached, list(real.stems))):
-            found[names[key].key] = bootstrap_means(
-                values[:, None], members, resamples=order.resamples, seed=order.seed
-            )[0]
-    return found
-
-
-def _told(features: Tensor | None) -> Tensor:
-    if features is None:
-        raise ValueError("neither features nor statistics")
-    return features
-
-
-def _same(rows: Sequence[Measured], real: Real) -> list[int | None]:
-    """Which real picture shows the same thing as a result, by name; None where there is none."""
-    place = {stem: i for i, stem in enumerate(real.stems)}
-    return [place.get(row.pair.key) for row in rows]
 
 
 def _together(
@@ -278,7 +225,8 @@ def _provenance(
         found["N"] = protocol.N
     if real is not None:
         real_count = len(real.stems) or (real.statistics.count if real.statistics else None)
-        paired = bool(real.stems) and any(place is not None for place in _same(results[0].rows, real))
+        shown = real.shown_by([row.pair.key for row in results[0].rows])
+        paired = any(place is not None for place in shown)
         found["realism"] = {
             "extractor": real.extractor.name,
             "title": real.extractor.title,

@@ -146,7 +146,6 @@ class FeatureCache:
         return cls(paths.cache_dir() / "features" / f"{extractor.name}.sqlite", extractor.d)
 
     def read(self, digests: Sequence[str]) -> dict[str, Tensor]:
-        """Those that are here."""
         import torch
 
         found = {}
@@ -167,7 +166,6 @@ class FeatureCache:
             self._db.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", values)
 
     def close(self) -> None:
-        """Done with it."""
         if self._db is not None:
             self._db.close()
 

@@ -119,7 +119,6 @@ class LowPassConstraint(Constraint):
 
     @property
     def phi(self) -> LowPass:
-        """phi_N."""
         return LowPass(self.N, self.kernel)
 
     @property
