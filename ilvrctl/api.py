@@ -132,19 +132,19 @@ def evaluate(
 ) -> Evaluation:
     """Measure folders of results, as ``ilvrctl eval`` does: against the inputs, the true results, or real pictures.
 
-    ``how``: the other fields of :class:`ilvrctl.evaluation.evaluate.Order`. ``progress`` is told what is
+    ``how``: the other fields of :class:`ilvrctl.evaluation.evaluate.Comparison`. ``progress`` is told what is
     done, how much of it, of how much. The result has ``.record()``, and :func:`ilvrctl.evaluation.report.page` draws
     it.
 
     Raises UsageError for folders that do not go together, MissingExtraError for features that are not installed.
     """
     from ilvrctl.devices import choose_device
-    from ilvrctl.evaluation.evaluate import Order
+    from ilvrctl.evaluation.evaluate import Comparison
     from ilvrctl.evaluation.evaluate import evaluate as measure
 
     sides = {"source": source, "truth": truth, "against": against}
     places: dict[str, Any] = {name: Path(side) for name, side in sides.items() if side is not None}
-    asked = Order(tuple(map(Path, results)), **places, **how)
+    asked = Comparison(tuple(map(Path, results)), **places, **how)
     return measure(asked, choose_device(device), progress)
 
 

@@ -10,16 +10,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 
 from ilvrctl.errors import ConfigError, ForeignSettingError, did_you_mean
+from ilvrctl.fields import Between
 
 T = TypeVar("T")
 KeyPath = tuple[str, ...]
@@ -27,15 +29,20 @@ KeyPath = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Layer:
-    """Nested settings from one source; ``origins`` says for each key path where it stands."""
+    """Nested settings from one source; ``origins`` says for each key path where it stands.
+
+    ``trusted``: whether the person wrote it, or chose it by name or path. What a picture tells is not: it may name
+    neither code nor files, see :mod:`ilvrctl.trust`.
+    """
 
     values: Mapping[str, Any]
     origins: Mapping[KeyPath, str] = field(default_factory=dict)
+    trusted: bool = True
 
     @classmethod
-    def of(cls, origin: str, values: Mapping[str, Any]) -> Layer:
+    def of(cls, origin: str, values: Mapping[str, Any], *, trusted: bool = True) -> Layer:
         """A layer whose every value came from one place, for instance a flag."""
-        return cls(values, {path: origin for path, _ in _leaves(values)})
+        return cls(values, {path: origin for path, _ in _leaves(values)}, trusted)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -118,13 +125,16 @@ def _leaves(values: Mapping[str, Any], prefix: KeyPath = ()) -> Iterator[tuple[K
 
 
 def merge(*layers: Layer) -> Layer:
-    """One layer out of several; a later one wins key by key, and mappings are merged."""
+    """One layer out of several; a later one wins key by key, and mappings are merged. Trusted if all are."""
     values: dict[str, Any] = {}
     origins: dict[KeyPath, str] = {}
     for layer in layers:
         _merge_into(values, layer.values)
+        items = [path for path in origins if path[-1:] and path[-1].isdigit() and path[:-1] in layer.origins]
+        for path in items:  # of a list that this layer replaces
+            del origins[path]
         origins.update(layer.origins)
-    return Layer(values, origins)
+    return Layer(values, origins, all(layer.trusted for layer in layers))
 
 
 def _merge_into(values: dict[str, Any], more: Mapping[str, Any]) -> None:
@@ -165,14 +175,15 @@ def nested(origin: str, key: str, value: Any) -> Layer:
 @functools.cache
 def _hints(cls: Any) -> dict[str, Any]:
     """The types of a dataclass's fields; a fifth of the time of listing all models without the cache."""
-    return typing.get_type_hints(cls)
+    return typing.get_type_hints(cls, include_extras=True)
 
 
 def build(cls: type[T], layer: Layer, prefix: KeyPath = ()) -> T:
     """A frozen dataclass from a layer. ConfigError for an unknown key, a missing one, or a wrong value.
 
     Field types may be bool, int, float, str, None, Literal, fixed tuples, ``tuple[X, ...]``, unions of these,
-    and nested dataclasses; an int is taken where a float is asked for.
+    and nested dataclasses; an int is taken where a float is asked for, which must be finite. A number may have a
+    range, ``Annotated[int, Between(1)]``.
     """
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     hints = _hints(typing.cast(Any, cls))
@@ -279,6 +290,8 @@ _NO_FIT = object()
 
 def _fit(kind: Any, value: Any, layer: Layer, path: KeyPath) -> Any:
     origin = get_origin(kind)
+    if origin is Annotated:
+        return _in_range(_fit(get_args(kind)[0], value, layer, path), kind.__metadata__, layer, path)
     if origin in (Union, types.UnionType):
         fits = (_fit(option, value, layer, path) for option in get_args(kind))
         return next((fit for fit in fits if fit is not _NO_FIT), _NO_FIT)
@@ -292,9 +305,20 @@ def _fit(kind: Any, value: Any, layer: Layer, path: KeyPath) -> Any:
         if isinstance(value, kind):
             return value
         return build(kind, Layer(value, layer.origins), path) if isinstance(value, Mapping) else _NO_FIT
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not abs(value) <= sys.float_info.max:
+            raise _error(layer, path, f"{'.'.join(path)} must be a finite number, not {value}")
         return float(value)
     return value if type(value) is kind else _NO_FIT
+
+
+def _in_range(value: Any, extras: Iterable[Any], layer: Layer, path: KeyPath) -> Any:
+    """The value; ConfigError where a range that its type has is left."""
+    for extra in extras:
+        wrong = extra.mistake(value) if isinstance(extra, Between) and value is not _NO_FIT else None
+        if wrong:
+            raise _error(layer, path, f"{'.'.join(path)} {wrong}")
+    return value
 
 
 def _fit_tuple(kinds: tuple[Any, ...], value: Any, layer: Layer, path: KeyPath) -> Any:
@@ -310,11 +334,19 @@ def _fit_tuple(kinds: tuple[Any, ...], value: Any, layer: Layer, path: KeyPath) 
     return _NO_FIT if any(item is _NO_FIT for item in items) else items
 
 
-_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    type(None): "null",
+}
 
 
 def _describe(kind: Any) -> str:
     origin = get_origin(kind)
+    if origin is Annotated:
+        return _describe(get_args(kind)[0])
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(_describe(option) for option in get_args(kind)))
     if origin is Literal:

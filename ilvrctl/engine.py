@@ -109,7 +109,10 @@ def sample(
         carry: Any = None
         for i, (k, back) in enumerate(walk, up + done * len(walk)):
             x, prediction = method.predict(denoise, context, x, k, rounds[k.i], memory)
-            x, carry = method.encoder.step(sampler, x, prediction, k, context.noise, carry, memory.path)
+            ahead = method.ahead(denoise, context, steps, k, memory)
+            x, carry = method.encoder.step(
+                sampler, x, prediction, k, context.noise, carry, ahead, memory.path
+            )
             moved = method.project(context, x, prediction, k, memory.e)
             if back is not None:
                 moved = context.climbed(moved, k.s, back.t)

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 
 from ilvrctl import paths
 from ilvrctl.config import Layer, build, read_yaml
 from ilvrctl.errors import ConfigError, UsageError, WeightsError, did_you_mean
+from ilvrctl.fields import Between
 
 Kind = Literal["models", "targets", "methods"]
 Use = Literal["any", "non-commercial", "research", "unstated"]
@@ -65,13 +66,13 @@ class ModelPreset:
     bundled: bool = False
     format: Content = "guided-diffusion"
     unsupported: str = ""
-    image_size: int | None = None
-    num_heads: int | None = None
+    image_size: Annotated[int, Between(1, 16384)] | None = None
+    num_heads: Annotated[int, Between(1)] | None = None
     num_head_channels: int | None = None
     num_heads_upsample: int | None = None
     use_new_attention_order: bool = False
     noise_schedule: Literal["linear", "cosine"] = "linear"
-    diffusion_steps: int = 1000
+    diffusion_steps: Annotated[int, Between(1, 100_000)] = 1000
     rescale_timesteps: bool = False
     predicts: Literal["eps", "x0", "v"] = "eps"
     variance: Literal["fixed_small", "fixed_large"] = "fixed_small"
@@ -173,6 +174,13 @@ def find_method(name_or_file: str) -> Layer:
     if path.suffix in (".yaml", ".yml"):
         return read_yaml(path)
     raise _unknown("preset", name_or_file, files)
+
+
+def method_title(name: str) -> str:
+    """What a method is called in a line: its preset's title up to the colon, else its name."""
+    path = preset_files("methods").get(name)
+    title, colon, _ = _load(MethodPreset, name, path)[0].title.partition(":") if path else ("", "", "")
+    return title if colon else name
 
 
 def find_model(name: str, overrides: Layer | None = None) -> ModelPreset:

@@ -18,7 +18,9 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
-GROUND = frozenset({"errors", "events", "config", "presets", "paths", "files", "text", "choices", "__init__"})
+GROUND = frozenset(
+    {"errors", "events", "fields", "config", "presets", "paths", "files", "text", "choices", "__init__"}
+)
 BESIDE = {
     "hub": GROUND,
     "metrics": GROUND,
@@ -30,7 +32,7 @@ FLOORS = (
     frozenset({"models"}),
     frozenset({"images"}),
     frozenset({"methods"}),
-    frozenset({"settings", "devices", "engine", "timing", "probe", "training"}),
+    frozenset({"trust", "settings", "devices", "engine", "timing", "probe", "training"}),
     frozenset({"plans"}),
     frozenset({"work"}),
     frozenset({"evaluation"}),
@@ -40,6 +42,7 @@ FLOORS = (
 WITHOUT_TORCH = GROUND | {
     "diffusion",
     "methods",
+    "trust",
     "settings",
     "devices",
     "timing",

@@ -16,7 +16,7 @@ from ilvrctl.errors import OutputError, UsageError, did_you_mean
 from ilvrctl.plans.parameters import OUTPUT
 
 if TYPE_CHECKING:
-    from ilvrctl.evaluation.evaluate import Order
+    from ilvrctl.evaluation.evaluate import Comparison
     from ilvrctl.evaluation.result import Evaluation
 
 EPILOG = """Examples:
@@ -152,9 +152,9 @@ def eval(  # noqa: A001  (the name of the subcommand)
         raise UsageError(
             "nothing to compare with", "--source INPUTS, --truth TRUE_RESULTS or --against REAL_PICTURES"
         )
-    from ilvrctl.evaluation.evaluate import Order
+    from ilvrctl.evaluation.evaluate import Comparison
 
-    order = Order(
+    order = Comparison(
         tuple(runs),
         source=source,
         truth=truth,
@@ -206,7 +206,7 @@ def _save(path: Path, against: Path | None, extractor: str, device: str, *, quie
         say(f"wrote {path}: {chosen.name}, {n} pictures")
 
 
-def _measure(order: Order, device: str, *, quiet: bool, color: bool) -> Evaluation:
+def _measure(order: Comparison, device: str, *, quiet: bool, color: bool) -> Evaluation:
     from ilvrctl.devices import choose_device
     from ilvrctl.evaluation.evaluate import evaluate
 

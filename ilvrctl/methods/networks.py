@@ -24,6 +24,11 @@ class NetworkFile:
     model: ModelPreset
 
 
+def is_file(name_or_file: str) -> bool:
+    """Whether it names a file, and nothing of the registry."""
+    return Path(name_or_file).suffix.lower() in SUFFIXES
+
+
 def weights_of(name_or_file: str, format_: str) -> NetworkFile:
     """The network called ``name_or_file`` in the registry, or a file; one with a known name has its facts.
 
@@ -31,7 +36,7 @@ def weights_of(name_or_file: str, format_: str) -> NetworkFile:
     gets it, when the weights are not here.
     """
     path = Path(name_or_file).expanduser()
-    if path.suffix.lower() in SUFFIXES:
+    if is_file(name_or_file):
         if not path.is_file():
             raise WeightsError(
                 f"the weights {name_or_file} are not here", hint="give a file that is there, or a name"

@@ -153,10 +153,10 @@ def _replay(result: Path, asked: NetworksAsked) -> FoundNetworks:
     target = _made_by(
         recipe.model, recipe.facts, recipe.weights_sha256, recipe.target, asked.weights, result.name
     )
-    settings = {**without_code(recipe.settings), "precision": recipe.precision}
+    settings = {**recipe.settings, "precision": recipe.precision}
     return FoundNetworks(
         target,
-        Layer.of(result.name, settings),
+        Layer.of(result.name, settings, trusted=False),
         _replayed_encoder(recipe, asked.from_weights, result.name),
         (recipe.sample,),
     )
@@ -168,20 +168,6 @@ def _replayed_encoder(recipe: Recipe, weights: Path | None, origin: str) -> Foun
         return None
     name, facts, sha256, domain = (recipe.source[key] for key in ("name", "network", "sha256", "domain"))
     return _made_by(name, facts, sha256, domain, weights, origin, flag="--from-weights")
-
-
-def without_code(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a record, without the functions that its energies call: a picture may run no code."""
-    method = settings.get("method", {})
-    energies = method.get("energies", {}) if isinstance(method, Mapping) else {}
-    if not isinstance(energies, Mapping):
-        return dict(settings)
-    safe = {
-        name: {key: value for key, value in energy.items() if key != "call"}
-        for name, energy in energies.items()
-        if isinstance(energy, Mapping)
-    }
-    return {**settings, "method": {**method, "energies": safe}} if energies else dict(settings)
 
 
 def _made_by(
