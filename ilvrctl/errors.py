@@ -6,6 +6,8 @@ Every error that ilvrctl raises on purpose is an :class:`IlvrctlError`; the comm
 
 from __future__ import annotations
 
+import errno
+import os
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,12 +18,10 @@ from typing import Any, ClassVar
 class IlvrctlError(Exception):
     """Base of all expected errors: ``message`` (what and why), ``hint`` (the next command), ``exit_code``.
 
-    ``shared``: it is about no single item, and would meet the next ones too, so that a run ends. An error that is
-    sent to another process stays what it is, and shows there where it was raised.
+    An error that is sent to another process stays what it is, and shows there where it was raised.
     """
 
     exit_code: ClassVar[int] = 1
-    shared = False
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -71,14 +71,12 @@ class WeightsError(IlvrctlError):
     """A checkpoint is missing, broken, or something other than a denoising network. Exit code 3."""
 
     exit_code = 3
-    shared = True
 
 
 class MissingExtraError(IlvrctlError):
     """An optional package is not installed; the hint installs it. Exit code 3."""
 
     exit_code = 3
-    shared = True
 
 
 class InputError(IlvrctlError):
@@ -92,13 +90,9 @@ class OutputError(IlvrctlError):
 class DeviceError(IlvrctlError):
     """The device asked for is not there, or was lost. Exit code 1."""
 
-    shared = True
-
 
 class DeviceMemoryError(DeviceError):
     """A single sample does not fit into the device's memory. Exit code 1."""
-
-    shared = False
 
 
 class ItemError(IlvrctlError):
@@ -107,6 +101,32 @@ class ItemError(IlvrctlError):
 
 class NonFiniteError(IlvrctlError):
     """A sample became NaN or infinite; the message names the step. Exit code 1."""
+
+
+_OF_THE_DISK = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ENOTCONN, errno.EMFILE, errno.ENFILE),
+    *(errno.EEXIST, errno.ENOTDIR),  # of folders: a file stands where the results go
+}
+
+
+def is_shared(error: IlvrctlError) -> bool:
+    """Whether it is about no single item of a run, and would meet the next ones too, so that the run ends.
+
+    A full or read-only disk, a folder that nothing can be written into any more, weights that cannot be read, a
+    device that is gone.
+    """
+    if isinstance(error, OutputError):
+        cause = error.__cause__
+        if not isinstance(cause, OSError):
+            return False
+        folder = os.path.dirname(cause.filename or "")  # noqa: PTH120
+        locked = (
+            cause.errno in (errno.EACCES, errno.EPERM) and folder and not os.access(folder, os.W_OK | os.X_OK)
+        )
+        return bool(locked) or cause.errno in _OF_THE_DISK
+    return isinstance(error, (WeightsError, MissingExtraError, DeviceError)) and not isinstance(
+        error, DeviceMemoryError
+    )
 
 
 @contextmanager

@@ -24,16 +24,6 @@ _REASONS = {
     errno.EISDIR: ("a folder of that name exists", "give another name with --out"),
     errno.EEXIST: ("a file of that name exists", "write somewhere else with --out"),
 }
-_OF_THE_DISK = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.ESTALE,
-    errno.ENOTCONN,
-    errno.EMFILE,
-    errno.ENFILE,
-}
-_OF_ONE_NAME = {errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ, errno.EINVAL, errno.ELOOP}
 _LONGEST = 250
 """Bytes of a name that leave room for ``.part``: most file systems take 255."""
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -47,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
     When the block fails (Ctrl-C included) the part is removed and an older file at ``path`` stays as it was.
     Raises OutputError with the reason for an OSError.
     """
-    part = part_of(path)
+    part = path.with_name(_part_name(path.name))
     try:
         yield part
         part.replace(path)
@@ -59,13 +49,18 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def part_of(path: Path) -> Path:
-    """Where ``path`` is written first: ``<name>.part``, shortened where a file system would not take it."""
-    name = path.name
+def _part_name(name: str) -> str:
+    """``<name>.part``, shortened where a file system would not take it."""
     if len(os.fsencode(name)) <= _LONGEST:
-        return path.with_name(f"{name}.part")
+        return f"{name}.part"
     start = os.fsencode(name)[: _LONGEST - 9].decode("utf-8", "ignore")
-    return path.with_name(f"{start}-{sha256(os.fsencode(name)).hexdigest()[:8]}.part")
+    return f"{start}-{sha256(os.fsencode(name)).hexdigest()[:8]}.part"
+
+
+def sweep(path: Path) -> None:
+    """Remove the part of ``path`` that a killed process has left, if any."""
+    with suppress(OSError):
+        path.with_name(_part_name(path.name)).unlink()
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -81,21 +76,18 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise unwritable(path, error, "make the folder") from error
+        reason = _REASONS.get(error.errno or 0, (error.strerror or str(error), None))
+        raise OutputError(f"cannot make the folder {path}: {reason[0]}", reason[1]) from error
     return path
 
 
-def unwritable(path: Path, error: OSError, what: str = "write") -> OutputError:
-    """Why ``path`` could not be written, and what to do. Shared unless it is about this name alone."""
+def unwritable(path: Path, error: OSError) -> OutputError:
+    """Why ``path`` could not be written, and what to do."""
     if error.errno == errno.ENOENT:
         folder = shlex.quote(str(path.parent))
-        refused = OutputError(f"cannot {what} {path}: its folder does not exist", f"mkdir -p {folder}")
-    else:
-        reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), None))
-        refused = OutputError(f"cannot {what} {path}: {reason}", hint)
-    alone = what == "write" and error.errno not in _OF_THE_DISK and os.access(path.parent, os.W_OK | os.X_OK)
-    refused.shared = not alone and error.errno not in _OF_ONE_NAME
-    return refused
+        return OutputError(f"cannot write {path}: its folder does not exist", f"mkdir -p {folder}")
+    reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), None))
+    return OutputError(f"cannot write {path}: {reason}", hint)
 
 
 if sys.platform == "win32":

@@ -48,18 +48,10 @@ _KEPT_MODES = {
 PICTURE_SUFFIXES: frozenset[str] = frozenset(_FORMATS)
 """Extensions of the pictures that are read and written: lower case, with the dot."""
 
-MAX_BYTES = 1 << 31
-"""Larger files are not read: ``MAX_PIXELS`` pixels take less, in 16 bits and with transparency."""
-
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of the file ``path``. Raises InputError when it is missing, a folder, unreadable or too large."""
+    """The bytes of the file ``path``. Raises InputError when it is missing, a folder or unreadable."""
     try:
-        if (size := path.stat().st_size) > MAX_BYTES:
-            limit = f"{MAX_BYTES / 1e9:.1f} GB"
-            raise InputError(
-                f"{path} is too large: {size / 1e9:.1f} GB; the limit is {limit}", "scale it down first"
-            )
         return path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist", "check the path; relative ones start here") from error

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ilvrctl.errors import IlvrctlError, InputError, UsageError, stage
+from ilvrctl.errors import IlvrctlError, InputError, UsageError, is_shared, stage
 from ilvrctl.images.geometry import fit_picture, parse_color
 from ilvrctl.images.io import open_picture
 from ilvrctl.images.regions import mirrored
@@ -62,7 +62,7 @@ class Unreadable:
     @classmethod
     def of(cls, item: Item, seen: Seen, error: IlvrctlError) -> Unreadable:
         """Raises the error where it would meet the other inputs too."""
-        if error.shared:
+        if is_shared(error):
             raise error
         return cls(item, seen, error)
 

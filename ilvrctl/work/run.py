@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ilvrctl.errors import IlvrctlError, stage
+from ilvrctl.errors import IlvrctlError, is_shared, stage
 from ilvrctl.events import (
     Extra,
     ItemFailed,
@@ -22,7 +22,7 @@ from ilvrctl.events import (
     Warned,
     Written,
 )
-from ilvrctl.files import make_folder, part_of
+from ilvrctl.files import make_folder, sweep
 from ilvrctl.images.io import encode_picture, save_gif, save_picture
 from ilvrctl.plans.outputs import Output
 from ilvrctl.plans.record import result_record
@@ -135,8 +135,8 @@ class _Job:
         for plan in self.plans:
             for output in plan.outputs:
                 name, changes = output.item.name, plan.changes(output)
-                if output.status != "elsewhere":
-                    _remove_parts(output)
+                for file in output.files if output.status != "elsewhere" else ():
+                    sweep(file)
                 if output.status == "done" and output.path is not None:
                     yield Skipped(name, output.sample, output.path, changes, plan.name)
                 elif output.status == "failed":
@@ -174,12 +174,6 @@ class _Job:
         self.left -= 1
         yield result.written
         yield from result.extras
-
-
-def _remove_parts(output: Output) -> None:
-    for file in output.files:
-        with suppress(OSError):
-            part_of(file).unlink()
 
 
 class _Round:
@@ -322,7 +316,7 @@ def _write(
         with stage("writing", output.item.name):
             return _saved(plan, output, seen, pieces, made, facts)
     except IlvrctlError as error:
-        if error.shared:
+        if is_shared(error):
             raise
         return Unsaved(made.slot, seen, error)
 
