@@ -16,7 +16,7 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
-GROUND = frozenset({"errors", "events", "config", "presets", "paths", "files", "__init__"})
+GROUND = frozenset({"errors", "text", "events", "config", "presets", "paths", "files", "__init__"})
 BESIDE = {
     "hub": GROUND,
     "metrics": GROUND,
