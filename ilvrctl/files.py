@@ -54,12 +54,12 @@ _MARKS = (
 )
 
 
-def inside(folder: Path, name: str, what: str) -> Path:
+def inside(folder: Path, name: str, what: str, called: str = "its folder") -> Path:
     """The path of ``name`` in ``folder``, for a name that comes from a preset, a record, an archive or a server.
 
-    ConfigError, which begins with ``what``, for any name that leads or might lead elsewhere, here or on another
-    system: absolute ones, drives, ``..``, backslashes, control characters, devices of Windows, ends that Windows
-    drops, too long ones, and names below a link out of ``folder``.
+    ConfigError ("WHAT must be a name inside CALLED") for any name that leads or might lead elsewhere, here or on
+    another system: absolute ones, drives, ``..``, backslashes, control characters, devices of Windows, ends that
+    Windows drops, too long ones, and names below a link out of ``folder``.
     """
     parts = name.split("/")
     wrong = "absolute" if name.startswith("/") else next(filter(None, map(_wrong_part, parts)), None)
@@ -70,7 +70,7 @@ def inside(folder: Path, name: str, what: str) -> Path:
         wrong = "a link to elsewhere"
     if wrong is not None:
         shown = visible(name if len(name) <= 80 else f"{name[:77]}...")
-        raise ConfigError(f"{what} must be a name inside {folder}, and '{shown}' is {wrong}")
+        raise ConfigError(f"{what} must be a name inside {called}, and '{shown}' is {wrong}")
     return path
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
 from ilvrctl import paths
 from ilvrctl.errors import UsageError
-from ilvrctl.files import make_folder, write_text
-from ilvrctl.presets import load_models, load_targets, preset_files
+from ilvrctl.files import make_folder
+from ilvrctl.presets import check_preset_name, load_models, load_targets, preset_files, write_preset
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,8 +17,7 @@ if TYPE_CHECKING:
 
 def check_name(name: str, *, overwrite: bool) -> None:
     """UsageError unless a new model may be called ``name``; ``overwrite`` allows one of the user's own."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-        raise UsageError(f"--name {name!r} cannot be a name", "letters, digits, - and _ only")
+    check_preset_name(name)
     taken = _taken(name)
     if taken is None or (overwrite and not taken.startswith("ships")):
         return
@@ -61,12 +57,7 @@ def publish(
     files = [weights / f"{name}.safetensors", weights / f"{name}.pt"]
     save_safetensors(files[0], stored)
     save_pt(files[1], stored)
-    files.append(_preset("models", name, {**model, "file": files[0].name}))
+    files.append(write_preset("models", name, {**model, "file": files[0].name}))
     if target is not None:
-        files.append(_preset("targets", name, {**target, "model": name}))
+        files.append(write_preset("targets", name, {**target, "model": name}))
     return tuple(files)
-
-
-def _preset(kind: str, name: str, values: Mapping[str, Any]) -> Path:
-    text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
-    return write_text(paths.config_dir() / kind / f"{name}.yaml", text)
