@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +14,8 @@ import typer
 from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import Display
 from ilvrctl.cli.output import INTERRUPTED, command, data, data_json, say, terminal, use_color
-from ilvrctl.errors import UsageError
-from ilvrctl.presets import ModelPreset, load_models, resolve_model
+from ilvrctl.errors import ConfigError, UsageError
+from ilvrctl.presets import ModelPreset, broken_presets, load_models, resolve_model
 
 if TYPE_CHECKING:
     from ilvrctl.hub.events import HubEvent
@@ -99,9 +99,10 @@ def download(
     if list_:
         from ilvrctl.cli.catalogue import show_list
 
-        show_list(
-            [resolve_model(name) for name in names] if names else load_models().values(), as_json=as_json
-        )
+        if names:
+            show_list([resolve_model(name) for name in names], as_json=as_json)
+        else:
+            show_list(load_models().values(), broken_presets("models"), as_json=as_json)
         return
     models = _models(names, url=url, file=file, move=move, sha256=sha256, verify=verify)
     if dry_run:
@@ -221,12 +222,15 @@ def _carry_out(events: Iterator[HubEvent], models: Sequence[ModelPreset], displa
     hold = display.bars and terminal(sys.stdout)
     held: list[str] = []
     codes: set[int] = set()
+    uses: dict[str, None] = {}
     try:
         with renderer, closing(events):  # type: ignore[type-var]
             for event in events:
                 renderer.show(event)
                 if isinstance(event, Failed):
                     codes.add(event.error.exit_code)
+                if isinstance(event, Fetched) and event.use:
+                    uses[event.use] = None
                 if display.as_json and (value := record(event)) is not None:
                     data_json(value)
                 elif not display.as_json and isinstance(event, (Present, Fetched, Verified)):
@@ -237,15 +241,20 @@ def _carry_out(events: Iterator[HubEvent], models: Sequence[ModelPreset], displa
     finally:
         for line in held:
             data(line)
+    for use in uses if not (display.quiet or display.as_json) else ():
+        say(f"use it: {use}")
     return next((code for code in (3, 1, 2) if code in codes), 0)
 
 
 def _interrupted(models: Iterable[ModelPreset]) -> str:
     from ilvrctl.cli.catalogue import items
     from ilvrctl.cli.transfers import amount
-    from ilvrctl.hub.fetch import unfinished
+    from ilvrctl.hub.partial import unfinished
 
-    parts = [(item.name, unfinished(item)) for item in items(models)]
+    parts: list[tuple[str, int]] = []
+    for model in models:
+        with suppress(ConfigError):
+            parts += [(item.name, unfinished(item)) for item in items([model])]
     kept = ", ".join(f"{amount(size)} of {name}" for name, size in parts if size)
     return f"interrupted: {kept or 'nothing'} is kept; the same command goes on from there"
 
