@@ -123,16 +123,19 @@ def _own_part(path: Path) -> tuple[int, Path, int]:
     for number in range(1, _WRITERS):
         part = path.with_name(_part_name(path.name, number))
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        try:
-            # whoever had it may have given it its name, or removed it, before the lock was ours
-            if try_lock(descriptor) and part.exists() and os.path.samestat(os.fstat(descriptor), part.stat()):
-                os.ftruncate(descriptor, 0)
-                return descriptor, part, number
-        except BaseException:
-            os.close(descriptor)
-            raise
+        if _is_ours(descriptor, part):
+            os.ftruncate(descriptor, 0)
+            return descriptor, part, number
         os.close(descriptor)
     raise OSError(errno.EBUSY, "too many processes are writing it")
+
+
+def _is_ours(descriptor: int, part: Path) -> bool:
+    """Whether the open file is locked for us, and still is ``part``: who had it may have given it its name."""
+    try:
+        return try_lock(descriptor) and os.path.samestat(os.fstat(descriptor), part.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _sweep(path: Path, number: int) -> None:
@@ -144,7 +147,7 @@ def _sweep(path: Path, number: int) -> None:
         with suppress(OSError):
             descriptor = os.open(part, os.O_RDWR)
             try:
-                if try_lock(descriptor):
+                if _is_ours(descriptor, part):
                     part.unlink()
             finally:
                 os.close(descriptor)
@@ -174,11 +177,9 @@ def read_text(path: Path, *, limit: int = 1 << 20) -> str:
     bytes, no text, or cannot be opened.
     """
     try:
-        # a pipe that nobody writes to must not hold us up; what is opened is asked what it is
-        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:  # noqa: PTH123
-            mode = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(mode):
-                raise OSError(0, "it is a folder" if stat.S_ISDIR(mode) else "it is no ordinary file")
+        with open(path, "rb", opener=_without_waiting) as file:  # Path.open takes no opener
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(0, "it is no ordinary file")
             content = file.read(limit + 1)
         if len(content) > limit:
             raise OSError(0, f"it is larger than {limit / 1e6:.3g} MB")
@@ -195,6 +196,11 @@ def read_text(path: Path, *, limit: int = 1 << 20) -> str:
         raise InputError(
             f"cannot read {visible(str(path))}: {getattr(error, 'strerror', None) or error}"
         ) from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe that nobody writes to does not hold us up."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def make_folder(path: Path) -> Path:

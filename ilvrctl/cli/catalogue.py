@@ -46,7 +46,8 @@ def _line(row: dict[str, Any], width: int) -> str:
         return f"{row['name']:<{width}} broken: {visible(row['broken'])}"
     here = "missing" if row["bundled"] else "-" if row["sources"] else "by hand"
     state = "unusable" if row["unsupported"] else "here" if row["installed"] else here
-    start = f"{row['name']:<{width}} {_size(row):>8} {row['image_size'] or '?':>4}  {state:<8} {_USE[row['use']]:<8} "
+    use = _USE[row["use"]]
+    start = f"{row['name']:<{width}} {_size(row):>8} {row['image_size'] or '?':>4}  {state:<8} {use:<8} "
     makes = row["domain"] or row["title"]
     for long, short in (("photographs of ", ""), ("photographs: ", ""), ("auxiliary: ", "aux: ")):
         makes = short + makes[len(long) :] if makes.startswith(long) else makes
