@@ -89,6 +89,7 @@ def _load(text: str) -> tuple[yaml.Node | None, Any]:
     What aliases can build loops or grows without end, and no file here needs them.
     """
     depth = 0
+    event: Any
     for event in yaml.parse(text, _Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if isinstance(event, yaml.AliasEvent):

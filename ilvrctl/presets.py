@@ -100,19 +100,27 @@ class ModelPreset:
 
     def path(self) -> Path:
         """Where the weights are, or would be once downloaded. ConfigError for a name that leads out of there."""
-        if Path(self.file).is_absolute() and not self.bundled:
-            return Path(self.file)
-        if self.bundled:
-            return inside(paths.DATA, self.file, f"{self.name}: file", "the package")
-        return inside(paths.weights_dir(), self.file, f"{self.name}: file", "the weights folder")
+        return self._place("file", self.file)
 
     def choices(self) -> tuple[tuple[Path, ...], ...]:
         """For each file of the model the places of its alternatives, first choice first. ConfigError as above."""
-        path = self.path()
         if not self.files:
-            return ((path,),)
-        what = f"{self.name}: files"
-        return tuple(tuple(inside(path, name, what) for name in part.split("|")) for part in self.files)
+            return ((self.path(),),)
+        return tuple(
+            tuple(self._place("files", f"{self.file}/{name}") for name in part.split("|"))
+            for part in self.files
+        )
+
+    def _place(self, key: str, name: str) -> Path:
+        own = Path(self.file)
+        if own.is_absolute() and not self.bundled:
+            return (
+                own if name == self.file else inside(own, name.removeprefix(f"{own}/"), f"{self.name}: {key}")
+            )
+        folder, called = paths.weights_dir(), "the weights folder"
+        if self.bundled:
+            folder, called = paths.DATA, "the package"
+        return inside(folder, name, f"{self.name}: {key}", called)
 
     @property
     def downloaded(self) -> bool:

@@ -32,7 +32,7 @@ def show_list(models: Iterable[ModelPreset], broken: Sequence[Broken] = (), *, a
         for row in rows:
             data_json(row)
         return
-    width = max(len(row["name"]) for row in rows)
+    width = min(max(len(row["name"]) for row in rows), 28)
     say(f"{'name':<{width}} {'size':>8} {'px':>4}  {'state':<8} {'licence':<8} makes")
     for row in rows:
         data(_line(row, width))
@@ -48,11 +48,11 @@ def _line(row: dict[str, Any], width: int) -> str:
     state = "unusable" if row["unsupported"] else "here" if row["installed"] else here
     use = _USE[row["use"]]
     start = f"{row['name']:<{width}} {_size(row):>8} {row['image_size'] or '?':>4}  {state:<8} {use:<8} "
-    makes = row["domain"] or row["title"]
+    makes = visible(row["domain"] or row["title"])
     for long, short in (("photographs of ", ""), ("photographs: ", ""), ("auxiliary: ", "aux: ")):
         makes = short + makes[len(long) :] if makes.startswith(long) else makes
     room = max(80 - len(start), 8)
-    return start + visible(makes if len(makes) <= room else f"{makes[: room - 1]}…")
+    return start + (makes if len(makes) <= room else f"{makes[: room - 1]}…")
 
 
 def _size(row: dict[str, Any]) -> str:

@@ -81,8 +81,9 @@ def show(name: Annotated[str, typer.Argument(help="A target, preset or model.")]
     for kind in ("targets", "methods", "models"):
         files = preset_files(kind)
         if name in files:
+            text = read_text(files[name])
             say(f"# {kind[:-1]} {name}")
-            for line in read_text(files[name]).rstrip().splitlines():
+            for line in text.rstrip().splitlines():
                 data(visible(line.expandtabs()))
             return
     for target in load_targets().values():
