@@ -89,11 +89,11 @@ def _load(text: str) -> tuple[yaml.Node | None, Any]:
     What aliases can build loops or grows without end, and no file here needs them.
     """
     depth = 0
-    event: Any
     for event in yaml.parse(text, _Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "aliases are not supported", event.start_mark)
+            mark: Any = event.start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases are not supported", mark)
         if depth > _DEEPEST:
             raise RecursionError("it is nested too deeply")
     loader = _Loader(text)

@@ -40,6 +40,7 @@ WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
 """How the names of files of weights end."""
 PRESET_NAME = re.compile(r"\w[\w.+-]{0,99}(?<!\.)")
 """What a preset can be called: its name is that of a file, too."""
+_NAME_HINT = "letters, digits, - _ + and . only"
 _LARGEST = 1 << 20
 """Bytes of a preset; the longest that ships has two thousand."""
 _SOURCE = {"targets": "target", "methods": "preset", "models": "model"}
@@ -338,7 +339,7 @@ def use_of(model: ModelPreset) -> str:
 def check_preset_name(name: str) -> None:
     """UsageError for a name that no preset can have."""
     if not PRESET_NAME.fullmatch(name):
-        raise UsageError(f"{visible(name)!r} cannot be a name: letters, digits, - _ + and . only")
+        raise UsageError(f"{name!r} cannot be a name", _NAME_HINT)
     try:
         inside(paths.config_dir(), name, "the name of a preset")
     except ConfigError as error:
@@ -359,9 +360,7 @@ def write_preset(
 
 def _load(cls: type[Any], name: str, path: Path) -> tuple[Any, Layer]:
     if not PRESET_NAME.fullmatch(name):
-        raise ConfigError(
-            f"{visible(path.name)}: cannot be the name of a preset", "letters, digits, - _ + and . only"
-        )
+        raise ConfigError(f"{visible(path.name)}: cannot be the name of a preset", _NAME_HINT)
     layer = read_yaml(path, limit=_LARGEST)
     if layer.values.get("name", name) != name:
         raise ConfigError(f"{layer.origins['name',]}: the name of a preset is that of its file, {name!r}")

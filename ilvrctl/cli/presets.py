@@ -92,6 +92,6 @@ def show(name: Annotated[str, typer.Argument(help="A target, preset or model.")]
             return
     known = sorted({*preset_files("targets"), *preset_files("methods"), *preset_files("models")})
     raise UsageError(
-        f"no target, preset or model is called {visible(name)!r}",
+        f"no target, preset or model is called {name!r}",
         hint=did_you_mean(name, known) or "ilvrctl presets, or ilvrctl download --list for models",
     )

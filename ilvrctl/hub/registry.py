@@ -82,7 +82,7 @@ def parse_source(text: str, file: str) -> Source:
     if colon and kind in ("https", "http") and _host(text) and visible(text) == text:
         return _drive_link(text) or Source("web", text)
     raise ConfigError(
-        f"{visible(text)!r} is no source",
+        f"{text!r} is no source",
         hint="a source is https://..., gdrive:ID, gdrive:ID/NAME or gdrive-folder:ID/NAME",
     )
 
