@@ -338,12 +338,32 @@ def use_of(model: ModelPreset) -> str:
 
 def check_preset_name(name: str) -> None:
     """UsageError for a name that no preset can have."""
-    if not PRESET_NAME.fullmatch(name):
-        raise UsageError(f"{name!r} cannot be a name", _NAME_HINT)
     try:
+        if not PRESET_NAME.fullmatch(name):
+            raise ConfigError(name)
         inside(paths.config_dir(), name, "the name of a preset")
-    except ConfigError as error:
-        raise UsageError(error.message) from error
+    except ConfigError:
+        what = f"{name!r} cannot be a name, as it cannot be the name of a preset's file"
+        raise UsageError(what, _NAME_HINT) from None
+
+
+def check_new_name(name: str, *, overwrite: bool, also: Iterable[Path] = ()) -> None:
+    """UsageError for a name that no new model or target can have, as it is none or is taken.
+
+    ``also``: files of that name that will be written besides the presets; ``overwrite`` allows one's own.
+    """
+    check_preset_name(name)
+    kinds = ("models", "targets")
+    mine = [path for kind in kinds if (path := paths.config_dir() / kind / f"{name}.yaml").exists()]
+    shipped = {path.stem for kind in kinds for path in (paths.presets_dir() / kind).glob("*.yaml")}
+    for preset in (*load_models().values(), *load_targets().values()):
+        shipped.update(preset.aliases)
+    if name in shipped and not mine:
+        raise UsageError(f"the name {name!r} is taken: it ships with ilvrctl", "choose another name")
+    there = [*mine, *(path for path in also if path.exists())]
+    if there and not overwrite:
+        what = f"the name {name!r} is taken: {there[0]} is there already"
+        raise UsageError(what, "--overwrite, or choose another name")
 
 
 def write_preset(

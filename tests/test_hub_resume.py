@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from ilvrctl.hub.errors import BrokenOffError, SourceError
 from ilvrctl.hub.events import Failed, Fetched, Present
 from ilvrctl.hub.fetch import Order, fetch
 from ilvrctl.hub.limits import Limits, Pace
+from ilvrctl.hub.pins import load_pins, save_pin
 from ilvrctl.hub.registry import items_of
 from ilvrctl.presets import find_model
 
@@ -198,6 +200,54 @@ def test_pairs_at_random_offsets_end_with_right_files(
         assert path.read_bytes() == toys.body
         assert remains() == ["toy.pt"]
         path.unlink()
+
+
+def test_a_part_of_another_user_is_begun_anew(
+    server: Server, toys: Toys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = toys.preset(server.url("toy.pt"))
+    page = server.put("toy.pt", toys.body, cuts=[0.6])
+    refused(get("--retries", "0"), 1, "are kept")
+    allowed = os.access
+    with path.with_name("toy.pt.part").open("rb") as theirs:  # open, so that its number is not given again
+        monkeypatch.setattr(
+            os,
+            "access",
+            lambda at, mode: (
+                allowed(at, mode) and not os.path.samestat(os.stat(at), os.fstat(theirs.fileno()))
+            ),
+        )
+        arrived(get("--retries", "0"), toys, path)
+    assert "range" not in page.asked[-1]
+
+
+def test_the_lock_of_one_user_is_open_to_the_others(server: Server, toys: Toys) -> None:
+    toys.preset(server.url("toy.pt"))
+    server.put("toy.pt", toys.body)
+    before = os.umask(0o077)
+    try:
+        assert get().code == 0
+    finally:
+        os.umask(before)
+    (lock,) = (paths.weights_dir() / ".locks").glob("toy*")
+    assert lock.stat().st_mode & 0o777 == 0o666
+
+
+def test_hashes_noted_at_once_are_all_kept() -> None:
+    paths.weights_dir().mkdir(parents=True)
+    threads = [threading.Thread(target=save_pin, args=(f"{n}.pt", "0" * 64, n, "a")) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert {name: pin.size for name, pin in load_pins().items()} == {f"{n}.pt": n for n in range(8)}
+
+
+def test_a_page_of_drive_without_end_takes_no_memory(drive: Server, toys: Toys) -> None:
+    toys.preset(f"gdrive:{ID}")
+    page = drive.put("drive.google.com/uc", b"<html>" + b"x" * (8 << 20), kind="text/html", rate=4e7)
+    refused(get("--retries", "0"), 1, "gone, private or over its quota")
+    assert page.asked
 
 
 def test_what_kills_and_earlier_versions_left_is_removed(server: Server, toys: Toys) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+import urllib3
 
 from ilvrctl.hub import limits as patience
 from ilvrctl.hub import web
@@ -27,6 +28,7 @@ _BROWSER = (  # gdown's: what Drive answers depends on it
     "Chrome/39.0.2171.95 Safari/537.36"
 )
 _PAGES = 10
+_LONGEST_PAGE = 1 << 20  # bytes
 _QUOTA = ("too many users", "quota", "viewed or downloaded")
 WAYS_OUT = (
     "Drive lets a file be fetched only so often a day. Try again tomorrow; or log in with a browser and give "
@@ -45,12 +47,10 @@ def attempt(item: Item, source: Source, limits: Limits, pace: Pace) -> Iterator[
     part = part_of(item, source)
     with web.session(limits) as client:
         client.headers["User-Agent"] = _BROWSER
-        response = _open(client, item, source, _FILE.format(file_id), limits)
-        with response:
+        with _open(client, item, source, _FILE.format(file_id), limits) as response:
             _check_name(source, response)
-            note, same = part.note(), part.kept(source) > 0
-            same = same and note is not None and note.etag == web.strong_mark(response)
-            if not same:
+            note = part.note() if part.kept(source) else None
+            if note is None or note.etag != web.strong_mark(response):
                 yield from web.receive(item, source, response, pace)
                 return
         # the address is known only now, and with it the rest can be asked for
@@ -74,10 +74,11 @@ def _open(
             if response.status_code in (408, 425, 429) or response.status_code >= 500:
                 web.refuse(item, source, response)
             try:
-                address = get_url_from_gdrive_confirmation(response.text)
+                text = response.raw.read(_LONGEST_PAGE, decode_content=True).decode("utf-8", "replace")
+                address = get_url_from_gdrive_confirmation(text)
             except FileURLRetrievalError as error:
                 raise _refused(item, source, str(error), response.status_code) from error
-            except requests.RequestException as error:
+            except (urllib3.exceptions.HTTPError, OSError) as error:
                 raise BrokenOffError(f"the connection to Google Drive broke: {web.reason(error)}") from error
         if limits.clock() > end:
             break

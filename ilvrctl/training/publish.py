@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ilvrctl import paths
-from ilvrctl.errors import UsageError
 from ilvrctl.files import make_folder
-from ilvrctl.presets import check_preset_name, load_models, load_targets, preset_files, write_preset
+from ilvrctl.presets import check_new_name, write_preset
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,26 +16,8 @@ if TYPE_CHECKING:
 
 def check_name(name: str, *, overwrite: bool) -> None:
     """UsageError unless a new model may be called ``name``; ``overwrite`` allows one of the user's own."""
-    check_preset_name(name)
-    taken = _taken(name)
-    if taken is None or (overwrite and not taken.startswith("ships")):
-        return
-    more = "" if taken.startswith("ships") else ", or --overwrite"
-    raise UsageError(f"the name {name!r} is taken: it {taken}", f"choose another --name{more}")
-
-
-def _taken(name: str) -> str | None:
-    """What has this name already, completing "it ..."; None when nothing has."""
-    shipped = {
-        path.stem for kind in ("models", "targets") for path in (paths.presets_dir() / kind).glob("*.yaml")
-    }
-    aliases = [*(p.aliases for p in load_models().values()), *(p.aliases for p in load_targets().values())]
-    names = {alias for group in aliases for alias in group}
-    if name in shipped or (name in names and name not in preset_files("models")):
-        return "ships with ilvrctl"
-    places = [paths.config_dir() / kind / f"{name}.yaml" for kind in ("models", "targets")]
-    places += [paths.weights_dir() / f"{name}{suffix}" for suffix in (".safetensors", ".pt")]
-    return next((f"is that of {place}" for place in places if place.exists()), None)
+    files = (paths.weights_dir() / f"{name}{suffix}" for suffix in (".safetensors", ".pt"))
+    check_new_name(name, overwrite=overwrite, also=files)
 
 
 def publish(
