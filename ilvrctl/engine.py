@@ -164,13 +164,7 @@ class Engine:
 
         place = choose_device(device)
         dtype = choose_precision(precision, place)
-        hidden = HiddenFlags(
-            num_heads=model.num_heads,
-            num_head_channels=model.num_head_channels,
-            num_heads_upsample=model.num_heads_upsample,
-            use_new_attention_order=model.use_new_attention_order,
-        )
-        network = load_network(weights, hidden, dtype=dtype, device=place)
+        network = load_network(weights, HiddenFlags.of(model), dtype=dtype, device=place)
         size = _picture_size(model.image_size, weights, network.architecture.downsample_factor)
         T = model.diffusion_steps
         return cls(

@@ -11,6 +11,7 @@ from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import duration
 from ilvrctl.cli.output import command, data, data_json
 from ilvrctl.errors import UsageError
+from ilvrctl.text import visible
 
 if TYPE_CHECKING:
     from ilvrctl.timing import Measured
@@ -98,8 +99,9 @@ def _facts(name: str) -> dict[str, Any]:
     import torch
 
     from ilvrctl.devices import choose_device, choose_precision, precision_name
-    from ilvrctl.presets import load_models, load_targets
+    from ilvrctl.presets import broken_presets, load_models, load_targets
 
+    broken = [visible(f"{bad.path} ({bad.error.message})") for bad in broken_presets()]
     device = choose_device(name)
     models = load_models()
     ready = [
@@ -120,6 +122,7 @@ def _facts(name: str) -> dict[str, Any]:
         "cache": str(paths.cache_dir()),
         "weights_here": [name for name, model in models.items() if model.installed()],
         "targets_ready": ready,
+        **({"broken_presets": broken} if broken else {}),
         "weights_to_get": f"{sum(not model.installed() for model in models.values())}: ilvrctl download --list",
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,6 @@ from ilvrctl.presets import ModelPreset, load_models, require_weights, resolve_m
 
 if TYPE_CHECKING:
     import torch
-
-SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class NetworkFile:
 
 def is_file(name_or_file: str) -> bool:
     """Whether it names a file, and nothing of the registry."""
-    return Path(name_or_file).suffix.lower() in SUFFIXES
+    return Path(name_or_file).suffix.lower() in WEIGHT_SUFFIXES
 
 
 def weights_of(name_or_file: str, format_: str) -> NetworkFile:
@@ -59,11 +57,8 @@ def load_dse(network: NetworkFile, num_head_channels: int | None, device: torch.
     from ilvrctl.models.files.loading import load_classifier
 
     model = network.model
-    hidden = HiddenFlags(
-        num_heads=model.num_heads,
-        num_head_channels=num_head_channels or model.num_head_channels or (None if model.num_heads else 64),
-        use_new_attention_order=model.use_new_attention_order,
-    )
+    width = num_head_channels or model.num_head_channels or (None if model.num_heads else 64)
+    hidden = replace(HiddenFlags.of(model), num_head_channels=width)
     return load_classifier(network.path, hidden, device=device)
 
 
