@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl.errors import UsageError, WeightsError, did_you_mean
-from ilvrctl.presets import ModelPreset, load_models, require_weights, resolve_model
+from ilvrctl.presets import WEIGHT_SUFFIXES, ModelPreset, load_models, require_weights, resolve_model
 
 if TYPE_CHECKING:
     import torch
