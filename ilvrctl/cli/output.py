@@ -122,7 +122,7 @@ def data(text: str, *, styled: bool = False) -> None:
 def data_path(path: Path | str) -> None:
     """The path of a result. In a pipeline it keeps its bytes, whatever they are; on a terminal it is one line."""
     if terminal(sys.stdout):
-        data(str(path))
+        data(visible(str(path)))
         return
     try:
         content = str(path).encode(getattr(sys.stdout, "encoding", None) or "utf-8")
@@ -165,7 +165,8 @@ def report_error(error: IlvrctlError, *, color: bool = False, as_json: bool = Fa
         say(error.hint, label="hint", color=color)
     if as_json:
         what = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
-        data_json({"event": "error", **what})
+        with suppress(OutputError, OSError):  # of two errors the first is told
+            data_json({"event": "error", **what})
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:
@@ -234,8 +235,7 @@ def _misused(error: Any, words: Sequence[str]) -> int:
     path = place.command_path if place else "ilvrctl"
     before = list(words)[: list(words).index("--")] if "--" in words else words
     usage = UsageError(message[:1].lower() + message[1:], hint=f"{path} --help")
-    with suppress(BrokenPipeError):
-        report_error(usage, color=use_color("auto"), as_json="--json" in before)
+    report_error(usage, color=use_color("auto"), as_json="--json" in before)
     return usage.exit_code
 
 
