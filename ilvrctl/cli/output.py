@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_last_words: list[str] = []
+"""What an interrupted command has said, until it has left."""
 COLORS = ("auto", "always", "never")
 LABELS = {"error": "red", "failed": "red", "warning": "yellow", "hint": "cyan"}
 """First words of a line that are coloured."""
@@ -193,10 +195,16 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             report_error(error, color=color, as_json=bool(kwargs.get("as_json")))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            say("interrupted")
-            raise typer.Exit(signals.exit_code()) from None
+            interrupted()
 
     return wrapped
+
+
+def interrupted(text: str = "interrupted") -> NoReturn:
+    """The last word of a command that was asked to stop, and its exit code."""
+    _last_words.append(text)
+    say(text)
+    raise typer.Exit(signals.exit_code())
 
 
 def finished(run: Callable[[], Any], words: Sequence[str]) -> int:
@@ -211,18 +219,18 @@ def finished(run: Callable[[], Any], words: Sequence[str]) -> int:
         report_error(error, color=use_color("auto"))
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        say("interrupted")
-        return signals.exit_code()
+        code = signals.INTERRUPTED
     except Exception as error:
-        if signals.received():
-            say("interrupted")
-            return signals.exit_code()
-        if not hasattr(error, "format_message"):
+        if hasattr(error, "format_message"):
+            return _misused(error, words)
+        if not signals.received():
             raise
-        return _misused(error, words)
-    if not isinstance(code, int):
-        return 0
-    return signals.exit_code() if code == signals.INTERRUPTED and signals.received() else code
+        code = signals.INTERRUPTED  # a library in C made something else of it
+    if code == signals.INTERRUPTED and not _last_words:
+        say("interrupted")
+        code = signals.exit_code()
+    _last_words.clear()
+    return code if isinstance(code, int) else 0
 
 
 def _misused(error: Any, words: Sequence[str]) -> int:
