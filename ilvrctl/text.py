@@ -12,7 +12,7 @@ _JOINERS = frozenset("\u200c\u200d")
 
 
 def visible(text: str) -> str:
-    r"""``text`` in one line; what acts in it and is not seen stands there as an escape (``\x1b``, ``\n``, ``\u202e``).
+    r"""``text`` in one line; what acts in it and is not seen stands there as an escape (``\x1b``, ``\u202e``).
 
     Nothing in the result moves a cursor, sets a colour or a title, breaks a line, or turns the direction of
     writing. Ordinary text of any language stays as it is, and so does what has been through here before.

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from commands import FOX, QUICK, Ran, command, copies, environment, json_lines, on_terminal, process, tree
 
+from ilvrctl import paths
 from ilvrctl.cli import app
 
 TRANSLATE = ("translate", str(FOX), *QUICK)
@@ -30,6 +31,9 @@ COMMANDS = [
     [*TRANSLATE, "--json"],
     [*TRANSLATE, "-o", "-"],
     ["eval", "results", "--source", "inputs", "--truth", "inputs"],
+    ["edit", "inputs/a.png", "inputs/b.png", *QUICK, "--dry-run"],
+    ["train", "inputs", "--name", "mine", "--size", "64", "--dry-run"],
+    ["inspect", str(paths.DATA / "emoji3d-64.safetensors")],
 ]
 HOSTILE = ["a\x1b[31mred.png", "b\nline.png", "c\u202egnp.png", "d\x07\x9b31m.png", "\u2028e\x7f.png"]
 ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -235,4 +239,4 @@ def test_a_home_that_nobody_knows_is_a_message(tmp_path: Path) -> None:
 
 def test_every_command_has_its_way_out() -> None:
     named = {word for words in COMMANDS for word in words}
-    assert set(app.SUMMARIES) - named == {"edit", "train", "inspect"}
+    assert set(app.SUMMARIES) <= named
