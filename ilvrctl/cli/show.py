@@ -11,7 +11,7 @@ import typer
 from ilvrctl.cli import signals
 from ilvrctl.cli.display import Display, Tally
 from ilvrctl.cli.job_views import first_view, job_view, note_view
-from ilvrctl.cli.output import data_json, data_path, say
+from ilvrctl.cli.output import data_json, data_path, interrupted, say
 from ilvrctl.cli.screen import Plain, Screen
 from ilvrctl.events import Noted
 
@@ -92,8 +92,7 @@ def finish(
     if display.as_json:
         data_json({**tally.record(), "interrupted": stopped})
     if stopped:
-        say(tally.interrupted())
-        raise typer.Exit(signals.exit_code())
+        interrupted(tally.interrupted())
 
 
 def show_training(events: Iterator[TrainingEvent], display: Display) -> Published | None:
