@@ -220,7 +220,7 @@ def _crew(
     address: str | None,
     workers: int | None,
 ) -> Makers:
-    from ilvrctl.work.processes import Machine, Processes
+    from ilvrctl.work.processes import Place, Processes
     from ilvrctl.work.workers import Alone, Spread
 
     if engine not in ("local", "ray"):
@@ -231,13 +231,13 @@ def _crew(
         raise UsageError("--batch-size auto measures on this machine alone", hint="give a number")
     import torch
 
-    machine = Machine(device, size, compiled, torch.get_num_threads())
+    machine = Place(device, size, compiled, torch.get_num_threads())
     if engine == "ray":
         from ilvrctl.work.cluster import Cluster
 
         return Spread(Cluster(machine, address, workers))
     names = _devices(devices or "")
-    return Spread(Processes([Machine(name, size, compiled, machine.threads) for name in names]))
+    return Spread(Processes([Place(name, size, compiled, machine.threads) for name in names]))
 
 
 def _devices(text: str) -> list[str]:
