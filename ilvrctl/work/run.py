@@ -93,7 +93,8 @@ def run(
         for networks, ways in _same_networks(plans).items():
             yield from _Round(job, networks, ways).make()
         for plan, gallery in zip(plans, job.galleries, strict=True):
-            yield from write_sheet(plan, gallery)
+            with stage("drawing", f"the sheet {plan.sheet}"):
+                yield from write_sheet(plan, gallery)
     except _EnoughError:
         yield Stopped(job.failures, job.left)
     finally:
