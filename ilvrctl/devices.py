@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from ilvrctl.errors import DeviceError, UsageError
@@ -11,14 +12,17 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """``auto`` takes CUDA, else Apple's MPS, else the CPU. UsageError for a name torch does not know,
-    DeviceError for a device that is not there.
+    """``auto`` takes CUDA (of several processes that ``torchrun`` has started each another device), else Apple's
+    MPS, else the CPU. UsageError for a name torch does not know, DeviceError for a device that is not there.
     """
     import torch
 
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            rank = os.environ.get("LOCAL_RANK", "")
+            return torch.device(
+                f"cuda:{int(rank) % torch.cuda.device_count()}" if rank.isdecimal() else "cuda"
+            )
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

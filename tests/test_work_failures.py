@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import pickle
 import struct
 from collections.abc import Callable, Iterator
@@ -32,6 +33,8 @@ from ilvrctl.plans.outputs import Destination, outputs_of
 from ilvrctl.plans.plan import Plan, make_plan
 from ilvrctl.presets import find_model
 from ilvrctl.settings import build_settings
+from ilvrctl.work.batches import HELD
+from ilvrctl.work.pieces import Whole
 from ilvrctl.work.run import run
 from ilvrctl.work.workers import Alone
 
@@ -287,3 +290,20 @@ def test_errors_keep_their_kind_and_their_traceback_on_the_way_to_another_proces
     assert (again.message, again.hint, again.exit_code) == ("named: why", "do this", kind.exit_code)
     assert vars(again) == vars(error)
     assert "test_work_failures.py" in str(again.__cause__)
+
+
+def test_memory_is_flat_however_many_inputs_there_are(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for n in range(160):
+        Image.new("RGB", (8, 8), (n, 90, 30)).save(tmp_path / f"in/{n}.png")
+    most, written = 0, 0
+    for event in run([plan_of(tmp_path / "in", tmp_path / "out")], Alone(lambda networks: still_engine())):
+        if isinstance(event, Written):
+            written += 1
+            if written % 40 == 0:
+                gc.collect()
+                most = max(most, sum(type(one) is Whole for one in gc.get_objects()))
+    assert written == 160
+    assert (
+        most <= HELD + 3 * 8
+    )  # what is kept for other settings, what is read ahead, what waits for the disk

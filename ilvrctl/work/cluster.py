@@ -14,7 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl.errors import DeviceError, IlvrctlError, UsageError, item_error
-from ilvrctl.work.processes import Machine, results
+from ilvrctl.work.processes import Place, results
 
 if TYPE_CHECKING:
     from ilvrctl.plans.grid import Variant
@@ -31,7 +31,7 @@ CONNECT = 30.0
 class Actor:
     """What a Ray actor holds: a worker with the networks. An error that a person can act on is given back."""
 
-    def __init__(self, machine: Machine, networks: Networks, variants: Sequence[Variant]) -> None:
+    def __init__(self, machine: Place, networks: Networks, variants: Sequence[Variant]) -> None:
         self._wanted = machine, networks, variants
         self._worker: Worker | None = None
 
@@ -60,7 +60,7 @@ class Cluster:
     replaced where the cluster has room. UsageError when Ray is not installed, DeviceError when no cluster answers.
     """
 
-    def __init__(self, machine: Machine, address: str | None = None, count: int | None = None) -> None:
+    def __init__(self, machine: Place, address: str | None = None, count: int | None = None) -> None:
         try:
             import ray
         except ImportError as error:

@@ -89,8 +89,7 @@ class Machine:
             return Alone(lambda networks: self.load(networks, calls, tell))
         import torch
 
-        from ilvrctl.work.processes import Machine as Place
-        from ilvrctl.work.processes import Processes
+        from ilvrctl.work.processes import Place, Processes
 
         size = None if self.batch_size is None else int(self.batch_size)
         place = Place(self.device, size, self.compiles(calls, tell), torch.get_num_threads())

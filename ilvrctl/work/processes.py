@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Machine:
-    """How a worker loads networks: where, in batches of what size, compiled or not, with how many CPU threads."""
+class Place:
+    """Where a worker loads networks: in batches of what size, compiled or not, with how many CPU threads."""
 
     device: str = "auto"
     batch_size: int | None = None
@@ -54,7 +54,7 @@ def results(worker: Worker, batch: Batch) -> list[Any]:
 class Processes:
     """Workers in processes that are started afresh, one for each of ``machines``."""
 
-    def __init__(self, machines: Sequence[Machine]) -> None:
+    def __init__(self, machines: Sequence[Place]) -> None:
         self._machines = machines
         self._workers: dict[int, tuple[BaseProcess, Connection]] = {}
 
@@ -102,7 +102,7 @@ class Processes:
         self._workers = {}
 
 
-def _serve(connection: Connection, machine: Machine, networks: Networks, variants: Sequence[Variant]) -> None:
+def _serve(connection: Connection, machine: Place, networks: Networks, variants: Sequence[Variant]) -> None:
     """The life of a worker. Ctrl-C at the terminal is for the driver, which ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
