@@ -130,14 +130,12 @@ def batch(
         raise UsageError("no jobs file", hint="ilvrctl batch --init writes an example, jobs.yaml")
     else:
         from ilvrctl.plans.jobs import plans_of
-        from ilvrctl.work.batches import divide
-        from ilvrctl.work.machine import Machine
+        from ilvrctl.work.machine import Machine, share_of
 
-        part = _shard(shard)
         where = options["device"], options["batch_size"], options["compile"]
         machine = Machine(*where, devices, engine, address, workers)
         plans, past = plans_of(jobs, out, overwrite=overwrite, retry=retry_failed)
-        parts = divide(plans, part)
+        parts, part = share_of(plans, _shard(shard))
         if options["dry_run"]:
             show_notes(parts, display)
             show_plans(parts, display)

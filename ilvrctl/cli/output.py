@@ -45,7 +45,8 @@ class _Door(io.FileIO):
 
     def write(self, content: ReadableBuffer) -> int | None:  # type: ignore[override]
         try:
-            return super().write(content)
+            with signals.held():
+                return super().write(content)
         except BlockingIOError:
             raise
         except OSError as error:
@@ -112,6 +113,7 @@ def say(message: str, *, label: str | None = None, color: bool = False) -> None:
     """A line for people; ``label`` (error, hint ...) stands before it, with ``color`` in its own colour."""
     start = "" if label is None else typer.style(f"{label}: ", fg=LABELS[label], bold=True)
     typer.echo(start + visible(message), err=True, color=color)
+    signals.let_go()
 
 
 def data(text: str, *, styled: bool = False) -> None:
@@ -119,6 +121,7 @@ def data(text: str, *, styled: bool = False) -> None:
     if sys.stdout is not None:
         sys.stdout.write((text if styled else "\n".join(map(visible, text.split("\n")))) + "\n")
         sys.stdout.flush()
+    signals.let_go()
 
 
 def data_path(path: Path | str) -> None:
@@ -139,6 +142,7 @@ def data_bytes(content: bytes) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
+    signals.let_go()
 
 
 def data_json(value: Any) -> None:

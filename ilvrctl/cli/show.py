@@ -33,7 +33,7 @@ def show_or_carry_out(
     Exit code 1 when some failed, 128 and the signal's number when interrupted.
     """
     from ilvrctl.plans.check import make_plan
-    from ilvrctl.work.machine import Machine, carry_out
+    from ilvrctl.work.machine import Machine, carry_out, share_of
 
     machine = Machine(options["device"], options["batch_size"], options["compile"])
     plan = make_plan(plan, overwrite=options["overwrite"])
@@ -42,7 +42,9 @@ def show_or_carry_out(
         before(plan, display)
         show_plan(plan, display)
         return
-    tally = Tally(len(plan.outputs), verb="edited" if plan.edits else "translated")
+    [plan], _ = share_of([plan])
+    count = sum(output.status != "elsewhere" for output in plan.outputs)
+    tally = Tally(count, verb="edited" if plan.edits else "translated")
     finish(lambda aside: carry_out([plan], machine, aside=aside), tally, display, bars=bool(plan.pending))
     if not display.quiet:
         say(tally.summary())

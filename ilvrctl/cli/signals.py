@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,11 +22,12 @@ SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 class _Heard:
-    """The first signal that came, and when; whether it is only noted, or too late to be handled."""
+    """The first signal that came, and when; whether it is only noted, held back, or too late to be handled."""
 
     number: int | None = None
     at = 0.0
     noted = False
+    held = False
     ending = False
 
 
@@ -71,6 +73,28 @@ def listening() -> Iterator[None]:
             with suppress(ValueError):
                 for number, handler in before.items():
                     signal.signal(number, handler)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """A signal that comes while the block writes is raised by :func:`let_go`: half a write would be written twice."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled in the main thread alone
+        return
+    before, _Heard.noted = _Heard.noted, True
+    known = _Heard.number
+    try:
+        yield
+    finally:
+        _Heard.noted = before
+        _Heard.held = _Heard.held or (not before and _Heard.number != known)
+
+
+def let_go() -> None:
+    """Raise KeyboardInterrupt for a signal that was held."""
+    if _Heard.held:
+        _Heard.held = False
+        raise KeyboardInterrupt
 
 
 @contextmanager
