@@ -123,3 +123,13 @@ def test_work_that_saves_first_asks_whether_to_stop() -> None:
             signals.check()
     assert signals.received() is None
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+def test_a_signal_within_code_that_is_run_by_exec_keeps_its_exit_code() -> None:
+    inner = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    program = (
+        "import sys; from ilvrctl.cli import signals; signals.listen()\n"
+        f"try:\n    exec({inner!r})\nexcept KeyboardInterrupt:\n    sys.exit(signals.exit_code())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True)
+    assert (done.returncode, done.stderr) == (143, b"")

@@ -21,6 +21,14 @@ SAME = 0.1
 SHOW_CURSOR = b"\x1b[?25h\n"
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal asked to stop.
+
+    Not KeyboardInterrupt itself: where that passes through code run by ``exec``, as in making a dataclass, Python
+    notes it for ever and ends the process by SIGINT, although it was handled.
+    """
+
+
 class _Heard:
     """The first signal that came, and when; whether it is only noted, held back, or too late to be handled."""
 
@@ -44,7 +52,7 @@ def exit_code() -> int:
 def check() -> None:
     """Raise KeyboardInterrupt when a signal came whose exception was lost, as in a callback of a library in C."""
     if _Heard.number is not None and not _Heard.noted:
-        raise KeyboardInterrupt
+        raise Interrupted
 
 
 def listen() -> None:
@@ -117,4 +125,4 @@ def _handle(number: int, _: object) -> None:
     if _Heard.number is None:
         _Heard.number, _Heard.at = number, now
         if not _Heard.noted:
-            raise KeyboardInterrupt
+            raise Interrupted

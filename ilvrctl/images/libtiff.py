@@ -6,7 +6,7 @@ import ctypes
 from contextlib import suppress
 from functools import cache
 
-from PIL import Image
+from PIL import _imaging
 
 
 @cache
@@ -16,7 +16,7 @@ def silence() -> None:
     The library is found among those that Pillow's own is linked with, so that it is the same one.
     """
     with suppress(OSError, AttributeError, TypeError):
-        library = ctypes.CDLL(Image.core.__file__)
+        library = ctypes.CDLL(_imaging.__file__)
         for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
             set_handler = getattr(library, name)
             set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
