@@ -50,9 +50,9 @@ def _parameters() -> Iterator[str]:
     yield "# Parameters\n"
     yield "All parameters of `translate`, `edit` and jobs files, and what other commands share of them.\n"
     yield (
-        "The name is the key in a jobs file and the argument in Python (`from_` and `set_` there), the flag that of the "
-        "command line.\nA parameter with a *setting* can stand in a `matrix`, and `--set` reaches the setting too. "
-        "`jobs` means a job of\n`ilvrctl batch FILE`, `batch` the command's own flags.\n"
+        "The name is the key in a jobs file and the argument in Python (`from_` and `set_` there). A parameter with a\n"
+        "*setting* can stand in a `matrix`, and `--set` reaches the setting too. *Known by* `jobs` means a job of\n"
+        "`ilvrctl batch FILE`, `batch` the command's own flags.\n"
     )
     rows = [*TABLE, *SCREEN]
     for panel in dict.fromkeys(row.panel for row in rows):
@@ -77,9 +77,7 @@ def _values(row: Parameter) -> str:
     if row.kind.choices:
         return ", ".join(f"`{choice}`" for choice in row.kind.choices)
     low, high = row.kind.low, row.kind.high
-    span = (
-        "" if low is None and high is None else f", from {low}" if high is None else f", {low} to {high}"
-    )
+    span = "" if low is None and high is None else f", from {low}" if high is None else f", {low} to {high}"
     return f"`{row.shown_value}`{span}" if row.shown_value else "yes or no"
 
 

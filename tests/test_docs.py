@@ -75,6 +75,8 @@ def test_an_unknown_page_is_answered_with_a_known_one() -> None:
 def test_docs_load_no_torch() -> None:
     check = "import sys\nfrom ilvrctl.cli.app import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
     found = subprocess.run(
-        [*command()[:1], "-c", check, "docs", "usage"], env={**os.environ, **environment()}, capture_output=True
+        [*command()[:1], "-c", check, "docs", "usage"],
+        env={**os.environ, **environment()},
+        capture_output=True,
     )
     assert (found.returncode, found.stderr) == (0, b"")

@@ -25,7 +25,13 @@ MADE = {"commands", "parameters"}
 """Pages that are made out of the program: tests/test_docs.py."""
 PAGES = {"README": ROOT / "README.md", **{page.stem: page for page in sorted(paths.docs_dir().glob("*.md"))}}
 FURTHER = (ROOT / ".github" / "CONTRIBUTING.md", ROOT / "tests" / "benchmarks" / "RESULTS.md")
-LANGUAGES = {"sh": "a command a line", "bash": "a script", "python": "a program", "yaml": "a file", "text": ""}
+LANGUAGES = {
+    "sh": "a command a line",
+    "bash": "a script",
+    "python": "a program",
+    "yaml": "a file",
+    "text": "",
+}
 MISSING_WEIGHTS = ("--to dog", "--to face", "--from cat ")
 
 
@@ -65,7 +71,8 @@ def test_the_commands_that_need_a_new_environment_are_run_by_ci() -> None:
     for line in (main, tests):
         last = line.split("&&")[-1].strip().removeprefix(".venv/bin/")
         assert last in CI, f".ci/run does not run {last!r}"
-    [torch] = re.findall(r'^  "(torch>.*?)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    [torch] = re.findall(r'^  "(torch>.*?)"', project, re.MULTILINE)
     assert f"pip install '{torch}' --index-url https://download.pytorch.org/whl/cpu" in cpu
     for section in SECTIONS:
         if section is not START:
@@ -74,10 +81,8 @@ def test_the_commands_that_need_a_new_environment_are_run_by_ci() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len(PAGES["README"].read_text(encoding="utf-8").splitlines()) <= 250
-    [program] = [
-        text for s in SECTIONS if str(s) == "README: From Python" for kind, text in s.blocks if kind == "python"
-    ]
-    assert len(lines(program)) <= 12
+    [python] = [section for section in SECTIONS if str(section) == "README: From Python"]
+    assert len(lines(dict(python.blocks)["python"])) <= 12
 
 
 def test_every_block_says_what_it_is() -> None:
@@ -111,8 +116,8 @@ def test_flags_in_the_text_exist(name: str) -> None:
 
 
 def _same(first: Path, second: Path, most: float) -> None:
-    with Image.open(first) as one, Image.open(second) as other:
-        assert max(ImageStat.Stat(ImageChops.difference(one.convert("RGB"), other.convert("RGB"))).mean) <= most
+    one, other = (Image.open(file).convert("RGB") for file in (first, second))
+    assert max(ImageStat.Stat(ImageChops.difference(one, other)).mean) <= most
 
 
 def _shows_what_it_makes(place: Path) -> None:
