@@ -67,7 +67,7 @@ def lines(block: str) -> list[str]:
 
 def test_the_commands_that_need_a_new_environment_are_run_by_ci() -> None:
     cpu, main, tests, activate = [line for kind, text in START.blocks if kind == "sh" for line in lines(text)]
-    assert activate == ". .venv/bin/activate"
+    assert activate == ". .venv/bin/activate" and '. "$work/venv/bin/activate"' in CI
     for line in (main, tests):
         last = line.split("&&")[-1].strip().removeprefix(".venv/bin/")
         assert last in CI, f".ci/run does not run {last!r}"
