@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib.metadata import version
 
 from commands import ilvrctl
 
@@ -14,6 +15,7 @@ from ilvrctl.plans.parameters import SCREEN, TABLE
 
 WIDTH = 100
 """Columns of the terminal that the help is drawn for."""
+DRAWN_BY = "typer " + ".".join(version("typer").split(".")[:2])
 
 
 def pages() -> dict[str, str]:
@@ -24,6 +26,7 @@ def pages() -> dict[str, str]:
 def _commands() -> Iterator[str]:
     yield "# Commands\n"
     yield f"The `--help` of every command, {WIDTH} columns wide.\n"
+    yield f"Drawn by {DRAWN_BY}; other releases draw the same flags and words in other columns.\n"
     for words in ((), *_every_command()):
         yield f"## {' '.join(('ilvrctl', *words))}\n"
         yield f"```text\n{help_of(*words)}\n```\n"

@@ -66,14 +66,18 @@ def lines(block: str) -> list[str]:
 
 
 def test_the_commands_that_need_a_new_environment_are_run_by_ci() -> None:
-    cpu, main, tests, activate = [line for kind, text in START.blocks if kind == "sh" for line in lines(text)]
+    main, tests, activate = [line for kind, text in START.blocks if kind == "sh" for line in lines(text)]
     assert activate == ". .venv/bin/activate" and '. "$work/venv/bin/activate"' in CI
     for line in (main, tests):
         last = line.split("&&")[-1].strip().removeprefix(".venv/bin/")
         assert last in CI, f".ci/run does not run {last!r}"
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     [torch] = re.findall(r'^  "(torch>.*?)"', project, re.MULTILINE)
-    assert f"pip install '{torch}' --index-url https://download.pytorch.org/whl/cpu" in cpu
+    readme = PAGES["README"].read_text(encoding="utf-8")
+    cpu = f".venv/bin/pip install '{torch}' --index-url https://download.pytorch.org/whl/cpu`"
+    assert 0 <= readme.index(cpu) < readme.index(main), (
+        "what chooses the CPU build comes before what brings CUDA's"
+    )
     for section in SECTIONS:
         if section is not START:
             assert not any(".venv" in text for kind, text in section.blocks if kind == "sh"), section
