@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,10 +159,18 @@ def test_every_check_has_its_section() -> None:
     assert CHECKS.keys() <= set(map(str, SECTIONS))
 
 
+@pytest.fixture
+def short() -> Iterator[str]:
+    """A folder with a short name, as addresses of sockets must be."""
+    with tempfile.TemporaryDirectory(prefix="ilvrctl", ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("section", [s for s in SECTIONS if s is not START], ids=str)
-def test_commands_do_what_the_page_says(section: Section, tmp_path: Path) -> None:
+def test_commands_do_what_the_page_says(section: Section, tmp_path: Path, short: str) -> None:
     place, environment = _place(tmp_path, section)
+    environment["RAY_TMPDIR"] = short  # no cluster of others, living or dead
     for kind, text in section.blocks:
         if kind == "yaml":
             (place / text.split()[1]).write_text(text)
