@@ -16,7 +16,7 @@ from ilvrctl.diffusion.denoiser import Denoise, Denoiser
 from ilvrctl.diffusion.noise import NoiseStream, noise_seed
 from ilvrctl.diffusion.reuse import Reusing, splitting
 from ilvrctl.diffusion.samplers import DDPM, Sampler, Variance
-from ilvrctl.diffusion.schedule import Schedule, Step, match_models, match_sizes
+from ilvrctl.diffusion.schedule import Schedule, Step, match_models, match_sizes, spread_levels
 from ilvrctl.errors import DeviceMemoryError, NonFiniteError, UsageError
 from ilvrctl.events import (
     BatchShrunk,
@@ -109,7 +109,10 @@ def sample(
         carry: Any = None
         for i, (k, back) in enumerate(walk, up + done * len(walk)):
             x, prediction = method.predict(denoise, context, x, k, rounds[k.i], memory)
-            x, carry = method.encoder.step(sampler, x, prediction, k, context.noise, carry, memory.path)
+            ahead = method.ahead(denoise, context, steps, k, memory)
+            x, carry = method.encoder.step(
+                sampler, x, prediction, k, context.noise, carry, ahead, memory.path
+            )
             moved = method.project(context, x, prediction, k, memory.e)
             if back is not None:
                 moved = context.climbed(moved, k.s, back.t)
@@ -161,13 +164,7 @@ class Engine:
 
         place = choose_device(device)
         dtype = choose_precision(precision, place)
-        hidden = HiddenFlags(
-            num_heads=model.num_heads,
-            num_head_channels=model.num_head_channels,
-            num_heads_upsample=model.num_heads_upsample,
-            use_new_attention_order=model.use_new_attention_order,
-        )
-        network = load_network(weights, hidden, dtype=dtype, device=place)
+        network = load_network(weights, HiddenFlags.of(model), dtype=dtype, device=place)
         size = _picture_size(model.image_size, weights, network.architecture.downsample_factor)
         T = model.diffusion_steps
         return cls(
@@ -314,6 +311,19 @@ class Engine:
         if isinstance(sampler, DDPM) and sampler.variance == "auto":
             sampler = replace(sampler, variance=self.variance)
         return sample(self.denoise_batch(settings), context, steps, settings.method, sampler)
+
+    def unconditional(self, count: int, *, seed: int = 0, steps: int = 100) -> Iterator[Tensor]:
+        """``count`` samples out of noise alone, (3, H, W) in about [-1, 1], by ancestral sampling."""
+        size = self.image_size
+        chain = self.schedule.steps(spread_levels(self.schedule.T, steps))
+        for start in range(0, count, self.batch_size):
+            seeds = [noise_seed(seed, "sample", n) for n in range(start, min(count, start + self.batch_size))]
+            with NoiseStream(seeds, (3, size, size), self.device) as noise:
+                nothing = torch.zeros(len(seeds), 3, size, size, device=self.device)
+                context = Context(nothing, self.schedule, noise)
+                for done in sample(self.denoiser, context, chain, Method(), DDPM(self.variance)):
+                    x = done.x
+            yield from x.cpu()
 
     def denoise(self, settings: Settings) -> Denoiser:
         """The network as the settings want it."""

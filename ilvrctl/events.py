@@ -124,6 +124,16 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class PassedBy:
+    """Something in a folder is no input, or cannot be one here. ``reason`` reads well after a number:
+    "not pictures", "HEIC (install ilvrctl[heic])".
+    """
+
+    reason: str
+    name: str
+
+
+@dataclass(frozen=True)
 class Extra:
     """Something beside the results was written: a contact sheet or an animation."""
 
@@ -139,6 +149,17 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """Something a person may like to know."""
+
+    message: str
+
+
+Note = Noted | Warned
+"""What is found out while a run is planned."""
+
+
+@dataclass(frozen=True)
 class Stopped:
     """So many failures that the ``left`` results were not begun, or not finished."""
 
@@ -148,5 +169,16 @@ class Stopped:
 
 EngineEvent = BatchStarted | StepDone | SampleDone | SampleFailed | BatchShrunk
 JobEvent = (
-    Loaded | BatchStarted | StepDone | ItemFailed | BatchShrunk | Written | Skipped | Extra | Warned | Stopped
+    Loaded
+    | BatchStarted
+    | StepDone
+    | ItemFailed
+    | BatchShrunk
+    | Written
+    | Skipped
+    | PassedBy
+    | Extra
+    | Noted
+    | Warned
+    | Stopped
 )

@@ -13,17 +13,18 @@ import torch
 from checkpoints import still_engine as load
 from commands import CUP, FOX, copies, leftovers, tree
 
-from ilvrctl.cli.progress import message
+from ilvrctl.cli.display import Tally
+from ilvrctl.cli.job_views import job_view
 from ilvrctl.config import Layer
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.engine import Engine
 from ilvrctl.errors import OutputError, UsageError, WeightsError
 from ilvrctl.events import BatchStarted, Extra, ItemFailed, JobEvent, Loaded, Skipped, Written
+from ilvrctl.plans.check import make_plan
 from ilvrctl.plans.grid import Variant
 from ilvrctl.plans.inputs import collect
-from ilvrctl.plans.networks import Networks
 from ilvrctl.plans.outputs import Destination, outputs_of
-from ilvrctl.plans.plan import Plan, make_plan
+from ilvrctl.plans.plan import Networks, Plan
 from ilvrctl.plans.record import Recipe
 from ilvrctl.presets import find_model
 from ilvrctl.settings import build_settings
@@ -230,9 +231,8 @@ def test_a_sample_that_fails_tells_with_which_settings(tmp_path: Path) -> None:
         ("examples/fox.png", {"seed": 1}, 1),
         ("examples/fox.png", {"seed": 2}, 1),
     ]
-    line = message(failed[1])
-    assert line is not None
-    assert line[1].startswith("seed=2: the sample became NaN")
+    line = job_view(failed[1], Tally(2)).lines[0]
+    assert line.text.startswith("seed=2: the sample became NaN")
 
 
 def test_every_precision_of_a_grid_has_its_own_network(tmp_path: Path) -> None:

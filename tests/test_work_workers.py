@@ -20,7 +20,7 @@ from ilvrctl.config import Layer
 from ilvrctl.errors import DeviceError, IlvrctlError, UsageError
 from ilvrctl.events import SampleFailed
 from ilvrctl.plans.grid import Variant
-from ilvrctl.plans.networks import Networks
+from ilvrctl.plans.plan import Networks
 from ilvrctl.presets import find_model
 from ilvrctl.settings import build_settings
 from ilvrctl.work import workers

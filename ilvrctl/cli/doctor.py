@@ -11,6 +11,7 @@ from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import duration
 from ilvrctl.cli.output import command, data, data_json
 from ilvrctl.errors import UsageError
+from ilvrctl.text import visible
 
 if TYPE_CHECKING:
     from ilvrctl.timing import Measured
@@ -59,26 +60,21 @@ def doctor(
 
 
 def _bench(
-    to: str, speed: str | None, device: str, precision: str | None, batch_size: int | None, compiled: bool
+    to: str, speed: str | None, device: str, precision: str | None, batch_size: str | None, compiled: bool
 ) -> Measured:
     """Load the target's network and time it with the target's settings. WeightsError when it is not here."""
-    from ilvrctl.cli.request import environment_layer, flag_layer
-    from ilvrctl.cli.source import Asked, find_source
-    from ilvrctl.engine import Engine
+    from ilvrctl.plans.asked import environment_layer, layer_of
+    from ilvrctl.plans.check import networks_of
+    from ilvrctl.plans.find_networks import NetworksAsked, find_networks
     from ilvrctl.settings import build_settings
     from ilvrctl.timing import measure
+    from ilvrctl.work.machine import Machine
 
-    source = find_source(Asked(to=to))
-    flags = flag_layer({"--speed": ("speed", speed), "--precision": ("precision", precision)})
-    settings = build_settings(source.settings, overrides=[environment_layer(), flags])
-    engine = Engine.load(
-        source.model,
-        source.weights,
-        device=device,
-        precision=settings.precision,
-        batch_size=batch_size,
-        compiled=compiled,
-    )
+    networks = find_networks(NetworksAsked(to=to))
+    flags = layer_of({"--speed": ("speed", speed), "--precision": ("precision", precision)})
+    settings = build_settings(networks.settings, overrides=[environment_layer(), flags])
+    machine = Machine(device, batch_size, compiled)
+    engine = machine.load(networks_of(networks, settings.precision), 0, lambda event: None)
     return measure(engine, settings)
 
 
@@ -103,8 +99,9 @@ def _facts(name: str) -> dict[str, Any]:
     import torch
 
     from ilvrctl.devices import choose_device, choose_precision, precision_name
-    from ilvrctl.presets import load_models, load_targets
+    from ilvrctl.presets import broken_presets, load_models, load_targets
 
+    broken = [visible(f"{bad.path} ({bad.error.message})") for bad in broken_presets()]
     device = choose_device(name)
     models = load_models()
     ready = [
@@ -125,6 +122,7 @@ def _facts(name: str) -> dict[str, Any]:
         "cache": str(paths.cache_dir()),
         "weights_here": [name for name, model in models.items() if model.installed()],
         "targets_ready": ready,
+        **({"broken_presets": broken} if broken else {}),
         "weights_to_get": f"{sum(not model.installed() for model in models.values())}: ilvrctl download --list",
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ilvrctl.evaluation.words import ARROWS, number
+from ilvrctl.evaluation.catalogue import ARROWS, number
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from ilvrctl.cli import options as opt
+from ilvrctl.cli import signals
 from ilvrctl.cli.display import Display, duration
-from ilvrctl.cli.output import INTERRUPTED, command, data, data_json, say, use_color
-from ilvrctl.cli.request import environment_layer, flag_layer
+from ilvrctl.cli.output import command, data_json, data_path, say
 from ilvrctl.config import Layer, merge, parse_assignment
 from ilvrctl.errors import UsageError
+from ilvrctl.plans.asked import environment_layer, layer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -166,12 +167,12 @@ def train(
     from ilvrctl.training.job import Job
     from ilvrctl.training.recipe import DomainRecipe, Recipe, load_recipe
 
-    display = Display(as_json, quiet, verbose, use_color(color))
+    display = Display.of(as_json, quiet, verbose, color)
     if name is None:
         raise UsageError("the model needs a name", "--name glossy, then: ilvrctl translate cats/ --to glossy")
     flags = merge(
         *(parse_assignment(text) for text in set_ or ()),
-        flag_layer(
+        layer_of(
             {
                 "--size": ("size", size),
                 "--init": ("init", init),
@@ -230,7 +231,7 @@ def _endless(flags: Layer, for_: str | None, images: int | None) -> Layer:
 
 
 def _train(job: Job, display: Display, *, overwrite: bool, dry_run: bool) -> None:
-    from ilvrctl.cli.training import show_training, stop_on_signals
+    from ilvrctl.cli.show import show_training
     from ilvrctl.training.job import forget, outlook
 
     before = outlook(job, overwrite=overwrite)
@@ -242,13 +243,13 @@ def _train(job: Job, display: Display, *, overwrite: bool, dry_run: bool) -> Non
         return
     if overwrite:
         forget(job)
-    with stop_on_signals() as stop:
+    with signals.noted() as stop:
         finished = show_training(_events(job, stop), display)
     if not _leads():
         return
     if finished is None:
         say(f"interrupted: saved in {job.run}; the same command goes on from there")
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(signals.exit_code())
     if not display.quiet:
         say(f"try it: ilvrctl translate PICTURES --to {job.name}")
 
@@ -292,7 +293,7 @@ def _show_plan(job: Job, before: Outlook, display: Display) -> None:
             }
         )
         return
-    data(str(job.run))
+    data_path(job.run)
     start = f"goes on after {seen:,}" if seen else f"from {job.recipe.init or 'nothing'}"
     say(f"{job.name}: {count:,} files, {job.recipe.size} px, {start}, until {until} are done")
 
@@ -338,11 +339,11 @@ def _train_domains(
             f"{name}: domain classifier, {recipe.size} px, {counts}, until {recipe.images:,} pictures are seen"
         )
         return
-    from ilvrctl.cli.training import show_training, stop_on_signals
+    from ilvrctl.cli.show import show_training
     from ilvrctl.training.domains import train_domains
 
-    with stop_on_signals() as stop:
+    with signals.noted() as stop:
         finished = show_training(train_domains(recipe, folders, name, device, stop), display)
     if finished is None:
         say("interrupted: a domain classifier takes minutes, and nothing of it was saved")
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(signals.exit_code())

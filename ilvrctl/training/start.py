@@ -12,7 +12,7 @@ from ilvrctl.errors import UsageError
 from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
 from ilvrctl.models.files.loading import load_network
-from ilvrctl.presets import ModelPreset, load_models, require_weights, resolve_model
+from ilvrctl.presets import WEIGHT_SUFFIXES, ModelPreset, load_models, require_weights, resolve_model
 from ilvrctl.training.recipe import Recipe, check_size
 
 
@@ -44,7 +44,7 @@ def find_init(name_or_file: str, recipe: Recipe) -> tuple[ModelPreset, Path]:
     UsageError for one that cannot be trained on, WeightsError when its weights are not here.
     """
     path = Path(name_or_file)
-    if path.suffix in (".pt", ".pth", ".ckpt", ".safetensors"):
+    if path.suffix.lower() in WEIGHT_SUFFIXES:
         known = [model for model in load_models().values() if model.file == path.name]
         heads = None if known else recipe.network.head_channels
         model = known[0] if known else ModelPreset(name=path.stem, num_head_channels=heads)
@@ -64,13 +64,7 @@ def begin(recipe: Recipe) -> Start:
             torch.manual_seed(recipe.seed)
             return Start(AdmUNet(architecture), recipe)
     model, path = find_init(recipe.init, recipe)
-    hidden = HiddenFlags(
-        num_heads=model.num_heads,
-        num_head_channels=model.num_head_channels,
-        num_heads_upsample=model.num_heads_upsample,
-        use_new_attention_order=model.use_new_attention_order,
-    )
-    network = load_network(path, hidden, device=torch.device("cpu"))
+    network = load_network(path, HiddenFlags.of(model), device=torch.device("cpu"))
     if network.architecture.num_classes is not None:
         raise UsageError(f"{path.name} was trained with classes; a target's model has none")
     check_size(recipe.size, network.architecture.levels)

@@ -18,7 +18,7 @@ from ilvrctl.work.processes import Place, results
 
 if TYPE_CHECKING:
     from ilvrctl.plans.grid import Variant
-    from ilvrctl.plans.networks import Networks
+    from ilvrctl.plans.plan import Networks
     from ilvrctl.work.batches import Batch
     from ilvrctl.work.worker import Facts, Worker
     from ilvrctl.work.workers import Message

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from ilvrctl.config import Layer
 from ilvrctl.errors import UsageError
 from ilvrctl.images.decode import without_pillow_limit
 from ilvrctl.images.geometry import parse_color
@@ -20,29 +19,9 @@ if TYPE_CHECKING:
 
     from ilvrctl.plans.inputs import Contents, Item
 
-Mode = Literal["scribble", "paint"]
 EVERYWHERE = 0.9
 """Two pictures that differ over more than this part are not one picture with scribbles."""
 BLACK = (0, 0, 0)
-
-
-def mode_layer(mode: Mode, size: int, *, masked: bool) -> Layer:
-    """The settings of a way of editing, for a model of ``size`` pixels.
-
-    ``scribble``: N = 8 at 256 px; not ``masked``, as in the paper, levels 1000 to 200, else down to where the
-    target says. ``paint``: a rough painting as a whole, N = 64 at 256 px, conditioned at all steps (Choi et al.,
-    ICCV 2021).
-    """
-    if mode == "paint":
-        method = {"name": "ilvr", "N": _scaled(64, size), "range": [1.0, 0.0]}
-        return Layer.of("--mode paint", {"method": method, "edit": {"mask": False}})
-    method = {"name": "ilvr", "N": _scaled(8, size), **({} if masked else {"range": [1.0, 0.2]})}
-    return Layer.of("--mode scribble", {"method": method, "edit": {}})
-
-
-def _scaled(N: int, size: int) -> int:
-    """The factor that is N at 256 px, or the next smaller one, from 2 up, that divides the size."""
-    return next(n for n in range(max(2, N * size // 256), 0, -1) if size % n == 0)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ilvrctl.events import BatchStarted, StepDone
 
 if TYPE_CHECKING:
     from ilvrctl.plans.grid import Variant
-    from ilvrctl.plans.networks import Networks
+    from ilvrctl.plans.plan import Networks
     from ilvrctl.work.batches import Batch
     from ilvrctl.work.worker import Worker
     from ilvrctl.work.workers import Message

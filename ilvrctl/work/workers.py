@@ -18,7 +18,7 @@ from ilvrctl.work.worker import Facts, Worker, WorkerEvent
 if TYPE_CHECKING:
     from ilvrctl.engine import Engine
     from ilvrctl.plans.grid import Variant
-    from ilvrctl.plans.networks import Networks
+    from ilvrctl.plans.plan import Networks
 
 IN_FLIGHT = 2
 """Batches that a worker has at a time: one in work, and one so that it need not wait for the next."""
