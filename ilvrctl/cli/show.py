@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ def show_or_carry_out(
     Exit code 1 when some failed, 128 and the signal's number when interrupted.
     """
     from ilvrctl.plans.check import make_plan
+    from ilvrctl.work.batches import divide, launched_share
     from ilvrctl.work.machine import Machine, carry_out
 
     machine = Machine(options["device"], options["batch_size"], options["compile"])
@@ -42,7 +44,9 @@ def show_or_carry_out(
         before(plan, display)
         show_plan(plan, display)
         return
-    tally = Tally(len(plan.outputs), verb="edited" if plan.edits else "translated")
+    [plan] = divide([plan], launched_share(os.environ))
+    total = sum(output.status != "elsewhere" for output in plan.outputs)
+    tally = Tally(total, verb="edited" if plan.edits else "translated")
     finish(lambda aside: carry_out([plan], machine, aside=aside), tally, display, bars=bool(plan.pending))
     if not display.quiet:
         say(tally.summary())
