@@ -214,7 +214,7 @@ def test_a_part_of_another_user_is_begun_anew(
             os,
             "access",
             lambda at, mode: (
-                allowed(at, mode) and not os.path.samestat(os.stat(at), os.fstat(theirs.fileno()))
+                allowed(at, mode) and not os.path.samestat(Path(at).stat(), os.fstat(theirs.fileno()))
             ),
         )
         arrived(get("--retries", "0"), toys, path)

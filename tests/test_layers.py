@@ -16,7 +16,9 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
-GROUND = frozenset({"errors", "text", "events", "config", "presets", "paths", "files", "__init__"})
+GROUND = frozenset(
+    {"errors", "text", "events", "config", "presets", "new_presets", "paths", "files", "__init__"}
+)
 BESIDE = {
     "hub": GROUND,
     "metrics": GROUND,
