@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, ConfigError)
 """What comes of taking a damaged record for a sound one."""
 
+_DEEPEST = 20
+"""Levels of a record; ours have 7."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -70,6 +73,8 @@ def _check_whole(record: Any) -> None:
     It finds what was damaged; who changes a record on purpose can change its identity too. Records of the first
     releases, and of energies with networks, whose digests they do not tell, cannot be checked.
     """
+    if _depth(record) > _DEEPEST:
+        raise ValueError("nested too deeply")
     settings, weights, source = record["settings"], record["weights"], record.get("source")
     for part in (weights, source):
         if part is not None:
@@ -84,6 +89,11 @@ def _check_whole(record: Any) -> None:
         network["source"] = {"weights": source["sha256"], **source["network"]}
     if identity_of(settings, network) != record["identity"] or int(record["sample"]) < 1:
         raise ValueError("another identity, or no sample")
+
+
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inner), default=0)
 
 
 def _check_facts(facts: Mapping[str, Any]) -> None:
