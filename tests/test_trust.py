@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import random
 import typing
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,9 @@ from ilvrctl.config import Layer, merge
 from ilvrctl.diffusion.samplers import SAMPLERS
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.errors import IlvrctlError, InputError
+from ilvrctl.evaluation.measure import Protocol, factor_of
+from ilvrctl.evaluation.pairing import Partners
+from ilvrctl.evaluation.sets import pictures_of
 from ilvrctl.fields import CODE, FILE
 from ilvrctl.methods import networks
 from ilvrctl.methods.constraints import CONSTRAINTS
@@ -273,6 +277,19 @@ def test_of_500_changed_records_each_gives_the_sound_settings_or_one_line(part: 
         assert found.record() == record["settings"], text
         assert dict(recipe.facts) == record["weights"]["network"], text
     assert refused > 30
+
+
+def test_pictures_with_changed_records_can_be_evaluated(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    texts = [changed(record_of(name), rng) for name in ("ilvr", "egsde") for _ in range(100)]
+    texts += ["5", "null", '"sheet_of"', "[" * 5000, json.dumps({**record_of("ilvr"), "sample": math.inf})]
+    for n, text in enumerate(texts):
+        picture(text, tmp_path / f"{n}.png")
+    found = pictures_of(tmp_path)
+    assert len(found) == len(texts)
+    for one in found:
+        Protocol().fit_of(one, "source")
+        assert factor_of([[Partners(one, one.stem, 1)]]) > 0
 
 
 @pytest.mark.parametrize("part", range(5))

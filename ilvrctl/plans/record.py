@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ilvrctl.plans.outputs import Output
     from ilvrctl.plans.plan import Plan
 
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, ConfigError)
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, ConfigError)
 """What comes of taking a damaged record for a sound one."""
 
 _DEEPEST = 20
@@ -63,7 +63,7 @@ class Recipe:
                 precision=str(record["run"]["precision"]),
                 source=_source(record.get("source")),
             )
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise InputError(f"{name} is no result of this ilvrctl: its record cannot be read") from error
 
 
@@ -150,5 +150,5 @@ def is_sheet_of(path: Path, identities: Sequence[str]) -> bool:
     try:
         shown = json.loads(read_record(path.read_bytes(), path.name))["sheet_of"]
         return bool(shown) and set(shown) <= set(identities)
-    except (InputError, OSError, ValueError, TypeError, KeyError):
+    except (InputError, OSError, *UNREADABLE):
         return False
