@@ -344,13 +344,7 @@ def _fit_tuple(kinds: tuple[Any, ...], value: Any, layer: Layer, path: KeyPath) 
     return _NO_FIT if any(item is _NO_FIT for item in items) else items
 
 
-_NAMES = {
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    bool: "true or false",
-    type(None): "null",
-}
+_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
 
 
 def _describe(kind: Any) -> str:
