@@ -7,6 +7,7 @@ configuration folder come first.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -242,8 +243,13 @@ def find_method(name_or_file: str) -> Layer:
 def method_title(name: str) -> str:
     """What a method is called in a line: its preset's title up to the colon, else its name."""
     path = preset_files("methods").get(name)
-    title, colon, _ = _load(MethodPreset, name, path)[0].title.partition(":") if path else ("", "", "")
-    return title if colon else name
+    return (_short_title(path) if path else "") or name
+
+
+@functools.cache
+def _short_title(path: Path) -> str:
+    title, colon, _ = _load(MethodPreset, path.stem, path)[0].title.partition(":")
+    return title if colon else ""
 
 
 def find_model(name: str, overrides: Layer | None = None) -> ModelPreset:
