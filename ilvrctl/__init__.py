@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ilvrctl.api import Model, Result, batch, edit, evaluate, examples, load, translate
+    from ilvrctl.api import Model, Result, batch, download, edit, evaluate, examples, load, translate
     from ilvrctl.errors import (
         ConfigError,
         DeviceError,
@@ -37,6 +37,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "batch",
+    "download",
     "edit",
     "evaluate",
     "examples",

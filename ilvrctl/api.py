@@ -24,14 +24,15 @@ from ilvrctl.plans.outputs import Destination
 from ilvrctl.plans.plan import Plan
 from ilvrctl.plans.request import edit as plan_edit
 from ilvrctl.plans.request import translation
-from ilvrctl.work.batches import divide
-from ilvrctl.work.machine import Machine, Tell, carry_out
+from ilvrctl.presets import WEIGHT_SUFFIXES, resolve_model
+from ilvrctl.work.machine import Machine, Tell, carry_out, share_of
 from ilvrctl.work.result import Result, results_of
 
 if TYPE_CHECKING:
     from ilvrctl.evaluation.result import Evaluation
+    from ilvrctl.hub.events import HubEvent
 
-__all__ = ["Model", "Result", "batch", "edit", "evaluate", "examples", "load", "translate"]
+__all__ = ["Model", "Result", "batch", "download", "edit", "evaluate", "examples", "load", "translate"]
 
 
 def translate(
@@ -113,7 +114,8 @@ def batch(
         retry=retry_failed,
     )
 
-    chosen, parts = Machine(**machine), divide(plans, shard)
+    chosen = Machine(**machine)
+    parts, shard = share_of(plans, shard)
 
     def begin(aside: Tell) -> Generator[JobEvent, None, None]:
         return carry_out(parts, chosen, past=past, shard=shard, max_failures=max_failures, aside=aside)
@@ -148,6 +150,27 @@ def evaluate(
     return measure(asked, choose_device(device), progress)
 
 
+def download(
+    name: str, *, overwrite: bool = False, progress: Callable[[HubEvent], object] = lambda event: None
+) -> Path:
+    """Have the weights of a model or target here, as ``ilvrctl download`` does; their place.
+
+    ``progress`` is told of everything that happens. Raises UsageError for an unknown name, and the error of the last
+    source where none has it.
+    """
+    from ilvrctl.hub.events import Failed
+    from ilvrctl.hub.fetch import Order, fetch
+    from ilvrctl.models.files.announced import check
+
+    model = resolve_model(name)
+    order = Order(lambda item, path: check(item.key, item.model.format, path), overwrite=overwrite)
+    for event in fetch([model], order):
+        progress(event)
+        if isinstance(event, Failed):
+            raise event.error
+    return model.path()
+
+
 def load(
     name_or_file: str | Path,
     *,
@@ -168,11 +191,7 @@ def load(
     (64, 64)
     """
     path = Path(name_or_file)
-    file = (
-        isinstance(name_or_file, Path)
-        or path.exists()
-        or path.suffix.lower() in (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
-    )
+    file = isinstance(name_or_file, Path) or path.exists() or path.suffix.lower() in WEIGHT_SUFFIXES
     given = Layer.of("load()", {"model": facts}) if facts else Layer({})
     asked = (
         NetworksAsked(weights=path, facts=given) if file else NetworksAsked(str(name_or_file), facts=given)

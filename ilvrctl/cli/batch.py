@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,7 +68,7 @@ MaxFailures = Annotated[
     typer.Option("--max-failures", metavar="N", min=1, help="Stop at the Nth failure.", rich_help_panel=_RUN),
 ]
 Shard = Annotated[
-    str | None, typer.Option("--shard", metavar="K/N", help="Make part K of N.", rich_help_panel=_SPREAD)
+    str, typer.Option("--shard", metavar="K/N", help="Make part K of N.", rich_help_panel=_SPREAD)
 ]
 Devices = Annotated[
     str | None,
@@ -106,7 +105,7 @@ def batch(
     retry_failed: Retry = False,
     fail_fast: FailFast = False,
     max_failures: MaxFailures = None,
-    shard: Shard = None,
+    shard: Shard = "1/1",
     devices: Devices = None,
     engine: EngineName = "local",
     address: Address = None,
@@ -131,14 +130,12 @@ def batch(
         raise UsageError("no jobs file", hint="ilvrctl batch --init writes an example, jobs.yaml")
     else:
         from ilvrctl.plans.jobs import plans_of
-        from ilvrctl.work.batches import divide, launched_share
-        from ilvrctl.work.machine import Machine
+        from ilvrctl.work.machine import Machine, share_of
 
-        part = launched_share(os.environ) if shard is None else _shard(shard)
         where = options["device"], options["batch_size"], options["compile"]
         machine = Machine(*where, devices, engine, address, workers)
         plans, past = plans_of(jobs, out, overwrite=overwrite, retry=retry_failed)
-        parts = divide(plans, part)
+        parts, part = share_of(plans, _shard(shard))
         if options["dry_run"]:
             show_notes(parts, display)
             show_plans(parts, display)

@@ -120,8 +120,9 @@ class Tally:
     def summary(self) -> str:
         """One line for people, in which everything that was found is accounted for."""
         if self.skipped == self.total:
-            what = "the result is" if self.total == 1 else f"all {self.total} results are"
-            return f"nothing to do: {what} there already{self._passed()}"
+            what = {0: "no inputs", 1: "the result is there already"}
+            usual = f"all {self.total} results are there already"
+            return f"nothing to do: {what.get(self.total, usual)}{self._passed()}"
         parts = [f"{self.done} {self.verb}"]
         counts = {"there already": self.skipped, "failed": self.failed, "not begun": self.left}
         parts += [f"{count} {what}" for what, count in counts.items() if count]

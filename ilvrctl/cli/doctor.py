@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,14 +50,30 @@ def doctor(
     facts = _facts(device)
     if bench:
         measured = _bench(to or "emoji3d", speed, device, precision, batch_size, compile_)
-        facts = {**facts, "bench": {"target": to or "emoji3d", **measured.record()}} if as_json else facts
-        facts = facts if as_json else _lines(measured)
+        facts = {**facts, "bench": {"target": to or "emoji3d", **measured.record()}}
     if as_json:
         data_json(facts)
         return
-    width = max(len(key) for key in facts)
-    for key, value in facts.items():
-        data(f"{key.replace('_', ' '):<{width}}  {', '.join(value) if isinstance(value, list) else value}")
+    lines = _lines(measured) if bench else _told(facts)
+    width = max(map(len, lines))
+    for key, text in lines.items():
+        data(f"{key.replace('_', ' '):<{width}}  {visible(text)}")
+
+
+def _told(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The facts for people."""
+    lists = {key: ", ".join(value) or "none" for key, value in facts.items() if isinstance(value, list)}
+    name = facts["device_name"]
+    return {
+        **{
+            key: "missing" if value is None else str(value)
+            for key, value in facts.items()
+            if key != "device_name"
+        },
+        "device": f"{facts['device']} ({name})" if name else facts["device"],
+        **lists,
+        "weights_to_get": f"{len(facts['weights_to_get'])}: ilvrctl download --list",
+    }
 
 
 def _bench(
@@ -113,9 +130,10 @@ def _facts(name: str) -> dict[str, Any]:
         "ilvrctl": __version__,
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
-        "device": _device_name(device),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "precision": precision_name(choose_precision("auto", device)),
-        "threads": str(torch.get_num_threads()),
+        "threads": torch.get_num_threads(),
         "presets": str(paths.presets_dir()),
         "own_presets": str(paths.config_dir()),
         "weights_folder": str(paths.weights_dir()),
@@ -123,20 +141,14 @@ def _facts(name: str) -> dict[str, Any]:
         "weights_here": [name for name, model in models.items() if model.installed()],
         "targets_ready": ready,
         **({"broken_presets": broken} if broken else {}),
-        "weights_to_get": f"{sum(not model.installed() for model in models.values())}: ilvrctl download --list",
+        "weights_to_get": [name for name, model in models.items() if not model.installed()],
     }
 
 
-def _version(package: str) -> str:
+def _version(package: str) -> str | None:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version(package)
     except PackageNotFoundError:
-        return "missing"
-
-
-def _device_name(device: Any) -> str:
-    import torch
-
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+        return None

@@ -13,7 +13,7 @@ import typer
 from ilvrctl.cli import options as opt
 from ilvrctl.cli import signals
 from ilvrctl.cli.display import Display, amount
-from ilvrctl.cli.output import command, data_json, say
+from ilvrctl.cli.output import command, data_json, interrupted, say
 from ilvrctl.errors import ConfigError, UsageError
 from ilvrctl.presets import ModelPreset, broken_presets, load_models, resolve_model
 
@@ -231,14 +231,13 @@ def _carry_out(events: Iterator[HubEvent], models: Sequence[ModelPreset], displa
                 if isinstance(event, Fetched) and event.use:
                     uses[event.use] = None
     except KeyboardInterrupt:
-        say(_interrupted(models))
-        raise typer.Exit(signals.exit_code()) from None
+        interrupted(_kept(models))
     for use in uses if not (display.quiet or display.as_json) else ():
         say(f"use it: {use}")
     return next((code for code in (3, 1, 2) if code in codes), 0)
 
 
-def _interrupted(models: Iterable[ModelPreset]) -> str:
+def _kept(models: Iterable[ModelPreset]) -> str:
     from ilvrctl.cli.catalogue import items
     from ilvrctl.hub.partial import unfinished
 

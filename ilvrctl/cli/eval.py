@@ -247,7 +247,7 @@ def _show(found: Evaluation, *, as_json: bool, quiet: bool, color: str) -> None:
         from ilvrctl.cli.tables import comparison
 
         for line in comparison(found, color=terminal(sys.stdout) and use_color(color)):
-            data(line)
+            data(line, styled=True)
     if not quiet:
         for warning in found.warnings:
             say(warning, label="warning", color=use_color(color))

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_last_words: list[str] = []
+"""What an interrupted command has said, until it has left."""
 COLORS = ("auto", "always", "never")
 LABELS = {"error": "red", "failed": "red", "warning": "yellow", "hint": "cyan"}
 """First words of a line that are coloured."""
@@ -43,7 +45,8 @@ class _Door(io.FileIO):
 
     def write(self, content: ReadableBuffer) -> int | None:  # type: ignore[override]
         try:
-            return super().write(content)
+            with signals.held():
+                return super().write(content)
         except BlockingIOError:
             raise
         except OSError as error:
@@ -110,6 +113,7 @@ def say(message: str, *, label: str | None = None, color: bool = False) -> None:
     """A line for people; ``label`` (error, hint ...) stands before it, with ``color`` in its own colour."""
     start = "" if label is None else typer.style(f"{label}: ", fg=LABELS[label], bold=True)
     typer.echo(start + visible(message), err=True, color=color)
+    signals.let_go()
 
 
 def data(text: str, *, styled: bool = False) -> None:
@@ -117,12 +121,13 @@ def data(text: str, *, styled: bool = False) -> None:
     if sys.stdout is not None:
         sys.stdout.write((text if styled else "\n".join(map(visible, text.split("\n")))) + "\n")
         sys.stdout.flush()
+    signals.let_go()
 
 
 def data_path(path: Path | str) -> None:
     """The path of a result. In a pipeline it keeps its bytes, whatever they are; on a terminal it is one line."""
     if terminal(sys.stdout):
-        data(str(path))
+        data(visible(str(path)))
         return
     try:
         content = str(path).encode(getattr(sys.stdout, "encoding", None) or "utf-8")
@@ -137,6 +142,7 @@ def data_bytes(content: bytes) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
+    signals.let_go()
 
 
 def data_json(value: Any) -> None:
@@ -165,7 +171,8 @@ def report_error(error: IlvrctlError, *, color: bool = False, as_json: bool = Fa
         say(error.hint, label="hint", color=color)
     if as_json:
         what = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
-        data_json({"event": "error", **what})
+        with suppress(OutputError, OSError):  # of two errors the first is told
+            data_json({"event": "error", **what})
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:
@@ -192,10 +199,16 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             report_error(error, color=color, as_json=bool(kwargs.get("json") or kwargs.get("as_json")))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            say("interrupted")
-            raise typer.Exit(signals.exit_code()) from None
+            interrupted()
 
     return wrapped
+
+
+def interrupted(text: str = "interrupted") -> NoReturn:
+    """The last word of a command that was asked to stop, and its exit code."""
+    _last_words.append(text)
+    say(text)
+    raise typer.Exit(signals.exit_code())
 
 
 def finished(run: Callable[[], Any], words: Sequence[str]) -> int:
@@ -210,18 +223,18 @@ def finished(run: Callable[[], Any], words: Sequence[str]) -> int:
         report_error(error, color=use_color("auto"))
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        say("interrupted")
-        return signals.exit_code()
+        code = signals.INTERRUPTED
     except Exception as error:
-        if signals.received():
-            say("interrupted")
-            return signals.exit_code()
-        if not hasattr(error, "format_message"):
+        if hasattr(error, "format_message"):
+            return _misused(error, words)
+        if not signals.received():
             raise
-        return _misused(error, words)
-    if not isinstance(code, int):
-        return 0
-    return signals.exit_code() if code == signals.INTERRUPTED and signals.received() else code
+        code = signals.INTERRUPTED  # a library in C made something else of it
+    if code == signals.INTERRUPTED and not _last_words:
+        say("interrupted")
+        code = signals.exit_code()
+    _last_words.clear()
+    return code if isinstance(code, int) else 0
 
 
 def _misused(error: Any, words: Sequence[str]) -> int:
@@ -234,8 +247,7 @@ def _misused(error: Any, words: Sequence[str]) -> int:
     path = place.command_path if place else "ilvrctl"
     before = list(words)[: list(words).index("--")] if "--" in words else words
     usage = UsageError(message[:1].lower() + message[1:], hint=f"{path} --help")
-    with suppress(BrokenPipeError):
-        report_error(usage, color=use_color("auto"), as_json="--json" in before)
+    report_error(usage, color=use_color("auto"), as_json="--json" in before)
     return usage.exit_code
 
 

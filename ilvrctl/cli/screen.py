@@ -179,7 +179,7 @@ def drawn(bar: Bar, width: int, names: int, encoding: str) -> Text:
     line = Text(no_wrap=True, overflow="ellipsis")
     name = Text(visible(bar.name))
     name.truncate(names, overflow="ellipsis", pad=True)
-    tail = "  ".join(filter(None, bar.tail[: 2 if width < WIDE else 3]))
+    tail = visible("  ".join(filter(None, bar.tail[: 2 if width < WIDE else 3])))
     room = min(BAR, width - names - len(tail) - 3)
     line.append_text(name)
     if room >= BAR // 10 and bar.total:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import typer
 from ilvrctl.cli import signals
 from ilvrctl.cli.display import Display, Tally
 from ilvrctl.cli.job_views import first_view, job_view, note_view
-from ilvrctl.cli.output import data_json, data_path, say
+from ilvrctl.cli.output import data_json, data_path, interrupted, say
 from ilvrctl.cli.screen import Plain, Screen
 from ilvrctl.events import Noted
 
@@ -34,8 +33,7 @@ def show_or_carry_out(
     Exit code 1 when some failed, 128 and the signal's number when interrupted.
     """
     from ilvrctl.plans.check import make_plan
-    from ilvrctl.work.batches import divide, launched_share
-    from ilvrctl.work.machine import Machine, carry_out
+    from ilvrctl.work.machine import Machine, carry_out, share_of
 
     machine = Machine(options["device"], options["batch_size"], options["compile"])
     plan = make_plan(plan, overwrite=options["overwrite"])
@@ -44,9 +42,9 @@ def show_or_carry_out(
         before(plan, display)
         show_plan(plan, display)
         return
-    [plan] = divide([plan], launched_share(os.environ))
-    total = sum(output.status != "elsewhere" for output in plan.outputs)
-    tally = Tally(total, verb="edited" if plan.edits else "translated")
+    [plan], _ = share_of([plan])
+    count = sum(output.status != "elsewhere" for output in plan.outputs)
+    tally = Tally(count, verb="edited" if plan.edits else "translated")
     finish(lambda aside: carry_out([plan], machine, aside=aside), tally, display, bars=bool(plan.pending))
     if not display.quiet:
         say(tally.summary())
@@ -96,8 +94,7 @@ def finish(
     if display.as_json:
         data_json({**tally.record(), "interrupted": stopped})
     if stopped:
-        say(tally.interrupted())
-        raise typer.Exit(signals.exit_code())
+        interrupted(tally.interrupted())
 
 
 def show_training(events: Iterator[TrainingEvent], display: Display) -> Published | None:

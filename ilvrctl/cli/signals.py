@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,12 +21,21 @@ SAME = 0.1
 SHOW_CURSOR = b"\x1b[?25h\n"
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal asked to stop.
+
+    Not KeyboardInterrupt itself: where that passes through code run by ``exec``, as in making a dataclass, Python
+    notes it for ever and ends the process by SIGINT, although it was handled.
+    """
+
+
 class _Heard:
-    """The first signal that came, and when; whether it is only noted, or too late to be handled."""
+    """The first signal that came, and when; whether it is only noted, held back, or too late to be handled."""
 
     number: int | None = None
     at = 0.0
     noted = False
+    held = False
     ending = False
 
 
@@ -42,7 +52,7 @@ def exit_code() -> int:
 def check() -> None:
     """Raise KeyboardInterrupt when a signal came whose exception was lost, as in a callback of a library in C."""
     if _Heard.number is not None and not _Heard.noted:
-        raise KeyboardInterrupt
+        raise Interrupted
 
 
 def listen() -> None:
@@ -74,6 +84,28 @@ def listening() -> Iterator[None]:
 
 
 @contextmanager
+def held() -> Iterator[None]:
+    """A signal that comes while the block writes is raised by :func:`let_go`: half a write would be written twice."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled in the main thread alone
+        return
+    before, _Heard.noted = _Heard.noted, True
+    known = _Heard.number
+    try:
+        yield
+    finally:
+        _Heard.noted = before
+        _Heard.held = _Heard.held or (not before and _Heard.number != known)
+
+
+def let_go() -> None:
+    """Raise KeyboardInterrupt for a signal that was held."""
+    if _Heard.held:
+        _Heard.held = False
+        raise KeyboardInterrupt
+
+
+@contextmanager
 def noted() -> Iterator[Callable[[], bool]]:
     """Whether a signal has come: what is at work asks, finishes and saves. The first raises nothing meanwhile."""
     _Heard.noted = True
@@ -93,4 +125,4 @@ def _handle(number: int, _: object) -> None:
     if _Heard.number is None:
         _Heard.number, _Heard.at = number, now
         if not _Heard.noted:
-            raise KeyboardInterrupt
+            raise Interrupted

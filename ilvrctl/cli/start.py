@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import sys
 
-from ilvrctl.cli import signals
-
 
 def main() -> None:
     """Entry point of the console script."""
+    try:
+        _run()
+    except KeyboardInterrupt:  # SIGINT, before there was a handler
+        _interrupted(130)
+
+
+def _run() -> None:
+    from ilvrctl.cli import signals
+
     signals.listen()
     try:
         from ilvrctl.cli.app import main as run
 
         run()
     except KeyboardInterrupt:
-        if sys.stderr is not None:
-            sys.stderr.write("interrupted\n")
-        sys.exit(signals.exit_code())
+        _interrupted(signals.exit_code())
     finally:
         signals.end()
+
+
+def _interrupted(code: int) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write("interrupted\n")
+    sys.exit(code)

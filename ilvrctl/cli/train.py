@@ -12,7 +12,7 @@ import typer
 from ilvrctl.cli import options as opt
 from ilvrctl.cli import signals
 from ilvrctl.cli.display import Display, duration
-from ilvrctl.cli.output import command, data_json, data_path, say
+from ilvrctl.cli.output import command, data_json, data_path, interrupted, say
 from ilvrctl.config import Layer, merge, parse_assignment
 from ilvrctl.errors import UsageError
 from ilvrctl.plans.asked import environment_layer, layer_of
@@ -248,8 +248,7 @@ def _train(job: Job, display: Display, *, overwrite: bool, dry_run: bool) -> Non
     if not _leads():
         return
     if finished is None:
-        say(f"interrupted: saved in {job.run}; the same command goes on from there")
-        raise typer.Exit(signals.exit_code())
+        interrupted(f"interrupted: saved in {job.run}; the same command goes on from there")
     if not display.quiet:
         say(f"try it: ilvrctl translate PICTURES --to {job.name}")
 
@@ -345,5 +344,4 @@ def _train_domains(
     with signals.noted() as stop:
         finished = show_training(train_domains(recipe, folders, name, device, stop), display)
     if finished is None:
-        say("interrupted: a domain classifier takes minutes, and nothing of it was saved")
-        raise typer.Exit(signals.exit_code())
+        interrupted("interrupted: a domain classifier takes minutes, and nothing of it was saved")

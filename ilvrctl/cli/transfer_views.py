@@ -65,7 +65,9 @@ def _view(event: hub.HubEvent) -> View:
             return _proved(event)
         case hub.Failed(error=error):
             text = error.message if error.message.startswith(name) else f"{name}: {error.message}"
-            hint = (Line(error.hint, "hint", -1),) if error.hint else ()
+            text, *sources = text.split("\n")  # a line for each source that was asked
+            more = (*(Line(source, level=-1) for source in sources),)
+            hint = (*more, *((Line(error.hint, "hint", -1),) if error.hint else ()))
             told = "name error=error.message hint=error.hint exit_code=error.exit_code bytes_kept=kept"
             return View((Line(text, "failed", -1), *hint), record=facts("failed", event, told), gone=(name,))
     raise TypeError(f"no view of {event}")
@@ -80,5 +82,5 @@ def _proved(event: hub.Fetched | hub.Verified) -> View:
     else:
         speed = amount(event.size / max(event.seconds, 1e-3))
         line = f"{amount(event.size)} in {event.seconds:.1f} s ({speed}/s), {hashed}"
-        record = facts("done", event, f"{told} source seconds")
+        record = facts("done", event, f"{told} source seconds use")
     return View((Line(f"{event.name}: {line}"),), record=record, path=event.path, gone=(event.name,))

@@ -10,6 +10,7 @@ from io import BytesIO
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ilvrctl.errors import IlvrctlError, InputError
+from ilvrctl.images import libtiff
 
 MAX_PIXELS = 200_000_000
 """Pictures with more pixels than this are refused before they are decoded (decompression bombs)."""
@@ -62,6 +63,7 @@ _limit_saved: int | None = None
 @contextmanager
 def decoding(data: bytes, name: str) -> Iterator[None]:
     """Turn whatever Pillow raises about ``data`` into an InputError that names ``name`` and says why."""
+    libtiff.silence()
     try:
         with without_pillow_limit():
             yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -98,6 +99,19 @@ class Machine:
 
             return Spread(Cluster(place, self.address, self.workers))
         return Spread(Processes([replace(place, device=name) for name in self.names]))
+
+
+def share_of(
+    plans: Sequence[Plan], shard: tuple[int, int] = (1, 1)
+) -> tuple[tuple[Plan, ...], tuple[int, int]]:
+    """The plans with what others make marked: other shards, and other processes that ``torchrun`` has started; and
+    which part of how many this is.
+    """
+    from ilvrctl.work.batches import divide, launched_share
+
+    rank, count = launched_share(os.environ)
+    whole = (shard[0] - 1) * count + rank, shard[1] * count
+    return divide(plans, whole), whole
 
 
 def carry_out(

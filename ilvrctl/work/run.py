@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from ilvrctl.work.worker import Facts
 
 Found = Input | Unreadable
+Way = tuple[int, int]
+"""The number of a plan, and that of one of its variants."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ def run(
     job = _Job(plans, workers, ledger, max_failures, rescued)
     try:
         yield from job.before()
-        for networks, numbers in _same_networks(plans).items():
-            yield from _Round(job, networks, numbers).make()
+        for networks, ways in _same_networks(plans).items():
+            yield from _Round(job, networks, ways).make()
         for plan, gallery in zip(plans, job.galleries, strict=True):
             with stage("drawing", f"the sheet {plan.sheet}"):
                 yield from write_sheet(plan, gallery)
@@ -98,15 +100,13 @@ def run(
         workers.close()
 
 
-def _same_networks(plans: Sequence[Plan]) -> dict[Networks, dict[int, Plan]]:
-    """Plans by their number, those together that share an engine; those that are done count for the batches too."""
-    groups: dict[Networks, dict[int, Plan]] = {}
-    wanted = set()
+def _same_networks(plans: Sequence[Plan]) -> dict[Networks, list[Way]]:
+    """The ways of translating that share an engine, in the order of the plans."""
+    groups: dict[Networks, list[Way]] = {}
     for number, plan in enumerate(plans):
-        for networks, outputs in plan.by_networks().items():
-            groups.setdefault(networks, {})[number] = plan
-            wanted.update([networks] if outputs else [])
-    return {networks: group for networks, group in groups.items() if networks in wanted}
+        for v, variant in enumerate(plan.variants):
+            groups.setdefault(plan.networks_of(variant), []).append((number, v))
+    return groups
 
 
 class _Job:
@@ -178,32 +178,31 @@ class _Job:
 
 
 class _Round:
-    """The plans of one engine, as far as their variants need its networks."""
+    """What is made with one engine; plans of which all is done count for the batches too."""
 
-    def __init__(self, job: _Job, networks: Networks, plans: Mapping[int, Plan]) -> None:
-        self._job, self._networks, self._plans = job, networks, plans
-        self._variants = [v for p in plans.values() for v in p.variants if p.networks_of(v) == networks]
+    def __init__(self, job: _Job, networks: Networks, ways: Sequence[Way]) -> None:
+        self._job, self._networks = job, networks
+        self._plans = {number: job.plans[number] for number, _ in ways}
+        self._variants = [job.plans[number].variants[v] for number, v in ways]
         self._shapes = list(dict.fromkeys(Shape.of(variant.settings) for variant in self._variants))
-        self._size = next(iter(plans.values())).model.image_size
+        self._items: dict[Item, None] = {}
         self._slots: dict[tuple[int, str], list[Slot]] = {}
-        for number, plan in plans.items():
+        for number, plan in self._plans.items():
+            mine = {v for n, v in ways if n == number}
             for place, output in enumerate(plan.outputs):
-                if self._makes(plan, output):
+                if output.status == "to do" and output.variant in mine:
+                    self._items.setdefault(output.item)
                     self._slots.setdefault((number, output.item.key), []).append(Slot(number, place))
         self._news: deque[tuple[Unreadable, int]] = deque()
         self._at_work: dict[Slot, tuple[Seen, Pieces]] = {}
         self._remarks: deque[str] = deque()
         self._remarked: set[tuple[str, Shape]] = set()
 
-    def _makes(self, plan: Plan, output: Output) -> bool:
-        variant = plan.variants[output.variant]
-        return output.status == "to do" and plan.networks_of(variant) == self._networks
-
     def make(self) -> Iterator[JobEvent]:
         """Read up to the first good input, have the networks loaded, and translate it with all that follow."""
         first = None
-        for item in self._items():
-            found = read_input(item, self._shapes, self._size)
+        for item in self._items:
+            found = read_input(item, self._shapes, self._networks.model.image_size)
             if isinstance(found, Input):
                 first = found
                 break
@@ -217,21 +216,12 @@ class _Round:
         yield Loaded(self._networks.model.name, facts.device, facts.precision, seconds)
         yield from self._translate(first, facts)
 
-    def _items(self) -> dict[Item, None]:
-        """The inputs that are wanted, in order."""
-        return dict.fromkeys(o.item for p in self._plans.values() for o in p.outputs if self._makes(p, o))
-
     def _translate(self, first: Input, facts: Facts) -> Iterator[JobEvent]:
-        planned = batches(
-            self._plans,
-            lambda slot: self._makes(self._plans[slot.plan], self._job.output(slot)),
-            facts.batch_size,
-        )
-        make = partial(_prepared, shapes=self._shapes, size=self._size, facts=facts)
+        waiting = {slot for slots in self._slots.values() for slot in slots}
+        planned = batches(self._plans, waiting.__contains__, facts.batch_size)
+        make = partial(_prepared, shapes=self._shapes, size=self._networks.model.image_size, facts=facts)
         depth = max(2 * facts.batch_size, 8)
-        photos = any(
-            plan.edits for plan in self._plans.values()
-        )  # of their own size: few at a time in memory
+        photos = any(shape.edit is not None for shape in self._shapes)  # of their own size: few in memory
         ahead, kept = (1, 0) if photos else (depth, HELD)
         with ExitStack() as stack:
             reader = stack.enter_context(Ahead(make, lambda item: item.key, ahead, kept))
