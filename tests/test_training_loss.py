@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ilvrctl.diffusion.schedule import Schedule, linear_betas
-from ilvrctl.training.loop import average_decay, rate_at
+from ilvrctl.training.course import average_decay, rate_at
 from ilvrctl.training.loss import Levels, bound, log_likelihood, loss_of, weights
 from ilvrctl.training.recipe import Recipe
 

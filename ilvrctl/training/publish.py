@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -13,6 +13,7 @@ from ilvrctl import paths
 from ilvrctl.errors import UsageError
 from ilvrctl.files import make_folder, write_text
 from ilvrctl.presets import load_models, load_targets, preset_files
+from ilvrctl.training.disk import same_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,22 +46,21 @@ def _taken(name: str) -> str | None:
 
 def publish(
     name: str,
+    file: Path,
     tensors: Mapping[str, Tensor],
-    store: Literal["fp32", "fp16"],
     model: Mapping[str, Any],
     target: Mapping[str, Any] | None = None,
 ) -> tuple[Path, ...]:
-    """Write ``NAME.safetensors`` and ``NAME.pt``, and the presets: ``model`` and perhaps ``target`` are their keys.
+    """Give ``NAME.safetensors``, which is ``file``, and ``NAME.pt``, the same ``tensors``, to the other commands.
 
-    Weights come first, so that no preset ever names a file that is not there. OutputError when the disk is full.
+    ``model`` and perhaps ``target`` are the keys of their presets. Weights come first, so that no preset ever names
+    a file that is not there. OutputError when the disk is full.
     """
-    from ilvrctl.models.files.saving import save_pt, save_safetensors
+    from ilvrctl.models.files.saving import save_pt
 
     weights = make_folder(paths.weights_dir())
-    stored = {key: x.half() if store == "fp16" else x for key, x in tensors.items()}
-    files = [weights / f"{name}.safetensors", weights / f"{name}.pt"]
-    save_safetensors(files[0], stored)
-    save_pt(files[1], stored)
+    files = [same_file(file, weights / f"{name}.safetensors"), weights / f"{name}.pt"]
+    save_pt(files[1], tensors)
     files.append(_preset("models", name, {**model, "file": files[0].name}))
     if target is not None:
         files.append(_preset("targets", name, {**target, "model": name}))

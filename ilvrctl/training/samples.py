@@ -19,7 +19,7 @@ from ilvrctl.images.sheets import SheetRow, contact_sheet
 from ilvrctl.images.tensors import to_image, to_tensor
 from ilvrctl.methods import Context, Method
 from ilvrctl.settings import build_settings
-from ilvrctl.training.pictures import Square, find_pictures
+from ilvrctl.training.pictures import Square, look_into
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,7 +43,7 @@ def read_references(folder: Path, square: Square) -> list[tuple[str, Image]]:
     color = parse_color(square.background)
     return [
         (path.stem, fit_picture(open_picture(read_bytes(path), path.name), square.size, square.fit, color))
-        for path in find_pictures(folder)[:ROWS]
+        for path in look_into(folder).pictures[:ROWS]
     ]
 
 

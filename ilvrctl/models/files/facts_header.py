@@ -1,10 +1,10 @@
 """Facts in the header of a safetensors file, so that weights written here need no preset. No torch here.
 
-They are one JSON mapping, ``{"ilvrctl": "..."}`` in ``__metadata__``. Its keys are those of a model preset where one
-has them (``image_size``, ``num_heads``, ``num_head_channels``, ``num_heads_upsample``, ``noise_schedule``,
+They are one JSON mapping, ``{"ilvrctl": "..."}`` in ``__metadata__``. Its keys are those of a model preset where
+one has them (``image_size``, ``num_heads``, ``num_head_channels``, ``num_heads_upsample``, ``noise_schedule``,
 ``use_new_attention_order``, ``diffusion_steps``, ``rescale_timesteps``, ``predicts``, ``variance``, ``format``,
-``title``), and besides ``version`` of this layout, ``channels`` of a picture, ``averaged``, ``pictures_seen`` and
-``trained_on``, which tells how many pictures and their digest, but no paths.
+``title``), and besides ``version`` of this layout, ``channels`` of a picture, ``averaged``, ``pictures_seen``
+and ``trained_on``, which tells how many pictures and their digest, but no paths.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def read_notes(path: Path) -> dict[str, str]:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length <= _LONGEST else None
+            header: Any = json.loads(file.read(length)) if length <= _LONGEST else None
         return {str(key): str(text) for key, text in header.get("__metadata__", {}).items()}
     except FileNotFoundError:
         raise
