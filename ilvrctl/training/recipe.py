@@ -12,9 +12,10 @@ from typing import Any, Literal, TypeVar
 from ilvrctl import paths
 from ilvrctl.config import Layer, build, merge, read_yaml
 from ilvrctl.diffusion.schedule import NOISE_SCHEDULES, Schedule
-from ilvrctl.errors import ConfigError, UsageError, did_you_mean
+from ilvrctl.errors import ConfigError, UsageError, WeightsError, did_you_mean
 from ilvrctl.models.architecture.blocks import NORM_GROUPS
-from ilvrctl.models.architecture.classifier import ClassifierArchitecture
+from ilvrctl.models.architecture.classifier import ClassifierArchitecture, read_classifier
+from ilvrctl.models.architecture.shapes import Shapes
 from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags, Resampling
 from ilvrctl.training.pictures import Square
 
@@ -41,8 +42,18 @@ class Network:
         return AdmArchitecture(**self._trunk(size, out_channels))
 
     def classifier(self, size: int, classes: int) -> ClassifierArchitecture:
-        """The classifier, pooled by a mean so that it takes pictures of other sizes too. UsageError as above."""
-        return ClassifierArchitecture(**self._trunk(size, classes), pool="adaptive")
+        """The classifier, pooled by a mean so that it takes pictures of other sizes too. UsageError as above, and
+        for one whose file would not tell what it is.
+        """
+        planned = ClassifierArchitecture(**self._trunk(size, classes), pool="adaptive")
+        try:
+            read_classifier(Shapes(planned.parameter_shapes(), "classifier"), planned.hidden)
+        except WeightsError as error:
+            raise UsageError(
+                f"no file of such a classifier could be read: {error.message}",
+                "--set network.resampling=convolution, or multipliers that grow from level to level",
+            ) from error
+        return planned
 
     def _trunk(self, size: int, out_channels: int) -> dict[str, Any]:
         widths = tuple(int(self.channels * m) for m in self.multipliers)
