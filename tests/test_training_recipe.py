@@ -82,6 +82,9 @@ def test_sizes_that_the_architecture_cannot_have() -> None:
         ({"teacher": "emoji3d", "teacher_below": 0}, "teacher_below must be"),
         ({"clip": 0.0}, "clip must be"),
         ({"diffusion_steps": 0}, "diffusion_steps must be"),
+        ({"diffusion_steps": 10**8}, "diffusion_steps must be from 1 to 100000"),
+        ({"batch_size": 10**9}, "batch_size must be"),
+        ({"size": 10**6}, "size must be"),
     ],
 )
 def test_recipes_that_make_no_sense(wrong: dict[str, Any], message: str) -> None:

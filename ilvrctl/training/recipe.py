@@ -141,9 +141,10 @@ class AnyRecipe:
     store: Literal["fp32", "fp16"] = "fp32"
 
     def __post_init__(self) -> None:
-        for name in ("size", "batch_size", "images"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _require((self.diffusion_steps or 1) >= 1, "diffusion_steps", self.diffusion_steps, "at least 1")
+        _require(self.images >= 1, "images", self.images, "at least 1")
+        for name, most in (("size", 4096), ("batch_size", 65_536), ("diffusion_steps", 100_000)):
+            value = getattr(self, name)
+            _require(value is None or 1 <= value <= most, name, value, f"from 1 to {most}")
         known = (None, *NOISE_SCHEDULES)
         _require(
             self.noise_schedule in known, "noise_schedule", self.noise_schedule, " or ".join(NOISE_SCHEDULES)
