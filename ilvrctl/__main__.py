@@ -1,5 +1,6 @@
 """``python -m ilvrctl``."""
 
-from ilvrctl.cli.app import main
+from ilvrctl.cli.start import main
 
-main()
+if __name__ == "__main__":
+    main()

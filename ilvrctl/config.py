@@ -10,16 +10,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 
-from ilvrctl.errors import ConfigError, ForeignSettingError, did_you_mean
+from ilvrctl.errors import ConfigError, ForeignSettingError, InputError, did_you_mean
+from ilvrctl.fields import Between
+from ilvrctl.files import read_text
+from ilvrctl.text import visible
 
 T = TypeVar("T")
 KeyPath = tuple[str, ...]
@@ -27,48 +32,53 @@ KeyPath = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Layer:
-    """Nested settings from one source; ``origins`` says for each key path where it stands."""
+    """Nested settings from one source; ``origins`` says for each key path where it stands.
+
+    ``trusted``: whether the person wrote it, or chose it by name or path. What a picture tells is not: it may name
+    neither code nor files, see :mod:`ilvrctl.trust`.
+    """
 
     values: Mapping[str, Any]
     origins: Mapping[KeyPath, str] = field(default_factory=dict)
+    trusted: bool = True
 
     @classmethod
-    def of(cls, origin: str, values: Mapping[str, Any]) -> Layer:
+    def of(cls, origin: str, values: Mapping[str, Any], *, trusted: bool = True) -> Layer:
         """A layer whose every value came from one place, for instance a flag."""
-        return cls(values, {path: origin for path, _ in _leaves(values)})
+        return cls(values, {path: origin for path, _ in _leaves(values)}, trusted)
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without aliases: a preset needs none, and they can loop or grow without end."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """One node; an error for an alias."""
-        if self.check_event(yaml.AliasEvent):
-            mark = self.get_mark()
-            raise yaml.composer.ComposerError(None, None, "aliases are not supported", mark)
-        return super().compose_node(parent, index)
+_Base: Any = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # libyaml is fifteen times faster, where it is there
+_DEEPEST = 100
+"""Levels of nesting; a deeper file is a mistake, or meant to exhaust the memory of who reads it."""
 
 
-# YAML 1.1 takes 1e-4 for text, as it has no point
-_StrictLoader.add_implicit_resolver(
+class _Loader(_Base):  # type: ignore[misc]
+    """Plain YAML, with ``1e-4`` for a number: YAML 1.1 takes it for text, as it has no point."""
+
+
+_Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
 
-def read_yaml(path: Path) -> Layer:
-    """A YAML mapping with the line of every key. ConfigError when the file is no readable YAML mapping."""
+def read_yaml(path: Path, *, limit: int = 16 << 20) -> Layer:
+    """A YAML mapping with the line of every key. ConfigError when the file is no readable YAML mapping.
+
+    The file is read as :func:`ilvrctl.files.read_text` says; ``limit`` in bytes.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    return parse_yaml(text, path.name)
+        return parse_yaml(read_text(path, limit=limit), visible(path.name))
+    except InputError as error:
+        raise ConfigError(error.message) from error
 
 
 def parse_yaml(text: str, name: str) -> Layer:
     """The same for the ``text`` of a file called ``name``."""
     try:
-        node = yaml.compose(text, _StrictLoader)
-        values = yaml.load(text, _StrictLoader)
+        node, values = _load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _not_yaml(name, error) from error
     if node is None:
@@ -80,12 +90,40 @@ def parse_yaml(text: str, name: str) -> Layer:
     return Layer(values, origins)
 
 
+def _load(text: str) -> tuple[yaml.Node | None, Any]:
+    """The document as nodes and as values; an error of yaml for anchors, aliases and bottomless nesting.
+
+    What aliases can build loops or grows without end, and no file here needs them.
+    """
+    depth = 0
+    for event in yaml.parse(text, _Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            mark: Any = event.start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases are not supported", mark)
+        if depth > _DEEPEST:
+            raise RecursionError("it is nested too deeply")
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        return node, None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def dump_yaml(values: Mapping[str, Any], remarks: Mapping[str, str] = MappingProxyType({})) -> str:
+    """``values`` as YAML in their order; ``remarks`` stand as comments behind keys of the first level."""
+    lines = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True).splitlines()
+    said = {key: f"  # {remark}" for key, remark in remarks.items()}
+    return "".join(f"{line}{said.get(line.partition(':')[0], '')}\n" for line in lines)
+
+
 def _not_yaml(name: str, error: Exception) -> ConfigError:
     """The parser's complaint in one line, with the place where it stopped."""
-    mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None) or error
+    what = " ".join(str(getattr(error, "problem", None) or error).split())
+    mark = None if "nest" in what else getattr(error, "problem_mark", None)  # too deep: no line of the many
     line = f", line {mark.line + 1}" if mark is not None else ""
-    return ConfigError(f"{name}{line}: not valid YAML: {what}")
+    return ConfigError(f"{name}{line}: not valid YAML: {visible(what)}")
 
 
 def _note_lines(node: yaml.MappingNode, prefix: KeyPath, name: str, origins: dict[KeyPath, str]) -> None:
@@ -118,13 +156,16 @@ def _leaves(values: Mapping[str, Any], prefix: KeyPath = ()) -> Iterator[tuple[K
 
 
 def merge(*layers: Layer) -> Layer:
-    """One layer out of several; a later one wins key by key, and mappings are merged."""
+    """One layer out of several; a later one wins key by key, and mappings are merged. Trusted if all are."""
     values: dict[str, Any] = {}
     origins: dict[KeyPath, str] = {}
     for layer in layers:
         _merge_into(values, layer.values)
+        items = [path for path in origins if path[-1:] and path[-1].isdigit() and path[:-1] in layer.origins]
+        for path in items:  # of a list that this layer replaces
+            del origins[path]
         origins.update(layer.origins)
-    return Layer(values, origins)
+    return Layer(values, origins, all(layer.trusted for layer in layers))
 
 
 def _merge_into(values: dict[str, Any], more: Mapping[str, Any]) -> None:
@@ -149,7 +190,7 @@ def parse_assignment(text: str) -> Layer:
 def parse_value(origin: str, key: str, text: str) -> Layer:
     """A layer of the one dotted ``key``, its value read as YAML. ConfigError when it is none."""
     try:
-        value = yaml.load(text, _StrictLoader)
+        value = _load(text)[1]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{origin}: the value is not valid YAML") from error
     return nested(origin, key, value)
@@ -165,14 +206,15 @@ def nested(origin: str, key: str, value: Any) -> Layer:
 @functools.cache
 def _hints(cls: Any) -> dict[str, Any]:
     """The types of a dataclass's fields; a fifth of the time of listing all models without the cache."""
-    return typing.get_type_hints(cls)
+    return typing.get_type_hints(cls, include_extras=True)
 
 
 def build(cls: type[T], layer: Layer, prefix: KeyPath = ()) -> T:
     """A frozen dataclass from a layer. ConfigError for an unknown key, a missing one, or a wrong value.
 
     Field types may be bool, int, float, str, None, Literal, fixed tuples, ``tuple[X, ...]``, unions of these,
-    and nested dataclasses; an int is taken where a float is asked for.
+    and nested dataclasses; an int is taken where a float is asked for, which must be finite. A number may have a
+    range, ``Annotated[int, Between(1)]``.
     """
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     hints = _hints(typing.cast(Any, cls))
@@ -238,12 +280,14 @@ def build_named(
     return build(table[name], Layer(values, origins), (*prefix, key))
 
 
-def unknown_name(what: str, name: Any, known: Iterable[str], origin: str | None) -> ConfigError:
-    """The error for a name that is in no table, with the closest one that is."""
+def unknown_name(
+    what: str, name: Any, known: Iterable[str], origin: str | None = None, hint: str | None = None
+) -> ConfigError:
+    """The error for a name that is in no table, with the closest one that is, or ``hint`` when none is close."""
     names = list(known)
     return ConfigError(
         f"{_at(origin)}unknown {what} {name!r}; known: {', '.join(names)}",
-        hint=did_you_mean(str(name), names),
+        hint=did_you_mean(str(name), names) or hint,
     )
 
 
@@ -279,6 +323,8 @@ _NO_FIT = object()
 
 def _fit(kind: Any, value: Any, layer: Layer, path: KeyPath) -> Any:
     origin = get_origin(kind)
+    if origin is Annotated:
+        return _in_range(_fit(get_args(kind)[0], value, layer, path), kind.__metadata__, layer, path)
     if origin in (Union, types.UnionType):
         fits = (_fit(option, value, layer, path) for option in get_args(kind))
         return next((fit for fit in fits if fit is not _NO_FIT), _NO_FIT)
@@ -292,9 +338,20 @@ def _fit(kind: Any, value: Any, layer: Layer, path: KeyPath) -> Any:
         if isinstance(value, kind):
             return value
         return build(kind, Layer(value, layer.origins), path) if isinstance(value, Mapping) else _NO_FIT
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not abs(value) <= sys.float_info.max:
+            raise _error(layer, path, f"{'.'.join(path)} must be a finite number, not {value}")
         return float(value)
     return value if type(value) is kind else _NO_FIT
+
+
+def _in_range(value: Any, extras: Iterable[Any], layer: Layer, path: KeyPath) -> Any:
+    """The value; ConfigError where a range that its type has is left."""
+    for extra in extras:
+        wrong = extra.mistake(value) if isinstance(extra, Between) and value is not _NO_FIT else None
+        if wrong:
+            raise _error(layer, path, f"{'.'.join(path)} {wrong}")
+    return value
 
 
 def _fit_tuple(kinds: tuple[Any, ...], value: Any, layer: Layer, path: KeyPath) -> Any:
@@ -310,11 +367,19 @@ def _fit_tuple(kinds: tuple[Any, ...], value: Any, layer: Layer, path: KeyPath) 
     return _NO_FIT if any(item is _NO_FIT for item in items) else items
 
 
-_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    type(None): "null",
+}
 
 
 def _describe(kind: Any) -> str:
     origin = get_origin(kind)
+    if origin is Annotated:
+        return _describe(get_args(kind)[0])
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(_describe(option) for option in get_args(kind)))
     if origin is Literal:

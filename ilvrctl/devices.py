@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from ilvrctl.errors import DeviceError, UsageError
@@ -11,14 +12,17 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """``auto`` takes CUDA, else Apple's MPS, else the CPU. UsageError for a name torch does not know,
-    DeviceError for a device that is not there.
+    """``auto`` takes CUDA (of several processes that ``torchrun`` has started each another device), else Apple's
+    MPS, else the CPU. UsageError for a name torch does not know, DeviceError for a device that is not there.
     """
     import torch
 
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            rank = os.environ.get("LOCAL_RANK", "")
+            return torch.device(
+                f"cuda:{int(rank) % torch.cuda.device_count()}" if rank.isdecimal() else "cuda"
+            )
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
@@ -87,3 +91,21 @@ def compile_pays(device: torch.device, calls: int) -> bool:
     minutes. ``--compile`` compiles anyhow.
     """
     return device.type == "cuda" and calls >= COMPILE_FROM
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or Python says that memory ran out."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+
+
+def device_lost(error: BaseException) -> bool:
+    """Whether an error of torch says that the device does not answer any more: every further call would fail."""
+    text = str(error)
+    return type(error).__name__ == "AcceleratorError" or any(
+        f"{kind} error" in text for kind in ("CUDA", "HIP", "MPS")
+    )

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ilvrctl.devices import choose_device, choose_precision, default_batch_size, precision_name
+from ilvrctl.devices import choose_device, choose_precision, default_batch_size, out_of_memory, precision_name
 from ilvrctl.diffusion.denoiser import Denoise, Denoiser
 from ilvrctl.diffusion.noise import NoiseStream, noise_seed
 from ilvrctl.diffusion.reuse import Reusing, splitting
 from ilvrctl.diffusion.samplers import DDPM, Sampler, Variance
-from ilvrctl.diffusion.schedule import Schedule, Step, match_models, match_sizes
-from ilvrctl.errors import DeviceError, NonFiniteError, UsageError
-from ilvrctl.events import BatchShrunk, BatchStarted, EngineEvent, ItemFailed, SampleDone, SampleId, StepDone
+from ilvrctl.diffusion.schedule import Schedule, Step, match_models, match_sizes, spread_levels
+from ilvrctl.errors import DeviceMemoryError, NonFiniteError, UsageError
+from ilvrctl.events import (
+    BatchShrunk,
+    BatchStarted,
+    EngineEvent,
+    SampleDone,
+    SampleFailed,
+    SampleId,
+    StepDone,
+)
 from ilvrctl.methods import Context, Method
 from ilvrctl.methods.encoders import no_source
 from ilvrctl.paths import cache_dir
@@ -43,7 +52,7 @@ class Reference:
     is all of them.
     """
 
-    key: str
+    key: Hashable
     picture: Tensor
     digest: str
     samples: tuple[int, ...] = (1,)
@@ -54,6 +63,15 @@ class Reference:
     def kind(self) -> tuple[Any, ...]:
         """What the references of a batch must have in common."""
         return tuple(self.picture.shape), self.free is None
+
+    @property
+    def asked(self) -> list[Asked]:
+        """Each of its samples."""
+        return [(SampleId(self.key, n), self) for n in self.samples]
+
+
+Asked = tuple[SampleId, Reference]
+"""A sample to make, and of what."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +109,10 @@ def sample(
         carry: Any = None
         for i, (k, back) in enumerate(walk, up + done * len(walk)):
             x, prediction = method.predict(denoise, context, x, k, rounds[k.i], memory)
-            x, carry = method.encoder.step(sampler, x, prediction, k, context.noise, carry, memory.path)
+            ahead = method.ahead(denoise, context, steps, k, memory)
+            x, carry = method.encoder.step(
+                sampler, x, prediction, k, context.noise, carry, ahead, memory.path
+            )
             moved = method.project(context, x, prediction, k, memory.e)
             if back is not None:
                 moved = context.climbed(moved, k.s, back.t)
@@ -143,13 +164,7 @@ class Engine:
 
         place = choose_device(device)
         dtype = choose_precision(precision, place)
-        hidden = HiddenFlags(
-            num_heads=model.num_heads,
-            num_head_channels=model.num_head_channels,
-            num_heads_upsample=model.num_heads_upsample,
-            use_new_attention_order=model.use_new_attention_order,
-        )
-        network = load_network(weights, hidden, dtype=dtype, device=place)
+        network = load_network(weights, HiddenFlags.of(model), dtype=dtype, device=place)
         size = _picture_size(model.image_size, weights, network.architecture.downsample_factor)
         T = model.diffusion_steps
         return cls(
@@ -181,47 +196,66 @@ class Engine:
 
     def translate(
         self,
-        references: Iterable[Reference | ItemFailed],
+        references: Iterable[Reference],
         settings: Settings,
         *,
         networks: Mapping[str, Any] | None = None,
     ) -> Generator[EngineEvent, None, None]:
         """Make the samples of every reference, in batches filled across references.
 
-        References are taken as they are needed; failures among them are passed on. ``networks``: those of the
-        method, if they are loaded already. Out of memory halves the batch and begins it again, with the same noise.
-        UsageError when the settings cannot work for this model, DeviceError when even one sample does not fit in
-        memory.
+        References are taken as they are needed. ``networks`` and errors as for :meth:`make`; where memory was too
+        small for a batch, those that follow are of the size that fits.
         """
-        steps = self.check(settings)
+        self.check(settings)
         if networks is None:
             networks = settings.method.load(self.device)
-        waiting: deque[tuple[SampleId, Reference]] = deque()
+        waiting: deque[Asked] = deque()
         source = iter(references)
         limit = self.batch_size
         while True:
-            yield from _fill(waiting, source, limit)
+            while len(waiting) < limit and (reference := next(source, None)) is not None:
+                waiting.extend(reference.asked)
             batch = _alike(waiting, limit)
             if not batch:
                 return
+            with closing(self.make(batch, settings, networks)) as events:
+                for event in events:
+                    if isinstance(event, BatchShrunk):
+                        limit = event.now
+                    yield event
+            for _ in batch:
+                waiting.popleft()
+
+    def make(
+        self, batch: Sequence[Asked], settings: Settings, networks: Mapping[str, Any]
+    ) -> Generator[EngineEvent, None, None]:
+        """Make samples of references of one kind together, ``batch_size`` of them at most.
+
+        ``networks``: those of the method, loaded. Where memory runs out, half as many are begun again, with the
+        same noise. UsageError when the settings cannot work for this model, DeviceMemoryError when even one sample
+        does not fit into memory.
+        """
+        steps = self.check(settings)
+        size = min(len(batch), self.batch_size)
+        while batch:
+            part = batch[:size]
             try:
-                yield from self._batch(batch, settings, steps, networks)
+                yield from self._batch(part, settings, steps, networks)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                if len(batch) == 1:
-                    raise DeviceError(
+                if len(part) == 1:
+                    raise DeviceMemoryError(
                         f"out of memory on {self.device} with a single {self.image_size} px sample",
                         hint="--precision bf16 halves the memory; --device cpu uses the main memory",
                     ) from error
-                limit = len(batch) // 2
+                size = len(part) // 2
             else:
-                for _ in batch:
-                    waiting.popleft()
+                batch = batch[size:]
                 continue
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            yield BatchShrunk(len(batch), limit)
+            yield BatchShrunk(len(part), size)
 
     def check(self, settings: Settings) -> list[Step]:
         """The chain that the settings mean for this model; UsageError when they cannot work."""
@@ -240,7 +274,7 @@ class Engine:
 
     def _batch(
         self,
-        batch: Sequence[tuple[SampleId, Reference]],
+        batch: Sequence[Asked],
         settings: Settings,
         steps: Sequence[Step],
         networks: Mapping[str, Any],
@@ -268,7 +302,7 @@ class Engine:
                 yield StepDone(names, done.i, done.n, done.k.t, done.x, done.x0)
         for b, (name, bad) in enumerate(zip(names, first_bad.tolist(), strict=True)):
             if bad >= 0:
-                yield ItemFailed(name.key, self._non_finite(walked[bad]), name.sample)
+                yield SampleFailed(name, self._non_finite(walked[bad]))
             else:
                 yield SampleDone(name, done.x[b].cpu())
 
@@ -277,6 +311,19 @@ class Engine:
         if isinstance(sampler, DDPM) and sampler.variance == "auto":
             sampler = replace(sampler, variance=self.variance)
         return sample(self.denoise_batch(settings), context, steps, settings.method, sampler)
+
+    def unconditional(self, count: int, *, seed: int = 0, steps: int = 100) -> Iterator[Tensor]:
+        """``count`` samples out of noise alone, (3, H, W) in about [-1, 1], by ancestral sampling."""
+        size = self.image_size
+        chain = self.schedule.steps(spread_levels(self.schedule.T, steps))
+        for start in range(0, count, self.batch_size):
+            seeds = [noise_seed(seed, "sample", n) for n in range(start, min(count, start + self.batch_size))]
+            with NoiseStream(seeds, (3, size, size), self.device) as noise:
+                nothing = torch.zeros(len(seeds), 3, size, size, device=self.device)
+                context = Context(nothing, self.schedule, noise)
+                for done in sample(self.denoiser, context, chain, Method(), DDPM(self.variance)):
+                    x = done.x
+            yield from x.cpu()
 
     def denoise(self, settings: Settings) -> Denoiser:
         """The network as the settings want it."""
@@ -337,22 +384,7 @@ def _picture_size(size: int | None, weights: Path, factor: int) -> int:
     return size
 
 
-def _fill(
-    waiting: deque[tuple[SampleId, Reference]],
-    source: Iterator[Reference | ItemFailed],
-    limit: int,
-) -> Iterator[ItemFailed]:
-    while len(waiting) < limit:
-        reference = next(source, None)
-        if reference is None:
-            return
-        if isinstance(reference, ItemFailed):
-            yield reference
-        else:
-            waiting.extend((SampleId(reference.key, n), reference) for n in reference.samples)
-
-
-def _alike(waiting: Sequence[tuple[SampleId, Reference]], limit: int) -> list[tuple[SampleId, Reference]]:
+def _alike(waiting: Sequence[Asked], limit: int) -> list[Asked]:
     """The next batch: references of one kind in a row, so that no result depends on its neighbours."""
     first = list(islice(waiting, limit))
     return list(takewhile(lambda one: one[1].kind == first[0][1].kind, first))
@@ -361,11 +393,3 @@ def _alike(waiting: Sequence[tuple[SampleId, Reference]], limit: int) -> list[tu
 def _stacked(masks: Sequence[Tensor | None], device: torch.device) -> Tensor | None:
     found = [mask for mask in masks if mask is not None]
     return torch.stack(found).to(device) if found else None
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch or Python says that memory ran out."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text

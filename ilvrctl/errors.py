@@ -6,13 +6,20 @@ Every error that ilvrctl raises on purpose is an :class:`IlvrctlError`; the comm
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import errno
+import os
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class IlvrctlError(Exception):
-    """Base of all expected errors: ``message`` (what and why), ``hint`` (the next command), ``exit_code``."""
+    """Base of all expected errors: ``message`` (what and why), ``hint`` (the next command), ``exit_code``.
+
+    An error that is sent to another process stays what it is, and shows there where it was raised.
+    """
 
     exit_code: ClassVar[int] = 1
 
@@ -20,6 +27,26 @@ class IlvrctlError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        trace = "".join(traceback.format_exception(type(self), self, self.__traceback__))
+        return _again, (type(self), self.args, self.__dict__, trace)
+
+
+class RaisedElsewhereError(Exception):
+    """The cause of an error that was raised in another process: its traceback as text."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+def _again(
+    kind: type[IlvrctlError], args: tuple[object, ...], values: Mapping[str, Any], trace: str
+) -> IlvrctlError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(values)
+    error.__cause__ = RaisedElsewhereError(trace)
+    return error
 
 
 class UsageError(IlvrctlError):
@@ -61,11 +88,71 @@ class OutputError(IlvrctlError):
 
 
 class DeviceError(IlvrctlError):
-    """The device asked for is not there, or ran out of memory at batch size 1. Exit code 1."""
+    """The device asked for is not there, or was lost. Exit code 1."""
+
+
+class DeviceMemoryError(DeviceError):
+    """A single sample does not fit into the device's memory. Exit code 1."""
+
+
+class ItemError(IlvrctlError):
+    """Something that nobody foresaw went wrong with one item; the others go on. Exit code 1 at the end."""
 
 
 class NonFiniteError(IlvrctlError):
     """A sample became NaN or infinite; the message names the step. Exit code 1."""
+
+
+_OF_THE_DISK = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ENOTCONN, errno.EMFILE, errno.ENFILE),
+    *(errno.EEXIST, errno.ENOTDIR),  # of folders: a file stands where the results go
+}
+
+
+def is_shared(error: IlvrctlError) -> bool:
+    """Whether it is about no single item of a run, and would meet the next ones too, so that the run ends.
+
+    A full or read-only disk, a folder that nothing can be written into any more, weights that cannot be read, a
+    device that is gone.
+    """
+    if isinstance(error, OutputError):
+        cause = error.__cause__
+        if not isinstance(cause, OSError):
+            return False
+        folder = os.path.dirname(cause.filename or "")  # noqa: PTH120
+        locked = (
+            cause.errno in (errno.EACCES, errno.EPERM) and folder and not os.access(folder, os.W_OK | os.X_OK)
+        )
+        return bool(locked) or cause.errno in _OF_THE_DISK
+    return isinstance(error, (WeightsError, MissingExtraError, DeviceError)) and not isinstance(
+        error, DeviceMemoryError
+    )
+
+
+@contextmanager
+def stage(what: str, name: str) -> Iterator[None]:
+    """Of one item, ``name``: whatever its block raises is an :class:`IlvrctlError`.
+
+    ``what`` is being done, such as ``decoding``. Expected errors pass; all others become an :class:`ItemError`,
+    whose cause they are.
+    """
+    try:
+        yield
+    except IlvrctlError:
+        raise
+    except Exception as error:
+        raise item_error(error, what, name) from error
+
+
+def item_error(error: Exception, what: str, name: str) -> ItemError:
+    """What ``error`` means for the one item that it was about; ``what`` was being done."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    kind = type(error).__name__
+    failed = ItemError(f"{name}: {what} failed: {kind}{': ' if reason else ''}{reason}", "-vv shows where")
+    if isinstance(error, MemoryError):
+        failed = ItemError(f"{name} does not fit into memory ({what})", "scale it down first")
+    failed.__cause__ = error
+    return failed
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

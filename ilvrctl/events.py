@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 from ilvrctl.errors import IlvrctlError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
 
 @dataclass(frozen=True)
 class SampleId:
-    """One result to make: the input's key, which tells it from others, and the sample number, from 1."""
+    """One result to make: the ``key`` of its reference, as it was given, and the number of the sample, from 1."""
 
-    key: str
+    key: Hashable
     sample: int
 
 
@@ -50,18 +51,11 @@ class SampleDone:
 
 
 @dataclass(frozen=True)
-class ItemFailed:
-    """One input, or one sample of it, failed; the others go on. ``lost``: how many results will not be made.
+class SampleFailed:
+    """A sample cannot be made; the others of its batch go on."""
 
-    ``changes`` as in :class:`Written`, where it failed with those settings alone. ``job``: the name of its job.
-    """
-
-    key: str
+    sample: SampleId
     error: IlvrctlError
-    sample: int | None = None
-    lost: int = 1
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    job: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +64,22 @@ class BatchShrunk:
 
     before: int
     now: int
+
+
+@dataclass(frozen=True)
+class ItemFailed:
+    """An input, or one ``sample`` of it, failed; the others go on. ``name``: what people call the input.
+
+    ``lost``: how many results will not be made. ``changes`` as in :class:`Written`, where it failed with those
+    settings alone. ``job``: the name of its job.
+    """
+
+    name: str
+    error: IlvrctlError
+    sample: int | None = None
+    lost: int = 1
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    job: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,17 +94,20 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Written:
-    """A result is on disk at ``path``, or stands encoded in ``data`` where it is meant for standard output.
+    """A result is on disk at ``path``, or stands encoded as PNG in ``data`` where it has no path.
 
-    ``seconds``: its share of the time of its batch. ``changes``: the settings that tell it from the other results
-    of a grid, as JSON values. ``job``: the name of its job.
+    ``name``: what people call the input. ``seconds``: its share of the time of its batch. ``image`` and ``record``:
+    what the file holds. ``changes``: the settings that tell it from the other results of a grid, as JSON values.
+    ``job``: the name of its job.
     """
 
-    key: str
+    name: str
     sample: int
     path: Path | None
     seconds: float
     data: bytes | None = field(default=None, repr=False)
+    image: Image | None = field(default=None, repr=False, compare=False)
+    record: str = field(default="", repr=False)
     changes: Mapping[str, Any] = field(default_factory=dict)
     job: str = ""
 
@@ -103,11 +116,21 @@ class Written:
 class Skipped:
     """A result was there already, made from the same input with the same settings (``changes`` of them)."""
 
-    key: str
+    name: str
     sample: int
     path: Path
     changes: Mapping[str, Any] = field(default_factory=dict)
     job: str = ""
+
+
+@dataclass(frozen=True)
+class PassedBy:
+    """Something in a folder is no input, or cannot be one here. ``reason`` reads well after a number:
+    "not pictures", "HEIC (install ilvrctl[heic])".
+    """
+
+    reason: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -126,13 +149,36 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """Something a person may like to know."""
+
+    message: str
+
+
+Note = Noted | Warned
+"""What is found out while a run is planned."""
+
+
+@dataclass(frozen=True)
 class Stopped:
-    """So many failures that the rest was not begun."""
+    """So many failures that the ``left`` results were not begun, or not finished."""
 
     failures: int
+    left: int = 0
 
 
-EngineEvent = BatchStarted | StepDone | SampleDone | ItemFailed | BatchShrunk
+EngineEvent = BatchStarted | StepDone | SampleDone | SampleFailed | BatchShrunk
 JobEvent = (
-    Loaded | BatchStarted | StepDone | ItemFailed | BatchShrunk | Written | Skipped | Extra | Warned | Stopped
+    Loaded
+    | BatchStarted
+    | StepDone
+    | ItemFailed
+    | BatchShrunk
+    | Written
+    | Skipped
+    | PassedBy
+    | Extra
+    | Noted
+    | Warned
+    | Stopped
 )

@@ -7,16 +7,22 @@ configuration folder come first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import re
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
+from typing import Annotated, Any, Literal, TypeVar
 
 from ilvrctl import paths
-from ilvrctl.config import Layer, build, read_yaml
+from ilvrctl.config import Layer, build, dump_yaml, read_yaml, unknown_name
 from ilvrctl.errors import ConfigError, UsageError, WeightsError, did_you_mean
+from ilvrctl.fields import Between
+from ilvrctl.files import inside, write_text
+from ilvrctl.text import visible
+
+P = TypeVar("P")
 
 Kind = Literal["models", "targets", "methods"]
 Use = Literal["any", "non-commercial", "research", "unstated"]
@@ -31,7 +37,15 @@ Content = Literal[
     "other",
 ]
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
+"""How the names of files of weights end."""
+PRESET_NAME = re.compile(r"\w[\w.+-]{0,99}(?<!\.)")
+"""What a preset can be called: its name is that of a file, too."""
+_NAME_HINT = "letters, digits, - _ + and . only"
+_LARGEST = 1 << 20
+"""Bytes of a preset; the longest that ships has two thousand."""
+_SOURCE = {"targets": "target", "methods": "preset", "models": "model"}
+"""What people call one of a kind."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +79,13 @@ class ModelPreset:
     bundled: bool = False
     format: Content = "guided-diffusion"
     unsupported: str = ""
-    image_size: int | None = None
-    num_heads: int | None = None
+    image_size: Annotated[int, Between(1, 16384)] | None = None
+    num_heads: Annotated[int, Between(1)] | None = None
     num_head_channels: int | None = None
     num_heads_upsample: int | None = None
     use_new_attention_order: bool = False
     noise_schedule: Literal["linear", "cosine"] = "linear"
-    diffusion_steps: int = 1000
+    diffusion_steps: Annotated[int, Between(1, 100_000)] = 1000
     rescale_timesteps: bool = False
     predicts: Literal["eps", "x0", "v"] = "eps"
     variance: Literal["fixed_small", "fixed_large"] = "fixed_small"
@@ -87,8 +101,28 @@ class ModelPreset:
     notes: str = ""
 
     def path(self) -> Path:
-        """Where the weights are, or would be once downloaded."""
-        return (paths.DATA if self.bundled else paths.weights_dir()) / self.file
+        """Where the weights are, or would be once downloaded. ConfigError for a name that leads out of there."""
+        return self._place("file", self.file)
+
+    def choices(self) -> tuple[tuple[Path, ...], ...]:
+        """For each file of the model the places of its alternatives, first choice first. ConfigError as above."""
+        if not self.files:
+            return ((self.path(),),)
+        return tuple(
+            tuple(self._place("files", f"{self.file}/{name}") for name in part.split("|"))
+            for part in self.files
+        )
+
+    def _place(self, key: str, name: str) -> Path:
+        own = Path(self.file)
+        if own.is_absolute() and not self.bundled:
+            return (
+                own if name == self.file else inside(own, name.removeprefix(f"{own}/"), f"{self.name}: {key}")
+            )
+        folder, called = paths.weights_dir(), "the weights folder"
+        if self.bundled:
+            folder, called = paths.DATA, "the package"
+        return inside(folder, name, f"{self.name}: {key}", called)
 
     @property
     def downloaded(self) -> bool:
@@ -97,9 +131,10 @@ class ModelPreset:
 
     def installed(self) -> bool:
         """Whether the weights are there."""
-        if self.files:
-            return all(any((self.path() / name).is_file() for name in part.split("|")) for part in self.files)
-        return bool(self.file) and self.path().is_file()
+        try:
+            return all(any(map(os.path.isfile, places)) for places in self.choices())
+        except ConfigError:
+            return False
 
 
 @dataclass(frozen=True)
@@ -124,28 +159,58 @@ class MethodPreset:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+_CLASSES: dict[Kind, type[Any]] = {"targets": TargetPreset, "methods": MethodPreset, "models": ModelPreset}
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A preset file that cannot be used, and why; it hurts no other."""
+
+    kind: Kind
+    name: str
+    path: Path
+    error: ConfigError
+
+
 def preset_files(kind: Kind) -> dict[str, Path]:
     """All preset files of a kind by name; the user's own take the place of shipped ones."""
     found = {}
     for folder in (paths.presets_dir() / kind, paths.config_dir() / kind):
-        if folder.is_dir():
+        if os.path.isdir(folder):  # noqa: PTH112  which has no errors
             found.update({path.stem: path for path in sorted(folder.glob("*.yaml"))})
     return dict(sorted(found.items()))
 
 
 def load_targets() -> dict[str, TargetPreset]:
-    """Every target preset by name."""
-    return {name: _load(TargetPreset, name, path)[0] for name, path in preset_files("targets").items()}
+    """Every sound target preset by name."""
+    return _load_all("targets", TargetPreset)[0]
 
 
 def load_methods() -> dict[str, MethodPreset]:
-    """Every method preset by name."""
-    return {name: _load(MethodPreset, name, path)[0] for name, path in preset_files("methods").items()}
+    """Every sound method preset by name."""
+    return _load_all("methods", MethodPreset)[0]
 
 
 def load_models() -> dict[str, ModelPreset]:
-    """Every model preset by name."""
-    return {name: _read_model(name, path) for name, path in preset_files("models").items()}
+    """Every sound model preset by name."""
+    return _load_all("models", ModelPreset)[0]
+
+
+def broken_presets(*kinds: Kind) -> list[Broken]:
+    """The preset files of these kinds, or of all, that cannot be used."""
+    return [bad for kind in kinds or _CLASSES for bad in _load_all(kind, _CLASSES[kind])[1]]
+
+
+def _load_all(kind: Kind, cls: type[P]) -> tuple[dict[str, P], list[Broken]]:
+    """The sound presets of a kind, and the others."""
+    sound: dict[str, P] = {}
+    broken: list[Broken] = []
+    for name, path in preset_files(kind).items():
+        try:
+            sound[name] = _load(cls, name, path)[0]
+        except ConfigError as error:
+            broken.append(Broken(kind, name, path, error))
+    return sound, broken
 
 
 def find_target(name: str) -> tuple[TargetPreset, Layer]:
@@ -161,7 +226,7 @@ def find_target(name: str) -> tuple[TargetPreset, Layer]:
         if name in target.aliases:
             return _load(TargetPreset, target.name, files[target.name])
     names = [alias for target in targets.values() for alias in (target.name, *target.aliases)]
-    raise _unknown("target", name, names)
+    raise _unknown("targets", name, names)
 
 
 def find_method(name_or_file: str) -> Layer:
@@ -171,16 +236,23 @@ def find_method(name_or_file: str) -> Layer:
         return _load(MethodPreset, name_or_file, files[name_or_file])[1]
     path = Path(name_or_file)
     if path.suffix in (".yaml", ".yml"):
-        return read_yaml(path)
-    raise _unknown("preset", name_or_file, files)
+        return read_yaml(path, limit=_LARGEST)
+    raise _unknown("methods", name_or_file, files)
+
+
+def method_title(name: str) -> str:
+    """What a method is called in a line: its preset's title up to the colon, else its name."""
+    path = preset_files("methods").get(name)
+    title, colon, _ = _load(MethodPreset, name, path)[0].title.partition(":") if path else ("", "", "")
+    return title if colon else name
 
 
 def find_model(name: str, overrides: Layer | None = None) -> ModelPreset:
     """The model preset called ``name``, with single facts replaced by ``overrides``."""
     files = preset_files("models")
     if name not in files:
-        raise _unknown("model", name, files)
-    preset = _read_model(name, files[name])
+        raise _unknown("models", name, files)
+    preset: ModelPreset = _load(ModelPreset, name, files[name])[0]
     return preset if overrides is None else override_model(preset, overrides)
 
 
@@ -189,9 +261,8 @@ def resolve_model(name: str) -> ModelPreset:
 
     Case and ``-`` for ``_`` do not matter. UsageError with the closest name for an unknown one.
     """
-    files = preset_files("models")
-    if name in files:
-        return _read_model(name, files[name])
+    if name in preset_files("models"):
+        return find_model(name)
     models = load_models()
     known: dict[str, str] = {}
     for model in models.values():
@@ -202,6 +273,9 @@ def resolve_model(name: str) -> ModelPreset:
             known.setdefault(_folded(alias), target.model)
     found = models.get(known.get(_folded(name), ""))
     if found is None:
+        for bad in broken_presets("models", "targets"):
+            if _folded(name) == _folded(bad.name):
+                raise bad.error
         close = did_you_mean(_folded(name), known)
         raise UsageError(f"no model or target is called {name!r}", hint=close or "ilvrctl download --list")
     return found
@@ -224,55 +298,105 @@ def override_model(preset: ModelPreset, overrides: Layer, word: str = "model") -
 
 
 def require_weights(preset: ModelPreset, target: str) -> Path:
-    """The path of the weights; WeightsError (exit code 3) with the command that gets them when not there."""
+    """The path of the weights; WeightsError (exit code 3) with the command that gets them when not there.
+
+    The same for a file that nothing here can use, whatever is there.
+    """
+    if preset.unsupported:
+        raise WeightsError(f"{target!r} cannot be used: {preset.unsupported}", preset.notes or None)
+    path = preset.path()
     if preset.installed():
-        return preset.path()
-    if Path(preset.file).is_absolute():
-        raise WeightsError(f"the weights of {target!r} are not here: no {preset.file}", hint="--weights FILE")
+        return path
+    missing = f"the weights of {target!r} are not here: "
+    if preset.bundled:
+        raise WeightsError(f"{missing}no {path}, which comes with ilvrctl", hint="install ilvrctl again")
+    if not preset.downloaded:
+        raise WeightsError(f"{missing}no {path}", hint="--weights FILE")
     get = target if preset.sources else f"{preset.name} --file FILE"
     raise WeightsError(
-        f"the weights of {target!r} are not here: {preset.file} is not in {paths.weights_dir()}",
+        f"{missing}{preset.file} is not in {paths.weights_dir()}",
         hint=f"ilvrctl download {get}   (or give a file that you have: --weights FILE)",
     )
 
 
+def require_same(preset: ModelPreset, path: Path, sha256: str) -> None:
+    """WeightsError when the file at ``path``, whose hash is ``sha256``, is not the one the preset was made for.
+
+    Its facts (size, heads, schedule) are those of another network then, and the pictures would be wrong.
+    """
+    known = preset.sha256 or preset.sha256_start
+    if known and not sha256.startswith(known.lower()):
+        again = f"ilvrctl download {preset.name} --overwrite"
+        mine = f"ilvrctl inspect {path} --save-preset {preset.name} --overwrite"
+        raise WeightsError(
+            f"{path} is not the file that the preset {preset.name} was made for: its sha256 is {sha256[:12]}..., "
+            f"and that was {known[:12]}...",
+            hint=again if preset.sources else f"put the old file back, or make the preset anew: {mine}",
+        )
+
+
+def use_of(model: ModelPreset) -> str:
+    """A command that translates with a model; "" for one that is none for that."""
+    if model.unsupported or model.format not in ("guided-diffusion", "pesser-ddim", "diffusers"):
+        return ""
+    target = next((target.name for target in load_targets().values() if target.model == model.name), None)
+    what = f"--to {target}" if target else f"--weights {shlex.quote(str(model.path()))}"
+    return f"ilvrctl translate PICTURES {what}"
+
+
+def check_preset_name(name: str) -> None:
+    """UsageError for a name that no preset can have."""
+    try:
+        if not PRESET_NAME.fullmatch(name):
+            raise ConfigError(name)
+        inside(paths.config_dir(), name, "the name of a preset")
+    except ConfigError:
+        what = f"{name!r} cannot be a name, as it cannot be the name of a preset's file"
+        raise UsageError(what, _NAME_HINT) from None
+
+
+def check_new_name(name: str, *, overwrite: bool, also: Iterable[Path] = ()) -> None:
+    """UsageError for a name that no new model or target can have, as it is none or is taken.
+
+    ``also``: files of that name that will be written besides the presets; ``overwrite`` allows one's own.
+    """
+    check_preset_name(name)
+    kinds = ("models", "targets")
+    mine = [path for kind in kinds if (path := paths.config_dir() / kind / f"{name}.yaml").exists()]
+    shipped = {path.stem for kind in kinds for path in (paths.presets_dir() / kind).glob("*.yaml")}
+    presets: list[ModelPreset | TargetPreset] = [*load_models().values(), *load_targets().values()]
+    for preset in presets:
+        shipped.update(preset.aliases)
+    if name in shipped and not mine:
+        raise UsageError(f"the name {name!r} is taken: it ships with ilvrctl", "choose another name")
+    there = [*mine, *(path for path in also if path.exists())]
+    if there and not overwrite:
+        what = f"the name {name!r} is taken: {there[0]} is there already"
+        raise UsageError(what, "--overwrite, or choose another name")
+
+
+def write_preset(
+    kind: Kind, name: str, facts: Mapping[str, Any], remarks: Mapping[str, str] | None = None
+) -> Path:
+    """Write a preset to the configuration folder, where every command finds it; its path.
+
+    ``remarks`` become comments behind keys. UsageError for a name that none can have, OutputError when it cannot be
+    written.
+    """
+    check_preset_name(name)
+    return write_text(paths.config_dir() / kind / f"{name}.yaml", dump_yaml(facts, remarks or {}))
+
+
 def _load(cls: type[Any], name: str, path: Path) -> tuple[Any, Layer]:
-    layer = read_yaml(path)
+    if not PRESET_NAME.fullmatch(name):
+        raise ConfigError(f"{visible(path.name)}: cannot be the name of a preset", _NAME_HINT)
+    layer = read_yaml(path, limit=_LARGEST)
+    if layer.values.get("name", name) != name:
+        raise ConfigError(f"{layer.origins['name',]}: the name of a preset is that of its file, {name!r}")
     preset = build(cls, Layer({"name": name, **layer.values}, layer.origins))
     origins = {key[1:]: origin for key, origin in layer.origins.items() if key[0] == "settings"}
-    return preset, Layer(preset.settings, origins)
+    return preset, Layer(getattr(preset, "settings", {}), origins)
 
 
-def _read_model(name: str, path: Path) -> ModelPreset:
-    """A model preset; the slow reader, which knows the lines, is asked only when something is wrong."""
-    try:
-        return _build_model(name, Layer(_fast_yaml(path)))
-    except (ConfigError, yaml.YAMLError, OSError, UnicodeDecodeError, TypeError, ValueError):
-        return _build_model(name, read_yaml(path))
-
-
-def _build_model(name: str, facts: Layer) -> ModelPreset:
-    return build(ModelPreset, Layer({"name": name, **facts.values}, facts.origins))
-
-
-def _fast_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. ValueError when it is none, or names a key twice."""
-    loader = _Loader(path.read_text(encoding="utf-8"))
-    try:
-        node = loader.get_single_node()
-        if not isinstance(node, yaml.MappingNode):
-            raise ValueError("not a mapping")
-        values: dict[str, Any] = loader.construct_document(node)
-    finally:
-        loader.dispose()
-    if len(values) != len(node.value):
-        raise ValueError("a key is given twice")
-    return values
-
-
-def _unknown(what: str, name: str, known: Any) -> UsageError:
-    names = sorted(known)
-    return UsageError(
-        f"unknown {what} {name!r}; known: {', '.join(names)}",
-        hint=did_you_mean(name, names) or "ilvrctl presets",
-    )
+def _unknown(kind: Kind, name: str, known: Iterable[str]) -> ConfigError:
+    return unknown_name(_SOURCE[kind], name, sorted(known), hint="ilvrctl presets")

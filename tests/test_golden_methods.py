@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -115,9 +116,9 @@ def test_compat_sddm_is_as_near_to_the_published_run_as_rounding_lets_it_be(
     ],
     ids=str,
 )
-def test_every_other_reading_is_further_from_the_published_run(other: dict[str, Any]) -> None:
-    case = golden("sddm_10steps_range4_area4.pt")
-    assert distance(case, **other) > 0.016
+def test_every_other_reading_is_further_from_the_published_runs(other: dict[str, Any]) -> None:
+    """How many times as far as ours, over both runs: rounding alone moves a single one, see above."""
+    assert math.prod(distance(golden(name), **other) / distance(golden(name)) for name in SDDM) > 1.5
 
 
 def test_sddm_uses_every_recorded_draw() -> None:

@@ -10,7 +10,7 @@ from ilvrctl import paths
 from ilvrctl.errors import ConfigError
 from ilvrctl.hub.registry import Source, items_of, parse_source
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
-from ilvrctl.presets import load_models, load_targets, resolve_model
+from ilvrctl.presets import broken_presets, find_model, load_models, load_targets, resolve_model
 
 MODELS = load_models()
 
@@ -88,7 +88,10 @@ def test_a_mistake_in_an_own_preset_is_told_with_its_line(line: str, words: str)
     path.parent.mkdir(parents=True)
     path.write_text(f"title: mine\n{line}\n")
     with pytest.raises(ConfigError, match=rf"mine\.yaml, line \d.*{words}"):
-        load_models()
+        find_model("mine")
+    assert set(load_models()) == set(MODELS)
+    (bad,) = broken_presets()
+    assert (bad.kind, bad.name, bad.path) == ("models", "mine", path) and words in bad.error.message
 
 
 @pytest.mark.parametrize("file", ["../x.pt", "/x.pt", ""])

@@ -16,13 +16,15 @@ from PIL import Image, ImageChops
 from ilvrctl.config import Layer
 from ilvrctl.events import ItemFailed, JobEvent, Warned, Written
 from ilvrctl.images.regions import Edit
+from ilvrctl.plans.check import make_plan
+from ilvrctl.plans.edit_modes import mode_layer
 from ilvrctl.plans.grid import Variant
 from ilvrctl.plans.inputs import Item
 from ilvrctl.plans.outputs import Destination, outputs_of
-from ilvrctl.plans.plan import Plan, make_plan
+from ilvrctl.plans.plan import Plan
 from ilvrctl.presets import find_model
 from ilvrctl.settings import Settings, build_settings
-from ilvrctl.work.edit import mode_layer, select
+from ilvrctl.work.edit import select
 from ilvrctl.work.run import run
 from ilvrctl.work.workers import Alone
 
@@ -221,3 +223,16 @@ def test_a_broken_companion_fails_the_edit(tmp_path: Path) -> None:
         if isinstance(event, ItemFailed)
     ]
     assert failed.error.message.startswith("copy is")
+
+
+def test_pictures_beyond_the_limit_of_pillow_are_edited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow refuses to crop more pixels than its limit, and a square around a long side has many."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
+    photo = noisy("RGB", (150, 20))
+    copy = photo.copy()
+    copy.paste(RED, (4, 4, 140, 12))
+    events = edited(item_of(encoded(photo), encoded(copy)), tmp_path / "out.png", settings_of())
+    assert [event.path for event in events if isinstance(event, Written)] == [tmp_path / "out.png"]
+    assert Image.MAX_IMAGE_PIXELS == 4000

@@ -6,10 +6,10 @@ from itertools import product
 
 import pytest
 
-from ilvrctl.cli.several import bounds, decimal, flag_choices, set_choices, several, split, whole, word
 from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, ForeignSettingError, UsageError
 from ilvrctl.plans.grid import Choice, Picked, Variant, expand
+from ilvrctl.plans.values import bounds, decimal, flag_choices, set_choices, several, split, whole, word
 from ilvrctl.settings import Settings, build_settings
 from ilvrctl.work.sheet import common
 

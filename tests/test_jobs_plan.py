@@ -13,12 +13,13 @@ from ilvrctl.config import Layer
 from ilvrctl.errors import InputError, OutputError, UsageError
 from ilvrctl.images.io import open_picture, save_picture
 from ilvrctl.plans import digest
+from ilvrctl.plans.check import make_plan
 from ilvrctl.plans.digest import sha256_hex, weights_sha256
 from ilvrctl.plans.grid import Variant
 from ilvrctl.plans.inputs import Item, collect
 from ilvrctl.plans.outputs import Destination, Output, outputs_of
 from ilvrctl.plans.places import exists, is_file, is_folder, place, real
-from ilvrctl.plans.plan import Plan, make_plan, network_facts
+from ilvrctl.plans.plan import Plan, network_facts
 from ilvrctl.plans.record import Recipe, result_record
 from ilvrctl.presets import find_model
 from ilvrctl.settings import build_settings

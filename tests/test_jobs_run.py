@@ -9,19 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from checkpoints import still_engine as load
 from commands import CUP, FOX, copies, leftovers, tree
 
-from ilvrctl.cli.progress import message
+from ilvrctl.cli.display import Tally
+from ilvrctl.cli.job_views import job_view
 from ilvrctl.config import Layer
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.engine import Engine
 from ilvrctl.errors import OutputError, UsageError, WeightsError
 from ilvrctl.events import BatchStarted, Extra, ItemFailed, JobEvent, Loaded, Skipped, Written
+from ilvrctl.plans.check import make_plan
 from ilvrctl.plans.grid import Variant
 from ilvrctl.plans.inputs import collect
 from ilvrctl.plans.outputs import Destination, outputs_of
-from ilvrctl.plans.plan import Plan, make_plan
+from ilvrctl.plans.plan import Networks, Plan
+from ilvrctl.plans.record import Recipe
 from ilvrctl.presets import find_model
 from ilvrctl.settings import build_settings
 from ilvrctl.work import run as jobs_run
@@ -74,11 +78,11 @@ def test_failures_carry_the_name_for_people_and_what_they_cost(tmp_path: Path) -
         run(plan_of(missing, FOX, missing.with_name("no.jpg"), out=tmp_path / "out", samples=3), load)
     )
     failed = [event for event in events if isinstance(event, ItemFailed)]
-    assert [(event.key, event.lost, event.sample) for event in failed] == [
+    assert [(event.name, event.lost, event.sample) for event in failed] == [
         (str(missing), 3, None),
         (str(missing.with_name("no.jpg")), 3, None),
     ]
-    assert [event.key for event in events if isinstance(event, Written)] == ["examples/fox.png"] * 3
+    assert [event.name for event in events if isinstance(event, Written)] == ["examples/fox.png"] * 3
 
 
 def test_a_network_that_does_not_load_leaves_nothing(tmp_path: Path) -> None:
@@ -223,13 +227,40 @@ def test_a_sample_that_fails_tells_with_which_settings(tmp_path: Path) -> None:
         return replace(load(), denoiser=Denoiser(lambda x, t, y: x * float("nan")))
 
     failed = [e for e in run(grid_of(FOX, out=tmp_path / "out"), broken) if isinstance(e, ItemFailed)]
-    assert [(event.key, event.changes, event.lost) for event in failed] == [
+    assert [(event.name, event.changes, event.lost) for event in failed] == [
         ("examples/fox.png", {"seed": 1}, 1),
         ("examples/fox.png", {"seed": 2}, 1),
     ]
-    line = message(failed[1])
-    assert line is not None
-    assert line[1].startswith("seed=2: the sample became NaN")
+    line = job_view(failed[1], Tally(2)).lines[0]
+    assert line.text.startswith("seed=2: the sample became NaN")
+
+
+def test_every_precision_of_a_grid_has_its_own_network(tmp_path: Path) -> None:
+    inputs = copies(tmp_path, ["in/a.png", "in/b.png"])
+    items = collect([str(path) for path in inputs], recursive=False, stdin=None, output=None)
+    variants = [
+        Variant(build_settings(Layer({"steps": 2, "precision": name, "seed": seed})), {}, f"{name}{seed}")
+        for seed in (1, 2)
+        for name in ("fp32", "bf16")
+    ]
+    outputs = outputs_of(
+        items, [1], Destination(folder=tmp_path / "out"), folders=[v.folder for v in variants]
+    )
+    plan = Plan(tuple(outputs), tuple(variants), find_model("emoji3d-64"), "00")
+    asked: list[str] = []
+
+    def loaded(networks: Networks) -> Engine:
+        asked.append(networks.precision)
+        kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[networks.precision]
+        return replace(load(), dtype=kind)
+
+    events = list(run_plans([make_plan(plan, overwrite=False)], Alone(loaded)))
+    assert asked == ["fp32", "bf16"]
+    written = [event.path for event in events if isinstance(event, Written)]
+    assert len(written) == 8
+    for path in written:
+        assert path is not None
+        assert path.parent.name.startswith(Recipe.read(path.read_bytes(), path.name).precision)
 
 
 def test_what_the_network_cannot_do_is_told_before_any_variant_is_begun(tmp_path: Path) -> None:

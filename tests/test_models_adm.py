@@ -266,7 +266,7 @@ def test_any_architecture_is_recovered_from_its_tensors(architecture: AdmArchite
         out = network(x, t, y)
         assert torch.equal(again(x, t, y), out)
     # the differentiable path is another implementation: it must agree
-    assert distance(again(x, t, y).detach(), out) < 1e-5
+    assert distance(again(x, t, y).detach(), out) < 1e-5 * max(1, float(out.abs().max()))
     assert out.shape == (2, architecture.out_channels, size, size)
     assert 0.01 < float(out.std()) < 10
 

@@ -9,7 +9,7 @@ from conftest import method, recorded
 from ilvrctl.diffusion.denoiser import Denoise, Denoiser, Prediction
 from ilvrctl.diffusion.lowpass import LowPass
 from ilvrctl.diffusion.noise import NoiseStream, noise_seed
-from ilvrctl.diffusion.samplers import DDIM, DDPM, DPMSolver2M, DPMSolver2MSDE, Sampler
+from ilvrctl.diffusion.samplers import DDIM, DDPM, SAMPLERS, DPMSolver2M, DPMSolver2MSDE, Heun, Sampler
 from ilvrctl.diffusion.schedule import Schedule, Step, spread_levels
 from ilvrctl.engine import sample
 from ilvrctl.errors import UsageError
@@ -30,7 +30,7 @@ def perfect(x: torch.Tensor, k: Step) -> Prediction:
     return Prediction(X0, (x - k.alpha_t * X0) / k.sigma_t)
 
 
-SAMPLERS = [
+CASES = [
     DDPM(),
     DDPM("fixed_large"),
     DDIM(),
@@ -38,6 +38,7 @@ SAMPLERS = [
     DDIM(1.0),
     DPMSolver2M(),
     DPMSolver2MSDE(),
+    Heun(),
 ]
 EGSDE = {"energies": {"dse": 0, "low_pass": {"N": 4}}, "range": (1.0, 0.0)}
 METHODS = {
@@ -69,7 +70,7 @@ def run(
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 20])
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+@pytest.mark.parametrize("sampler", CASES, ids=str)
 @pytest.mark.parametrize("name", METHODS)
 def test_a_perfect_denoiser_returns_the_reference(name: str, sampler: Sampler, steps: int) -> None:
     torch.testing.assert_close(run(METHODS[name], sampler, steps), X0, atol=2e-4, rtol=0)
@@ -83,7 +84,7 @@ def crude(x: torch.Tensor, k: Step) -> Prediction:
 
 @pytest.mark.parametrize("steps", [2, 7])
 def test_steps_of_first_order_are_ddim_and_ddpm(steps: int) -> None:
-    """Both forms of DPM-Solver++ are, as long as nothing is remembered."""
+    """Those of second order are, as long as nothing is remembered and the network is not asked again."""
 
     def forgetful(sampler: Sampler) -> torch.Tensor:
         context = Context(X0, SCHEDULE, stream(), sampler.stochastic)
@@ -92,23 +93,61 @@ def test_steps_of_first_order_are_ddim_and_ddpm(steps: int) -> None:
             x, _ = sampler.step(x, crude(x, k), k, context.noise, None)
         return x
 
-    for second, first in ((DPMSolver2M(), DDIM()), (DPMSolver2MSDE(), DDPM("fixed_small"))):
+    pairs = ((DPMSolver2M(), DDIM()), (Heun(), DDIM()), (DPMSolver2MSDE(), DDPM("fixed_small")))
+    for second, first in pairs:
         torch.testing.assert_close(forgetful(second), forgetful(first), atol=1e-5, rtol=0)
 
 
-def test_dpm_solver_converges_faster_than_ddim() -> None:
-    """For pictures of independent normal pixels the best denoiser, and the end of the ODE, are known."""
-    std = 0.4
+STD = 0.4
 
-    def normal(x: torch.Tensor, k: Step) -> Prediction:
-        x0 = x * (k.alpha_t * std**2 / (k.alpha_t**2 * std**2 + k.sigma_t**2))
-        return Prediction(x0, (x - k.alpha_t * x0) / k.sigma_t)
 
+def normal(x: torch.Tensor, k: Step) -> Prediction:
+    """The best denoiser for pictures of independent normal pixels."""
+    x0 = x * (k.alpha_t * STD**2 / (k.alpha_t**2 * STD**2 + k.sigma_t**2))
+    return Prediction(x0, (x - k.alpha_t * x0) / k.sigma_t)
+
+
+@pytest.mark.parametrize(("second", "steps"), [(DPMSolver2M(), 25), (Heun(), 50)], ids=str)
+def test_second_order_ends_nearer_than_ddim_with_as_many_calls(second: Sampler, steps: int) -> None:
+    """For such pictures the end of the ODE is known."""
     x_T = stream()()
     alpha_T, sigma_T = SCHEDULE.level(999)
-    exact = x_T * std / (alpha_T**2 * std**2 + sigma_T**2) ** 0.5
-    error = {s: (run(Method(), s, 25, denoise=normal) - exact).abs().mean() for s in (DDIM(), DPMSolver2M())}
-    assert error[DPMSolver2M()] < 0.3 * error[DDIM()]
+    exact = x_T * STD / (alpha_T**2 * STD**2 + sigma_T**2) ** 0.5
+
+    def error(sampler: Sampler, steps: int) -> float:
+        return float((run(Method(), sampler, steps, denoise=normal) - exact).abs().mean())
+
+    calls = Settings(sampler=second, steps=steps).network_calls(SCHEDULE)
+    assert error(second, steps) < 0.3 * error(DDIM(), calls)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+@pytest.mark.parametrize("sampler", [cls() for cls in SAMPLERS.values()], ids=str)
+@pytest.mark.parametrize("name", ["plain", "ilvr-early", "sddm", "sdedit-twice", "egsde", "resampled"])
+def test_the_calls_of_the_network_are_those_that_are_counted(name: str, sampler: Sampler, steps: int) -> None:
+    chosen = method(resample=(1, 3)) if name == "resampled" else METHODS[name]
+    calls = []
+
+    def counted(x: torch.Tensor, k: Step) -> Prediction:
+        calls.append(k)
+        return perfect(x, k)
+
+    run(chosen, sampler, steps, denoise=counted)
+    assert len(calls) == Settings(chosen, sampler, steps=steps).network_calls(SCHEDULE)
+
+
+def test_what_heun_asks_ahead_is_guided() -> None:
+    """Energies shift the estimates at both ends of its steps, so without them it ends elsewhere."""
+    weak, none = (method("egsde", energies={"dse": 0, "low_pass": {"N": 4, "weight": w}}) for w in (0.5, 0))
+    seen: list[int] = []
+
+    def watched(x: torch.Tensor, k: Step) -> Prediction:
+        seen.append(k.t)
+        return crude(x, k)
+
+    assert (run(weak, Heun(), 10, denoise=watched) - run(none, Heun(), 10, denoise=crude)).abs().max() > 1e-3
+    down = [k.t for k in chain(weak, 10)]
+    assert seen == [down[0], *(t for level in down[1:] for t in (level, level))]
 
 
 def test_history_is_dropped_where_the_method_moves_the_sample() -> None:

@@ -17,12 +17,13 @@ from ilvrctl.config import Layer
 from ilvrctl.devices import COMPILE_FROM, compile_pays
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.reuse import Reusing, splitting
+from ilvrctl.diffusion.samplers import DDIM
 from ilvrctl.diffusion.schedule import Schedule, spread_levels
 from ilvrctl.errors import UsageError
 from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.cpu import strips, winograd
 from ilvrctl.models.cpu.convolution import Convolution
-from ilvrctl.settings import DDIM, SPEEDS, Settings, build_settings
+from ilvrctl.settings import SPEEDS, Settings, build_settings
 
 FLAGS = {
     "image_size": 32,

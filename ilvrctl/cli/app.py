@@ -6,11 +6,14 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ilvrctl import __version__
+from ilvrctl.cli import signals
+from ilvrctl.cli.output import finished, open_streams
 
 SUMMARIES = {
     "translate": "Turn pictures into pictures of the target domain, steered by the input (ILVR, SDDM, EGSDE).",
@@ -26,6 +29,20 @@ SUMMARIES = {
 """The first sentence of each subcommand's help, so that the list of all needs none of their modules."""
 
 
+class Commands(TyperGroup):
+    """The group of subcommands, whose every end is an exit code and at most a word."""
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **more: Any
+    ) -> None:
+        """Carry out a command line and leave with its exit code."""
+        words = sys.argv[1:] if args is None else list(args)
+        run = super().main
+        with signals.listening():
+            code = finished(lambda: run(words, prog_name, **{**more, "standalone_mode": False}), words)
+        sys.exit(code)
+
+
 def build(words: Sequence[str]) -> typer.Typer:
     """The application for a command line of these ``words``.
 
@@ -34,6 +51,7 @@ def build(words: Sequence[str]) -> typer.Typer:
     """
     app = typer.Typer(
         name="ilvrctl",
+        cls=Commands,
         help="Training-free image translation with diffusion models.",
         no_args_is_help=True,
         rich_markup_mode="rich",
@@ -80,8 +98,11 @@ def _options(
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """What the console script runs once signals are heeded."""
     # GNU OpenMP's threads spin at every barrier; beside another busy process that made a network call 40
     # times slower on two cores. A short spin costs nothing alone. It is read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    build(sys.argv[1:])()
+    signals.listen()
+    open_streams()
+    words = sys.argv[1:]
+    sys.exit(finished(lambda: build(words)(), words))

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import Display, Tally, duration
-from ilvrctl.cli.making import compiles
-from ilvrctl.cli.output import command, data, data_json, say, use_color
+from ilvrctl.cli.options import display_of, takes
+from ilvrctl.cli.output import command, data, data_json, data_path, say
+from ilvrctl.cli.show import show_notes
 from ilvrctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from ilvrctl.engine import Engine
-    from ilvrctl.plans.networks import Networks
     from ilvrctl.plans.past import Past
-    from ilvrctl.plans.plan import Plan
-    from ilvrctl.work.workers import Crew
+    from ilvrctl.plans.plan import Networks, Plan
+    from ilvrctl.work.machine import Machine
 
 EPILOG = """Examples:
 
@@ -92,26 +90,17 @@ Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="Ray actors; else one a GPU or CPU.", rich_help_panel=_SPREAD),
 ]
-BatchSize = Annotated[
-    str | None,
-    typer.Option(
-        "--batch-size",
-        metavar="N|auto",
-        help="Samples at a time; auto measures the fastest.",
-        envvar="ILVRCTL_BATCH_SIZE",
-        rich_help_panel=_SPREAD,
-    ),
-]
 
 
 @command
+@takes("batch")
 def batch(
+    options: Mapping[str, Any],
     jobs: Jobs = None,
     out: OutFolder = None,
     init: Init = False,
     schema: Schema = False,
     status: Status = None,
-    dry_run: opt.DryRun = False,
     estimate: Estimate = False,
     retry_failed: Retry = False,
     fail_fast: FailFast = False,
@@ -121,24 +110,16 @@ def batch(
     engine: EngineName = "local",
     address: Address = None,
     workers: Workers = None,
-    device: opt.Device = "auto",
-    batch_size: BatchSize = None,
-    compile_: opt.Compile = None,
-    overwrite: opt.Overwrite = False,
-    as_json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = 0,
-    color: opt.Color = "auto",
 ) -> None:
     """Carry out the jobs of a file: resumable, spread over devices and machines.
 
     What is done stands in the output folder's manifest.jsonl; the same command goes on from there.
     """
-    display = Display(as_json, quiet, verbose, use_color(color))
+    display, overwrite = display_of(options), options["overwrite"]
     if schema:
-        from ilvrctl.plans.jobs_file import schema as spec_schema
+        from ilvrctl.plans.jobs_file import schema as schema_of_jobs
 
-        data_json(spec_schema())
+        data_json(schema_of_jobs())
     elif init:
         _write_example(jobs or Path("jobs.yaml"), overwrite)
     elif status is not None:
@@ -148,18 +129,20 @@ def batch(
     elif jobs is None:
         raise UsageError("no jobs file", hint="ilvrctl batch --init writes an example, jobs.yaml")
     else:
-        part = _shard(shard)
-        size = _batch_size(batch_size)
-        plans, past = _plans(jobs, out, part, display, overwrite=overwrite, retry=retry_failed)
-        if dry_run:
-            show_plans(plans, display)
+        from ilvrctl.plans.jobs import plans_of
+        from ilvrctl.work.machine import Machine, share_of
+
+        where = options["device"], options["batch_size"], options["compile"]
+        machine = Machine(*where, devices, engine, address, workers)
+        plans, past = plans_of(jobs, out, overwrite=overwrite, retry=retry_failed)
+        parts, part = share_of(plans, _shard(shard))
+        if options["dry_run"]:
+            show_notes(parts, display)
+            show_plans(parts, display)
             if estimate:
-                _show_estimate(plans, display, device, size, bool(compile_))
+                _show_estimate(parts, machine, display)
             return
-        calls = sum(plan.network_calls() for plan in plans)
-        compiled = compiles(compile_, _devices(devices)[0] if devices else device, calls, display)
-        crew = _crew(engine, devices, device, size, compiled, address, workers)
-        _run(plans, past, crew, part, 1 if fail_fast else max_failures, display)
+        _run(parts, past, machine, part, 1 if fail_fast else max_failures, display)
 
 
 def _write_example(path: Path, overwrite: bool) -> None:
@@ -168,7 +151,7 @@ def _write_example(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise UsageError(f"{path} is there already", hint="--overwrite, or give another name")
     example = Path(__file__).parents[1] / "plans" / "example.yaml"
-    data(str(write_text(path, example.read_text(encoding="utf-8"))))
+    data_path(write_text(path, example.read_text(encoding="utf-8")))
     say(f"next: ilvrctl batch {path} --dry-run")
 
 
@@ -179,113 +162,28 @@ def _shard(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
-def _batch_size(text: str | None) -> int | None:
-    """0 stands for auto."""
-    if text is None or text == "auto":
-        return None if text is None else 0
-    if not text.isdigit() or int(text) < 1:
-        raise UsageError(f"--batch-size takes a number or auto, not {text!r}")
-    return int(text)
-
-
-def _plans(
-    file: Path, out: Path | None, shard: tuple[int, int], display: Display, *, overwrite: bool, retry: bool
-) -> tuple[tuple[Plan, ...], Past]:
-    """The plans of the file's jobs, with what is done marked, and what the manifest told."""
-    from ilvrctl.cli.jobs_file import plan_of
-    from ilvrctl.config import read_yaml
-    from ilvrctl.plans.inputs import refuse_equal
-    from ilvrctl.plans.jobs_file import read_jobs
-    from ilvrctl.plans.manifest import read_manifest
-    from ilvrctl.plans.past import Past
-    from ilvrctl.plans.plan import make_plan
-    from ilvrctl.work.batches import divide
-
-    jobs = read_jobs(read_yaml(file), file.name)
-    root = out if out is not None else file.parent / jobs.out
-    past = Past(root, read_manifest(root), retry)
-    plans = [plan_of(job, file.parent, root, display) for job in jobs.jobs]
-    written = [(str(path), f"{o.item.name} ({p.name})") for p in plans for o in p.outputs for path in o.files]
-    refuse_equal([path for path, _ in written], [name for _, name in written])
-    made = [make_plan(plan, overwrite=overwrite, past=past) for plan in plans]
-    return divide(made, shard), past
-
-
-def _crew(
-    engine: str,
-    devices: str | None,
-    device: str,
-    size: int | None,
-    compiled: bool,
-    address: str | None,
-    workers: int | None,
-) -> Crew:
-    from ilvrctl.work.processes import Machine, Processes
-    from ilvrctl.work.workers import Alone, Spread
-
-    if engine not in ("local", "ray"):
-        raise UsageError(f"unknown engine {engine!r}; known: local, ray")
-    if engine == "local" and devices is None:
-        return Alone(lambda networks: _load(networks, device, size, compiled))
-    if size == 0:
-        raise UsageError("--batch-size auto measures on this machine alone", hint="give a number")
-    import torch
-
-    machine = Machine(device, size, compiled, torch.get_num_threads())
-    if engine == "ray":
-        from ilvrctl.work.cluster import Cluster
-
-        return Spread(Cluster(machine, address, workers))
-    names = _devices(devices or "")
-    return Spread(Processes([Machine(name, size, compiled, machine.threads) for name in names]))
-
-
-def _devices(text: str) -> list[str]:
-    """The devices of a list, or so many GPUs."""
-    if text.isdigit():
-        return [f"cuda:{n}" for n in range(int(text))]
-    return [name.strip() for name in text.split(",")]
-
-
-def _load(networks: Networks, device: str, size: int | None, compiled: bool) -> Engine:
-    """The engine; with a ``size`` of 0 its batch size is measured."""
-    from dataclasses import replace
-
-    engine = networks.load(device=device, batch_size=size or None, compiled=compiled)
-    if size != 0:
-        return engine
-    from ilvrctl.work.tuning import best_batch_size
-
-    best, seconds = best_batch_size(engine)
-    say(f"batch size {best}: {seconds * 1000:.1f} ms a picture and call")
-    return replace(engine, batch_size=best)
-
-
 def _run(
     plans: Sequence[Plan],
     past: Past,
-    crew: Crew,
+    machine: Machine,
     shard: tuple[int, int],
     max_failures: int | None,
     display: Display,
 ) -> None:
-    from ilvrctl.cli.carry_out import finish
+    from ilvrctl.cli.show import finish
     from ilvrctl.cli.status import table, tally_rows
-    from ilvrctl.plans.manifest import ManifestWriter
-    from ilvrctl.work.ledger import Ledger
-    from ilvrctl.work.run import run
+    from ilvrctl.work.machine import carry_out
 
     counts = {plan.name: sum(o.status != "elsewhere" for o in plan.outputs) for plan in plans}
     tally = Tally(sum(counts.values()), jobs={name: Tally(count) for name, count in counts.items()})
-    with ManifestWriter(past.root, shard) as manifest:
-        ledger = Ledger(manifest, past)
-        bars = any(plan.pending for plan in plans)
-        finish(
-            lambda rescued: run(plans, crew, ledger, max_failures=max_failures, rescued=rescued),
-            tally,
-            display,
-            bars=bars,
-        )
+    finish(
+        lambda aside: carry_out(
+            plans, machine, past=past, shard=shard, max_failures=max_failures, aside=aside
+        ),
+        tally,
+        display,
+        bars=any(plan.pending for plan in plans),
+    )
     if not display.quiet and not display.as_json:
         targets = {plan.name: plan.target or plan.model.name for plan in plans}
         for line in table(tally_rows(tally.jobs, targets)):
@@ -332,22 +230,19 @@ def _planned(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _show_estimate(
-    plans: Sequence[Plan], display: Display, device: str, size: int | None, compiled: bool
-) -> None:
+def _show_estimate(plans: Sequence[Plan], machine: Machine, display: Display) -> None:
     """Load what the plans need, make a few network calls, and tell what all of them will take."""
-    from ilvrctl.bench import peak_memory
-    from ilvrctl.work.tuning import call_seconds
+    from ilvrctl.timing import call_seconds, peak_memory
 
     seconds, memory = 0.0, None
-    known: dict[str, float] = {}
+    known: dict[Networks, float] = {}
     for plan in plans:
-        key = repr(plan.networks)
-        if plan.pending and key not in known:
-            engine = _load(plan.networks, device, size, compiled)
-            known[key] = call_seconds(engine, engine.batch_size) / engine.batch_size
-            memory = peak_memory(engine.device)
-        seconds += plan.network_calls() * known.get(key, 0.0)
+        for networks, outputs in plan.by_networks().items():
+            if outputs and networks not in known:
+                engine = machine.load(networks, 0, lambda event: None)
+                known[networks] = call_seconds(engine, engine.batch_size) / engine.batch_size
+                memory = peak_memory(engine.device)
+            seconds += plan.network_calls(outputs) * known.get(networks, 0.0)
     if display.as_json:
         peak = None if memory is None else round(memory)
         data_json({"event": "estimate", "seconds": round(seconds, 1), "peak_mb": peak})

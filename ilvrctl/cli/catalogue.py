@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ilvrctl import paths
-from ilvrctl.cli.output import data, data_json, say
-from ilvrctl.cli.transfers import amount
+from ilvrctl.cli.display import amount
+from ilvrctl.cli.output import data, data_json, data_path, say
+from ilvrctl.errors import ConfigError
 from ilvrctl.hub.registry import Item, items_of
-from ilvrctl.presets import ModelPreset
+from ilvrctl.presets import Broken, ModelPreset, preset_files
+from ilvrctl.text import visible
+
+_USE = {"any": "any", "non-commercial": "non-com.", "research": "research", "unstated": "unstated"}
+"""What the licences allow, in eight letters."""
 
 
 def items(models: Iterable[ModelPreset]) -> list[Item]:
@@ -18,19 +24,35 @@ def items(models: Iterable[ModelPreset]) -> list[Item]:
     return [item for model in models if model.downloaded for choice in items_of(model) for item in choice]
 
 
-def show_list(models: Iterable[ModelPreset], *, as_json: bool) -> None:
-    """Name, size, whether it is here, what the licence allows, and the title; no network, no torch."""
+def show_list(models: Iterable[ModelPreset], broken: Sequence[Broken] = (), *, as_json: bool) -> None:
+    """Name, size, pixels, state, licence, and what it makes, in 80 columns; no network, no torch."""
     rows = [_row(model) for model in models]
+    rows += [_broken_row(bad.name, bad.path, bad.error) for bad in broken]
     if as_json:
         for row in rows:
             data_json(row)
         return
-    width = max(len(row["name"]) for row in rows)
+    width = min(max(len(row["name"]) for row in rows), 28)
+    say(f"{'name':<{width}} {'size':>8} {'px':>4}  {'state':<8} {'licence':<8} makes")
     for row in rows:
-        here = "here" if row["installed"] else "-" if row["sources"] else "by hand"
-        note = "  [not usable yet]" if row["unsupported"] else ""
-        data(f"{row['name']:<{width}}  {_size(row):>8}  {here:<7}  {row['use']:<14}  {row['title']}{note}")
-    say(f"{len(rows)} models, {sum(row['installed'] for row in rows)} here, in {paths.weights_dir()}")
+        data(_line(row, width))
+    sound = [row for row in rows if "broken" not in row]
+    say(f"{len(sound)} models, {sum(row['installed'] for row in sound)} here, in {paths.weights_dir()}")
+
+
+def _line(row: dict[str, Any], width: int) -> str:
+    """One row of the table; a long text is cut, so that it holds in 80 columns."""
+    if "broken" in row:
+        return f"{row['name']:<{width}} broken: {visible(row['broken'])}"
+    here = "missing" if row["bundled"] else "-" if row["sources"] else "by hand"
+    state = "unusable" if row["unsupported"] else "here" if row["installed"] else here
+    use = _USE[row["use"]]
+    start = f"{row['name']:<{width}} {_size(row):>8} {row['image_size'] or '?':>4}  {state:<8} {use:<8} "
+    makes = visible(row["domain"] or row["title"])
+    for long, short in (("photographs of ", ""), ("photographs: ", ""), ("auxiliary: ", "aux: ")):
+        makes = short + makes[len(long) :] if makes.startswith(long) else makes
+    room = max(80 - len(start), 8)
+    return start + (makes if len(makes) <= room else f"{makes[: room - 1]}…")
 
 
 def _size(row: dict[str, Any]) -> str:
@@ -38,7 +60,15 @@ def _size(row: dict[str, Any]) -> str:
     return "?" if size is None else amount(size) if row["bytes"] else f"~{amount(size)}"
 
 
+def _broken_row(name: str, path: Path, error: ConfigError) -> dict[str, Any]:
+    return {"name": visible(name), "path": str(path), "installed": False, "broken": error.message}
+
+
 def _row(model: ModelPreset) -> dict[str, Any]:
+    try:
+        model.choices()
+    except ConfigError as error:
+        return _broken_row(model.name, preset_files("models")[model.name], error)
     installed = model.installed()
     here = model.path().stat().st_size if installed and not model.files else None
     return {
@@ -65,7 +95,7 @@ def _row(model: ModelPreset) -> dict[str, Any]:
 
 def show_plan(models: Sequence[ModelPreset], *, as_json: bool) -> None:
     """What would be fetched, from where, and whether it fits; no network is used."""
-    from ilvrctl.hub.fetch import unfinished
+    from ilvrctl.hub.partial import unfinished
 
     need = 0
     for item in items(models):
@@ -86,7 +116,7 @@ def show_plan(models: Sequence[ModelPreset], *, as_json: bool) -> None:
                 }
             )
         elif not here:
-            data(str(item.path))
+            data_path(item.path)
         else:
             say(f"{item.name}: already here")
     folder = next(p for p in (paths.weights_dir(), *paths.weights_dir().parents) if p.exists())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,9 +12,10 @@ from ilvrctl.cli import options as opt
 from ilvrctl.cli.display import duration
 from ilvrctl.cli.output import command, data, data_json
 from ilvrctl.errors import UsageError
+from ilvrctl.text import visible
 
 if TYPE_CHECKING:
-    from ilvrctl.bench import Measured
+    from ilvrctl.timing import Measured
 
 _PACKAGES = ("torch", "typer", "rich", "pillow", "pyyaml", "safetensors", "platformdirs")
 
@@ -48,37 +50,48 @@ def doctor(
     facts = _facts(device)
     if bench:
         measured = _bench(to or "emoji3d", speed, device, precision, batch_size, compile_)
-        facts = {**facts, "bench": {"target": to or "emoji3d", **measured.record()}} if as_json else facts
-        facts = facts if as_json else _lines(measured)
+        facts = {**facts, "bench": {"target": to or "emoji3d", **measured.record()}}
     if as_json:
         data_json(facts)
         return
-    width = max(len(key) for key in facts)
-    for key, value in facts.items():
-        data(f"{key.replace('_', ' '):<{width}}  {', '.join(value) if isinstance(value, list) else value}")
+    lines = _lines(measured) if bench else _told(facts)
+    width = max(map(len, lines))
+    for key, text in lines.items():
+        data(f"{key.replace('_', ' '):<{width}}  {visible(text)}")
+
+
+def _told(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The facts for people."""
+    lists = {key: ", ".join(value) or "none" for key, value in facts.items() if isinstance(value, list)}
+    name = facts["device_name"]
+    return {
+        **{
+            key: "missing" if value is None else str(value)
+            for key, value in facts.items()
+            if key != "device_name"
+        },
+        "device": f"{facts['device']} ({name})" if name else facts["device"],
+        **lists,
+        "weights_to_get": f"{len(facts['weights_to_get'])}: ilvrctl download --list",
+    }
 
 
 def _bench(
-    to: str, speed: str | None, device: str, precision: str | None, batch_size: int | None, compiled: bool
+    to: str, speed: str | None, device: str, precision: str | None, batch_size: str | None, compiled: bool
 ) -> Measured:
     """Load the target's network and time it with the target's settings. WeightsError when it is not here."""
-    from ilvrctl.bench import measure
-    from ilvrctl.cli.request import environment_layer, flag_layer
-    from ilvrctl.cli.source import Asked, find_source
-    from ilvrctl.engine import Engine
+    from ilvrctl.plans.asked import environment_layer, layer_of
+    from ilvrctl.plans.check import networks_of
+    from ilvrctl.plans.find_networks import NetworksAsked, find_networks
     from ilvrctl.settings import build_settings
+    from ilvrctl.timing import measure
+    from ilvrctl.work.machine import Machine
 
-    source = find_source(Asked(to=to))
-    flags = flag_layer({"--speed": ("speed", speed), "--precision": ("precision", precision)})
-    settings = build_settings(source.settings, overrides=[environment_layer(), flags])
-    engine = Engine.load(
-        source.model,
-        source.weights,
-        device=device,
-        precision=settings.precision,
-        batch_size=batch_size,
-        compiled=compiled,
-    )
+    networks = find_networks(NetworksAsked(to=to))
+    flags = layer_of({"--speed": ("speed", speed), "--precision": ("precision", precision)})
+    settings = build_settings(networks.settings, overrides=[environment_layer(), flags])
+    machine = Machine(device, batch_size, compiled)
+    engine = machine.load(networks_of(networks, settings.precision), 0, lambda event: None)
     return measure(engine, settings)
 
 
@@ -103,8 +116,9 @@ def _facts(name: str) -> dict[str, Any]:
     import torch
 
     from ilvrctl.devices import choose_device, choose_precision, precision_name
-    from ilvrctl.presets import load_models, load_targets
+    from ilvrctl.presets import broken_presets, load_models, load_targets
 
+    broken = [visible(f"{bad.path} ({bad.error.message})") for bad in broken_presets()]
     device = choose_device(name)
     models = load_models()
     ready = [
@@ -116,29 +130,25 @@ def _facts(name: str) -> dict[str, Any]:
         "ilvrctl": __version__,
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
-        "device": _device_name(device),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "precision": precision_name(choose_precision("auto", device)),
-        "threads": str(torch.get_num_threads()),
+        "threads": torch.get_num_threads(),
         "presets": str(paths.presets_dir()),
         "own_presets": str(paths.config_dir()),
         "weights_folder": str(paths.weights_dir()),
         "cache": str(paths.cache_dir()),
         "weights_here": [name for name, model in models.items() if model.installed()],
         "targets_ready": ready,
-        "weights_to_get": f"{sum(not model.installed() for model in models.values())}: ilvrctl download --list",
+        **({"broken_presets": broken} if broken else {}),
+        "weights_to_get": [name for name, model in models.items() if not model.installed()],
     }
 
 
-def _version(package: str) -> str:
+def _version(package: str) -> str | None:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version(package)
     except PackageNotFoundError:
-        return "missing"
-
-
-def _device_name(device: Any) -> str:
-    import torch
-
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+        return None

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ilvrctl.cli import options as opt
-from ilvrctl.cli.display import Display
-from ilvrctl.cli.output import INTERRUPTED, command, data, data_json, say, terminal, use_color
-from ilvrctl.errors import UsageError
-from ilvrctl.presets import ModelPreset, load_models, resolve_model
+from ilvrctl.cli import signals
+from ilvrctl.cli.display import Display, amount
+from ilvrctl.cli.output import command, data_json, interrupted, say
+from ilvrctl.errors import ConfigError, UsageError
+from ilvrctl.presets import ModelPreset, broken_presets, load_models, resolve_model
 
 if TYPE_CHECKING:
     from ilvrctl.hub.events import HubEvent
@@ -99,9 +99,10 @@ def download(
     if list_:
         from ilvrctl.cli.catalogue import show_list
 
-        show_list(
-            [resolve_model(name) for name in names] if names else load_models().values(), as_json=as_json
-        )
+        if names:
+            show_list([resolve_model(name) for name in names], as_json=as_json)
+        else:
+            show_list(load_models().values(), broken_presets("models"), as_json=as_json)
         return
     models = _models(names, url=url, file=file, move=move, sha256=sha256, verify=verify)
     if dry_run:
@@ -113,7 +114,7 @@ def download(
     events = _events(models, order, verify=verify, file=file, move=move)
     if not (verify or quiet):
         _show_licences(models, as_json=as_json)
-    code = _carry_out(events, models, Display(as_json, quiet, verbose, use_color(color)))
+    code = _carry_out(events, models, Display.of(as_json, quiet, verbose, color))
     if code:
         raise typer.Exit(code)
     if (url or file) and not verify:
@@ -214,38 +215,36 @@ def _use(model: ModelPreset) -> str:
 
 def _carry_out(events: Iterator[HubEvent], models: Sequence[ModelPreset], display: Display) -> int:
     """Show the events; the exit code."""
-    from ilvrctl.cli.transfers import PlainTransfers, TransferBars, record
-    from ilvrctl.hub.events import Failed, Fetched, Present, Verified
+    from ilvrctl.cli.screen import Screen
+    from ilvrctl.cli.transfer_views import Transfers
+    from ilvrctl.hub.events import Failed, Fetched
 
-    renderer = TransferBars(display) if display.bars else PlainTransfers(display)
-    hold = display.bars and terminal(sys.stdout)
-    held: list[str] = []
-    codes: set[int] = set()
+    transfers, codes = Transfers(), set[int]()
+    uses: dict[str, None] = {}
     try:
-        with renderer, closing(events):  # type: ignore[type-var]
+        with Screen(display) as screen, closing(events):  # type: ignore[type-var]
             for event in events:
-                renderer.show(event)
+                screen.show(transfers.view(event))
+                signals.check()
                 if isinstance(event, Failed):
                     codes.add(event.error.exit_code)
-                if display.as_json and (value := record(event)) is not None:
-                    data_json(value)
-                elif not display.as_json and isinstance(event, (Present, Fetched, Verified)):
-                    held.append(str(event.path)) if hold else data(str(event.path))
+                if isinstance(event, Fetched) and event.use:
+                    uses[event.use] = None
     except KeyboardInterrupt:
-        say(_interrupted(models))
-        raise typer.Exit(INTERRUPTED) from None
-    finally:
-        for line in held:
-            data(line)
+        interrupted(_kept(models))
+    for use in uses if not (display.quiet or display.as_json) else ():
+        say(f"use it: {use}")
     return next((code for code in (3, 1, 2) if code in codes), 0)
 
 
-def _interrupted(models: Iterable[ModelPreset]) -> str:
+def _kept(models: Iterable[ModelPreset]) -> str:
     from ilvrctl.cli.catalogue import items
-    from ilvrctl.cli.transfers import amount
-    from ilvrctl.hub.fetch import unfinished
+    from ilvrctl.hub.partial import unfinished
 
-    parts = [(item.name, unfinished(item)) for item in items(models)]
+    parts: list[tuple[str, int]] = []
+    for model in models:
+        with suppress(ConfigError):
+            parts += [(item.name, unfinished(item)) for item in items([model])]
     kept = ", ".join(f"{amount(size)} of {name}" for name, size in parts if size)
     return f"interrupted: {kept or 'nothing'} is kept; the same command goes on from there"
 

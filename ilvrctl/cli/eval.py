@@ -13,9 +13,10 @@ import typer
 from ilvrctl.cli import options as opt
 from ilvrctl.cli.output import command, data, data_json, say, stderr_console, terminal, use_color
 from ilvrctl.errors import OutputError, UsageError, did_you_mean
+from ilvrctl.plans.parameters import OUTPUT
 
 if TYPE_CHECKING:
-    from ilvrctl.evaluation.evaluate import Order
+    from ilvrctl.evaluation.evaluate import Comparison
     from ilvrctl.evaluation.result import Evaluation
 
 EPILOG = """Examples:
@@ -111,14 +112,12 @@ def eval(  # noqa: A001  (the name of the subcommand)
             "--html",
             metavar="FILE",
             help="A page in one file: plot, pictures, settings.",
-            rich_help_panel=opt.OUTPUT,
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     csv: Annotated[
         Path | None,
-        typer.Option(
-            "--csv", metavar="FILE", help="The numbers of every picture.", rich_help_panel=opt.OUTPUT
-        ),
+        typer.Option("--csv", metavar="FILE", help="The numbers of every picture.", rich_help_panel=OUTPUT),
     ] = None,
     save_stats: Annotated[
         Path | None,
@@ -126,11 +125,11 @@ def eval(  # noqa: A001  (the name of the subcommand)
             "--save-stats",
             metavar="FILE.npz",
             help="Write the statistics of --against, for the next time.",
-            rich_help_panel=opt.OUTPUT,
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel=opt.OUTPUT)
+        bool, typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel=OUTPUT)
     ] = False,
     device: opt.Device = "auto",
     as_json: opt.Json = False,
@@ -153,9 +152,9 @@ def eval(  # noqa: A001  (the name of the subcommand)
         raise UsageError(
             "nothing to compare with", "--source INPUTS, --truth TRUE_RESULTS or --against REAL_PICTURES"
         )
-    from ilvrctl.evaluation.evaluate import Order
+    from ilvrctl.evaluation.evaluate import Comparison
 
-    order = Order(
+    order = Comparison(
         tuple(runs),
         source=source,
         truth=truth,
@@ -207,7 +206,7 @@ def _save(path: Path, against: Path | None, extractor: str, device: str, *, quie
         say(f"wrote {path}: {chosen.name}, {n} pictures")
 
 
-def _measure(order: Order, device: str, *, quiet: bool, color: bool) -> Evaluation:
+def _measure(order: Comparison, device: str, *, quiet: bool, color: bool) -> Evaluation:
     from ilvrctl.devices import choose_device
     from ilvrctl.evaluation.evaluate import evaluate
 
@@ -248,7 +247,7 @@ def _show(found: Evaluation, *, as_json: bool, quiet: bool, color: str) -> None:
         from ilvrctl.cli.tables import comparison
 
         for line in comparison(found, color=terminal(sys.stdout) and use_color(color)):
-            data(line)
+            data(line, styled=True)
     if not quiet:
         for warning in found.warnings:
             say(warning, label="warning", color=use_color(color))

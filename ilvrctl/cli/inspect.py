@@ -13,11 +13,12 @@ from ilvrctl.cli import options as opt
 from ilvrctl.cli.output import command, data, data_json, say, use_color
 from ilvrctl.config import Layer, merge, parse_assignment
 from ilvrctl.errors import UsageError
+from ilvrctl.events import Warned
 from ilvrctl.presets import override_model
 
 if TYPE_CHECKING:
-    from ilvrctl.cli.known import Known
     from ilvrctl.models.files.checkpoint import CheckpointInfo
+    from ilvrctl.plans.facts import KnownFacts
 
 EPILOG = """Examples:
 
@@ -51,8 +52,8 @@ def inspect(
     color: opt.Color = "auto",
 ) -> None:
     """Tell what a checkpoint holds: format, architecture, size, and what its tensors do not tell."""
-    from ilvrctl.cli.saving import check_name, preset_text, save_presets
     from ilvrctl.models.files.loading import inspect_file
+    from ilvrctl.plans.own_presets import check_name, preset_text, save_presets
 
     if save_preset:
         check_name(save_preset, overwrite=overwrite)
@@ -80,7 +81,7 @@ def inspect(
 
 def _facts_given(set_: list[str] | None) -> Layer:
     """The facts that ``--set model.KEY=VALUE`` gives. UsageError for other settings."""
-    from ilvrctl.cli.known import FACTS
+    from ilvrctl.plans.facts import FACTS
 
     assigned = merge(*(parse_assignment(text) for text in set_ or ()))
     facts = assigned.values.get("model", {})
@@ -92,14 +93,15 @@ def _facts_given(set_: list[str] | None) -> Layer:
     return Layer(facts, assigned.origins)
 
 
-def _known(file: Path, info: CheckpointInfo, given: Layer, *, color: bool) -> Known:
+def _known(file: Path, info: CheckpointInfo, given: Layer, *, color: bool) -> KnownFacts:
     """What flags, presets, the stored probe and a diffusers folder know; the tensors tell a learned variance."""
-    from ilvrctl.cli.known import known_of
     from ilvrctl.models.files.diffusers_folder import stated_facts
+    from ilvrctl.plans.facts import known_of
 
     known = known_of(file)
-    if known.warning:
-        say(known.warning, label="warning", color=color)
+    for note in known.notes:
+        if isinstance(note, Warned):
+            say(note.message, label="warning", color=color)
     stated = stated_facts(file)
     model = override_model(replace(known.model, **stated), given)
     origins = {
@@ -125,7 +127,7 @@ def _probe(
     return run_probe(file, device=device, quiet=quiet, color=color, table=table)
 
 
-def _warn_of_disagreement(known: Known, probed: Mapping[str, Any] | None, *, color: bool) -> None:
+def _warn_of_disagreement(known: KnownFacts, probed: Mapping[str, Any] | None, *, color: bool) -> None:
     """A preset or a flag wins over the probe, but not silently."""
     facts = probed["facts"] if probed else {}
     other = [f"{k} {v} (probe) or {w} ({known.origins[k]})" for k, v, w in _pairs(known, facts) if v != w]
@@ -133,12 +135,12 @@ def _warn_of_disagreement(known: Known, probed: Mapping[str, Any] | None, *, col
         say(f"not what the probe found: {'; '.join(other)}", label="warning", color=color)
 
 
-def _pairs(known: Known, facts: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def _pairs(known: KnownFacts, facts: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     return [(k, v, getattr(known.model, k)) for k, v in facts.items() if k in known.origins]
 
 
-def _record(file: Path, info: CheckpointInfo, known: Known) -> dict[str, Any]:
-    from ilvrctl.cli.saving import preset_facts
+def _record(file: Path, info: CheckpointInfo, known: KnownFacts) -> dict[str, Any]:
+    from ilvrctl.plans.own_presets import preset_facts
 
     return {
         "file": file.resolve().name,
@@ -162,13 +164,13 @@ def _record(file: Path, info: CheckpointInfo, known: Known) -> dict[str, Any]:
 
 def _hidden(info: CheckpointInfo) -> list[str]:
     """The facts that a file of this format does not hold, whether they are known from elsewhere or not."""
-    from ilvrctl.cli.known import ATTENTION, FACTS
+    from ilvrctl.plans.facts import ATTENTION, FACTS
 
     told = () if "use_new_attention_order" in info.unknown else ATTENTION
     return [name for name in FACTS if name not in told] if info.unknown else []
 
 
-def _value(known: Known, name: str, info: CheckpointInfo) -> Any:
+def _value(known: KnownFacts, name: str, info: CheckpointInfo) -> Any:
     if name not in known.origins:
         return None
     learned = name == "variance" and info.facts.get("learn_sigma")

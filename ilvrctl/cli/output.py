@@ -1,32 +1,86 @@
-"""The one door to the terminal: data on stdout, everything else on stderr."""
+"""The one door to the terminal: data on stdout, everything else on stderr, and the exit code."""
 
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
-import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from ilvrctl.errors import IlvrctlError, UsageError, did_you_mean
+from ilvrctl.cli import signals
+from ilvrctl.errors import IlvrctlError, OutputError, UsageError, did_you_mean
+from ilvrctl.text import visible
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
     from rich.console import Console
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-INTERRUPTED = 130
+_last_words: list[str] = []
+"""What an interrupted command has said, until it has left."""
 COLORS = ("auto", "always", "never")
 LABELS = {"error": "red", "failed": "red", "warning": "yellow", "hint": "cyan"}
 """First words of a line that are coloured."""
+
+
+class _Door(io.FileIO):
+    """A standard stream. What stderr cannot take is dropped; of stdout the first failure is raised, and all that
+    comes after it is dropped, at the end of the interpreter too.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, "w", closefd=False)
+        self._broken = number == 2
+
+    def write(self, content: ReadableBuffer) -> int | None:  # type: ignore[override]
+        try:
+            with signals.held():
+                return super().write(content)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if not self._broken:
+                self._broken = True
+                if isinstance(error, BrokenPipeError):
+                    raise
+                why = (error.strerror or str(error)).lower()
+                raise OutputError(f"cannot write to standard output: {why}") from error
+            return len(memoryview(content).cast("B"))
+
+
+def open_streams() -> None:
+    """Make stdout and stderr streams that fail in order and write any text; closed ones lead nowhere.
+
+    Without the latter the first file that is opened would get the number of a closed stream, and its output.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            continue
+        if os.name == "nt" and terminal(stream):  # pragma: no cover  (the console is no file there)
+            stream.reconfigure(errors="backslashreplace")
+            continue
+        stream.flush()
+        door = io.BufferedWriter(_Door(number))
+        lines = number == 2 or stream.line_buffering
+        text = io.TextIOWrapper(door, stream.encoding, "backslashreplace", line_buffering=lines)
+        setattr(sys, name, text)
 
 
 def use_color(when: str) -> bool:
@@ -58,46 +112,71 @@ def stderr_console(*, color: bool) -> Console:
 def say(message: str, *, label: str | None = None, color: bool = False) -> None:
     """A line for people; ``label`` (error, hint ...) stands before it, with ``color`` in its own colour."""
     start = "" if label is None else typer.style(f"{label}: ", fg=LABELS[label], bold=True)
-    typer.echo(start + message, err=True, color=color)
+    typer.echo(start + visible(message), err=True, color=color)
+    signals.let_go()
 
 
-def data(line: str) -> None:
-    """A line of results; flushed, so that a pipeline goes on at once. File names keep their bytes."""
-    if sys.stdout is None:
+def data(text: str, *, styled: bool = False) -> None:
+    """Lines of results; flushed, so that a pipeline goes on at once. ``styled`` ones hold colours of our own."""
+    if sys.stdout is not None:
+        sys.stdout.write((text if styled else "\n".join(map(visible, text.split("\n")))) + "\n")
+        sys.stdout.flush()
+    signals.let_go()
+
+
+def data_path(path: Path | str) -> None:
+    """The path of a result. In a pipeline it keeps its bytes, whatever they are; on a terminal it is one line."""
+    if terminal(sys.stdout):
+        data(visible(str(path)))
         return
     try:
-        sys.stdout.write(line + "\n")
+        content = str(path).encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(os.fsencode(line) + b"\n")
-    sys.stdout.flush()
+        content = os.fsencode(path)
+    data_bytes(content + b"\n")
 
 
 def data_bytes(content: bytes) -> None:
-    """A picture on stdout."""
-    sys.stdout.buffer.write(content)
-    sys.stdout.buffer.flush()
+    """A picture, or what else is no text, on stdout."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    signals.let_go()
 
 
 def data_json(value: Any) -> None:
     """One JSON value a line."""
-    data(json_line(value))
+    data(json_line(value, getattr(sys.stdout, "encoding", None) or "utf-8"))
 
 
-def json_line(value: Any) -> str:
-    """JSON without line breaks; bytes of file names that are no text become escapes."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+def json_line(value: Any, encoding: str = "utf-8") -> str:
+    r"""JSON in one line; what is not seen, no text, or not known to the encoding becomes ``\u`` escapes."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
 
 
-def report_error(error: IlvrctlError, *, color: bool = False) -> None:
-    """What, why, and the next command."""
+def _escape(letter: str) -> str:
+    return "\\u007f" if letter == "\x7f" else json.dumps(letter)[1:-1]
+
+
+def report_error(error: IlvrctlError, *, color: bool = False, as_json: bool = False) -> None:
+    """What, why, and the next command; ``as_json`` on stdout too."""
     say(error.message, label="error", color=color)
     if error.hint:
         say(error.hint, label="hint", color=color)
+    if as_json:
+        what = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+        with suppress(OutputError, OSError):  # of two errors the first is told
+            data_json({"event": "error", **what})
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn expected errors into a message and an exit code; Ctrl-C and SIGTERM into 130.
+    """Turn expected errors into a message, as the command's own flags want it, and an exit code.
 
     A traceback is shown for bugs, and with ``-vv`` for expected errors too.
     """
@@ -105,27 +184,71 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         when = str(kwargs.get("color") or "auto")
-        got: list[int] = []
         try:
-            with _quiet_libraries(), _interrupts(got):
+            with _quiet_libraries():
                 return function(*args, **kwargs)
         except IlvrctlError as error:
-            if got:  # a library in C made something else of the interrupt, such as a damaged file
-                say("interrupted")
-                raise typer.Exit(INTERRUPTED) from None
+            if (
+                signals.received()
+            ):  # a library in C made something else of the interrupt, such as a damaged file
+                raise KeyboardInterrupt from None
             if int(str(kwargs.get("verbose") or 0)) > 1:
-                traceback.print_exc()
-            report_error(error, color=use_color(when if when in COLORS else "auto"))
+                for line in traceback.format_exc().splitlines():
+                    say(line)
+            color = use_color(when if when in COLORS else "auto")
+            report_error(error, color=color, as_json=bool(kwargs.get("json") or kwargs.get("as_json")))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            say("interrupted")
-            raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            # The reader of our output went away (| head): no message, and no second one at shutdown.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(1) from None
+            interrupted()
 
     return wrapped
+
+
+def interrupted(text: str = "interrupted") -> NoReturn:
+    """The last word of a command that was asked to stop, and its exit code."""
+    _last_words.append(text)
+    say(text)
+    raise typer.Exit(signals.exit_code())
+
+
+def finished(run: Callable[[], Any], words: Sequence[str]) -> int:
+    """Run a command line of these ``words`` to its end, whatever that is; its exit code."""
+    try:
+        code = run()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        return 1  # the reader of our output went away (| head): no word about it
+    except IlvrctlError as error:  # outside of a command: its output, as that of --help, cannot be written
+        report_error(error, color=use_color("auto"))
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = signals.INTERRUPTED
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            return _misused(error, words)
+        if not signals.received():
+            raise
+        code = signals.INTERRUPTED  # a library in C made something else of it
+    if code == signals.INTERRUPTED and not _last_words:
+        say("interrupted")
+        code = signals.exit_code()
+    _last_words.clear()
+    return code if isinstance(code, int) else 0
+
+
+def _misused(error: Any, words: Sequence[str]) -> int:
+    """Tell of a command line that the library which reads it does not understand."""
+    if type(error).__name__.startswith("NoArgsIsHelp"):
+        error.show()
+        return int(error.exit_code)
+    message = error.format_message().rstrip(".")
+    place = getattr(error, "ctx", None)
+    path = place.command_path if place else "ilvrctl"
+    before = list(words)[: list(words).index("--")] if "--" in words else words
+    usage = UsageError(message[:1].lower() + message[1:], hint=f"{path} --help")
+    report_error(usage, color=use_color("auto"), as_json="--json" in before)
+    return usage.exit_code
 
 
 @contextmanager
@@ -137,17 +260,29 @@ def _quiet_libraries() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _interrupts(got: list[int]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM raise KeyboardInterrupt while the command runs, and are noted in ``got``."""
+def check_stdout(wanted: bool, as_json: bool) -> None:
+    """UsageError where a picture ``wanted`` on standard output would meet JSON lines, or a terminal."""
+    if wanted and as_json:
+        raise UsageError("-o - and --json both want standard output", hint="-o FOLDER or -o FILE.png")
+    if wanted and terminal(sys.stdout):
+        raise UsageError(
+            "will not write the bytes of a picture to a terminal",
+            hint="-o FILE, or pipe them: ... -o - > out.png",
+        )
 
-    def interrupted(number: int, _: object) -> None:
-        got.append(number)
-        raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def picture_on_stdin(arguments: Sequence[str]) -> bytes | None:
+    """The bytes of standard input when ``-`` is among the arguments. UsageError when nobody pipes any."""
+    if "-" not in arguments:
+        return None
+    if terminal(sys.stdin):
+        raise UsageError(
+            "- reads a picture from standard input, which is a terminal",
+            hint="cat cat.jpg | ilvrctl translate - --to emoji3d -o out.png",
+        )
+    return standard_input()
+
+
+def standard_input() -> bytes:
+    """All bytes of standard input; none when it is closed."""
+    return b"" if sys.stdin is None else sys.stdin.buffer.read()

@@ -8,8 +8,17 @@ import typer
 
 from ilvrctl.cli.options import Json
 from ilvrctl.cli.output import command, data, data_json, say
-from ilvrctl.errors import UsageError, did_you_mean
-from ilvrctl.presets import find_model, find_target, load_methods, load_targets, preset_files
+from ilvrctl.errors import ConfigError, UsageError, did_you_mean
+from ilvrctl.files import read_text
+from ilvrctl.presets import (
+    TargetPreset,
+    broken_presets,
+    find_model,
+    load_methods,
+    load_targets,
+    preset_files,
+)
+from ilvrctl.text import visible
 
 app = typer.Typer(help="List and show presets: targets (--to), methods (--preset) and models.")
 
@@ -24,35 +33,44 @@ def _list(context: typer.Context, as_json: Json = False) -> None:
 @command
 def list_(as_json: Json = False) -> None:
     """Every target with its model, and whether the weights are here; then the method presets."""
-    rows = [_target_row(name) for name in load_targets()]
-    methods = load_methods()
+    rows = [_target_row(target) for target in load_targets().values()]
+    methods, broken = load_methods(), broken_presets()
     if as_json:
         for row in rows:
             data_json(row)
         for method in methods.values():
             data_json({"kind": "preset", "name": method.name, "title": method.title})
+        for bad in broken:
+            data_json({"kind": "broken", "name": bad.name, "path": str(bad.path), "error": bad.error.message})
         return
-    width = max(len(str(row["name"])) for row in rows)
+    width = max(len(name) for name in (*(row["name"] for row in rows), *methods, ""))
     say("Targets (--to NAME):")
     for row in rows:
-        here = "ready" if row["installed"] else f"ilvrctl download {row['name']}"
-        data(f"{row['name']:<{width}}  {row['title']}  [{here}]")
+        here = row["broken"] or ("ready" if row["installed"] else f"ilvrctl download {row['name']}")
+        data(f"{row['name']:<{width}}  {visible(row['title'])}  [{visible(here)}]")
     say("Presets (--preset NAME):")
     for method in methods.values():
-        data(f"{method.name:<{width}}  {method.title}")
+        data(f"{method.name:<{width}}  {visible(method.title)}")
+    for bad in broken:
+        say(f"{visible(str(bad.path))} is broken: {bad.error.message}", label="warning")
 
 
-def _target_row(name: str) -> dict[str, Any]:
-    target, _ = find_target(name)
-    model = find_model(target.model)
+def _target_row(target: TargetPreset) -> dict[str, Any]:
+    model, broken = None, None
+    try:
+        model = find_model(target.model)
+        broken = model.unsupported or None
+    except ConfigError as error:
+        broken = error.message
     return {
         "kind": "target",
         "name": target.name,
         "aliases": list(target.aliases),
         "title": target.title,
         "model": target.model,
-        "installed": model.installed(),
-        "licence": model.licence,
+        "installed": model is not None and model.installed(),
+        "licence": model.licence if model is not None else "",
+        "broken": broken,
     }
 
 
@@ -63,8 +81,10 @@ def show(name: Annotated[str, typer.Argument(help="A target, preset or model.")]
     for kind in ("targets", "methods", "models"):
         files = preset_files(kind)
         if name in files:
+            text = read_text(files[name])
             say(f"# {kind[:-1]} {name}")
-            data(files[name].read_text(encoding="utf-8").rstrip())
+            for line in text.rstrip().splitlines():
+                data(visible(line.expandtabs()))
             return
     for target in load_targets().values():
         if name in target.aliases:
@@ -73,5 +93,5 @@ def show(name: Annotated[str, typer.Argument(help="A target, preset or model.")]
     known = sorted({*preset_files("targets"), *preset_files("methods"), *preset_files("models")})
     raise UsageError(
         f"no target, preset or model is called {name!r}",
-        hint=did_you_mean(name, known) or f"known: {', '.join(known)}",
+        hint=did_you_mean(name, known) or "ilvrctl presets, or ilvrctl download --list for models",
     )

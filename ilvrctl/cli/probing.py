@@ -38,9 +38,9 @@ def run_probe(file: Path, *, device: str, quiet: bool, color: bool, table: bool)
             findings = event
     assert findings is not None
     seconds = time.monotonic() - start
+    _store(file, findings, size, quiet=quiet, color=color)  # first of all: who reads the table may go away
     if table:
         show_findings(findings)
-    _store(file, findings, size, quiet=quiet, color=color)
     return _record(findings, size, seconds)
 
 

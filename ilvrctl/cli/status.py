@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ilvrctl.cli.display import Display, Tally, duration
 from ilvrctl.cli.output import data, data_json, say
 from ilvrctl.errors import UsageError
+from ilvrctl.text import visible
 
 if TYPE_CHECKING:
     from ilvrctl.plans.manifest import Manifest
@@ -95,14 +96,11 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     total = {key: sum(row[key] for row in rows) for key in ("done", "failed", "to_do")}
     heads = {"job": "job", "to": "to", "done": "done", "failed": "failed", "to_do": "to do"}
     last = [{"job": "all", "to": "", **total}] if len(rows) > 1 else []
-    whole: list[Mapping[str, Any]] = [heads, *rows, *last]
-    widths = {key: max(len(str(row[key])) for row in whole) for key in heads}
+    whole = [{key: visible(str(row[key])) for key in heads} for row in (heads, *rows, *last)]
+    widths = {key: max(len(row[key]) for row in whole) for key in heads}
     return [_line(row, widths) for row in whole]
 
 
-def _line(row: Mapping[str, Any], widths: Mapping[str, int]) -> str:
-    cells: Iterable[str] = (
-        f"{row[key]!s:<{width}}" if key in ("job", "to") else f"{row[key]!s:>{width}}"
-        for key, width in widths.items()
-    )
+def _line(row: Mapping[str, str], widths: Mapping[str, int]) -> str:
+    cells = (f"{row[key]:{'<' if key in ('job', 'to') else '>'}{width}}" for key, width in widths.items())
     return "  ".join(cells).rstrip()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
+from io import StringIO
 from typing import TYPE_CHECKING
 
-from ilvrctl.evaluation.words import ARROWS, number
+from ilvrctl.evaluation.catalogue import ARROWS, number
+from ilvrctl.text import visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,14 +23,12 @@ _FEW = 3
 
 def comparison(found: Evaluation, *, color: bool) -> list[str]:
     """The lines of a table: value and half of its 95 % interval; the best, beyond doubt, marked with a star."""
-    from io import StringIO
-
     from rich.console import Console
 
     few = len(found.runs) <= _FEW
     width = int(os.environ.get("COLUMNS") or 0) or (_terminal_width() if color else 160)
     console = Console(
-        file=StringIO(),
+        file=_Page(),
         width=width,
         force_terminal=color,
         no_color=not color,
@@ -38,6 +39,14 @@ def comparison(found: Evaluation, *, color: bool) -> list[str]:
     console.print(_legend(found), style="dim" if color else None, markup=False, soft_wrap=not color)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return [line.rstrip() for line in str(text).rstrip("\n").split("\n")]
+
+
+class _Page(StringIO):
+    """Text in memory that is drawn in letters which stdout has."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
 def _terminal_width() -> int:
@@ -55,7 +64,7 @@ def _beside(found: Evaluation) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("metric", no_wrap=True)
     for run in found.runs:
-        table.add_column(Text(run.name), justify="right", overflow="fold")
+        table.add_column(Text(visible(run.name)), justify="right", overflow="fold")
     for metric in found.metrics:
         cells = [
             _cell(run.metrics.get(metric.key), metric, found.best(metric) == i)
@@ -78,7 +87,7 @@ def _below(found: Evaluation) -> RenderableType:
         table.add_column(Text(_title(metric)), justify="right")
     for i, run in enumerate(found.runs):
         cells = [_cell(run.metrics.get(m.key), m, found.best(m) == i) for m in found.metrics]
-        table.add_row(Text(f"{run.name}{' (front)' if i in front else ''}"), *cells)
+        table.add_row(Text(f"{visible(run.name)}{' (front)' if i in front else ''}"), *cells)
     return table
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ilvrctl.cli import options as opt
+from ilvrctl.cli import signals
 from ilvrctl.cli.display import Display, duration
-from ilvrctl.cli.output import command, data, data_json, say, use_color
-from ilvrctl.cli.request import environment_layer, flag_layer
+from ilvrctl.cli.output import command, data_json, data_path, interrupted, say
 from ilvrctl.config import Layer, merge, parse_assignment
 from ilvrctl.errors import UsageError
+from ilvrctl.plans.asked import environment_layer, layer_of
 
 if TYPE_CHECKING:
     from ilvrctl.training.job import Job, Outlook
@@ -190,7 +188,7 @@ def train(
     from ilvrctl.training.job import Job
     from ilvrctl.training.recipe import DomainRecipe, Recipe, load_recipe
 
-    display = Display(as_json, quiet, verbose, use_color(color))
+    display = Display.of(as_json, quiet, verbose, color)
     if name is None:
         raise UsageError("the model needs a name", "--name glossy, then: ilvrctl translate cats/ --to glossy")
     of_denoisers = {
@@ -201,7 +199,7 @@ def train(
     }
     flags = merge(
         *(parse_assignment(text) for text in set_ or ()),
-        flag_layer(
+        layer_of(
             {
                 "--size": ("size", size),
                 "--init": ("init", init),
@@ -258,7 +256,7 @@ def _refuse_for_classifier(given: dict[str, Any], pictures: Path | None) -> None
 
 
 def _train(job: Job, display: Display, *, overwrite: bool, dry_run: bool) -> None:
-    from ilvrctl.cli.training import show_training
+    from ilvrctl.cli.show import show_training
     from ilvrctl.training.job import outlook
 
     before = outlook(job, overwrite=overwrite)
@@ -270,44 +268,14 @@ def _train(job: Job, display: Display, *, overwrite: bool, dry_run: bool) -> Non
         return
     from ilvrctl.training.run import run
 
-    with stop_on_signals() as stop:
+    with signals.noted() as stop:
         finished = show_training(run(job, stop, overwrite=overwrite), display)
     if os.environ.get("RANK", "0") != "0":  # torchrun numbers a team's processes; the first tells
         return
     if finished is None:
-        say(f"interrupted: saved in {job.run}; the same command goes on from there")
-        raise typer.Exit(128 + stop.number)
+        interrupted(f"interrupted: saved in {job.run}; the same command goes on from there")
     if not display.quiet and len(job.folders) == 1:
         say(f"try it: ilvrctl translate PICTURES --to {job.name}")
-
-
-class Stop:
-    """Whether a signal has come, and its ``number``."""
-
-    number = 0
-
-    def __call__(self) -> bool:
-        """Whether to stop."""
-        return self.number != 0
-
-    def handle(self, number: int, _: object) -> None:
-        """Note a first signal; a second one leaves at once."""
-        if self.number:
-            raise KeyboardInterrupt
-        self.number = number
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """Ctrl-C, SIGTERM and SIGHUP: the step is finished and saved first. A second one leaves at once."""
-    stop = Stop()
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, stop.handle) for number in map(signal.Signals.__getitem__, names)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _show_plan(job: Job, before: Outlook, display: Display) -> None:
@@ -332,7 +300,7 @@ def _show_plan(job: Job, before: Outlook, display: Display) -> None:
     limits = [f"{job.recipe.images:,} pictures"] if job.recipe.images < FOR_EVER else []
     limits += [duration(job.seconds)] if job.seconds else []
     until = f"until {' or '.join(limits)} are done" if limits else "and decays from now on"
-    data(str(job.run))
+    data_path(job.run)
     start = f"goes on after {seen:,}" if seen else f"from {job.recipe.init or 'nothing'}"
     say(f"{job.name}: {count:,} files, {job.recipe.size} px, {start}, {until}")
 

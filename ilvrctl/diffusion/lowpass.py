@@ -12,13 +12,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ilvrctl.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+Kernel = Literal["cubic", "linear", "box", "lanczos3"]
 
 
 def _cubic(x: float) -> float:
@@ -118,7 +120,7 @@ class LowPass:
     """
 
     N: int
-    kernel: str = "cubic"
+    kernel: Kernel = "cubic"
 
     def __call__(self, x: Tensor) -> Tensor:
         """phi_N(x): the same shape, only the frequencies that survive a grid of (H/N, W/N)."""

@@ -1,17 +1,32 @@
-"""The table of metrics: what each is called, which direction is better, and how it is defined."""
+"""The table of metrics: what each is called, how it is computed, which direction is better; numbers in words."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from ilvrctl.diffusion.lowpass import LowPass
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ilvrctl.metrics.intervals import Estimate
+
+Side = Literal["source", "truth"]
+OfPair = Callable[["Tensor", "Tensor"], "Tensor"]
+"""Results and their partners, each (B, 3, H, W) in [0, 1], to one number a pair, (B,)."""
 
 
 @dataclass(frozen=True)
 class Metric:
     """``key`` in JSON and CSV, ``title`` for people. ``better``: the direction, None where neither is.
 
-    ``scale``: what tables multiply it by; ``digits`` after the point there. ``of_pictures``: whether every picture
-    has a number of its own.
+    ``scale``: what tables multiply it by; ``digits`` after the point there. ``of``: how it is computed where every
+    pair has a number of its own, from ``least`` px a side up, with sides that are multiples of ``grid``;
+    ``of_set``: how, where it is a number of the whole set, None of a set too small for it.
     """
 
     key: str
@@ -20,36 +35,53 @@ class Metric:
     better: Literal["low", "high"] | None = "low"
     scale: float = 1.0
     digits: int = 2
-    of_pictures: bool = True
+    of: OfPair | None = None
+    of_set: Callable[[Any], Estimate | None] | None = None
+    least: int = 1
+    grid: int = 1
+
+    def measure(self, a: Tensor, b: Tensor) -> float | None:
+        """Of one pair (1, 3, H, W); None where it is not defined for pictures of this size."""
+        sides = a.shape[-2:]
+        if self.of is None or min(sides) < self.least or any(side % self.grid for side in sides):
+            return None
+        return float(self.of(a, b))
 
 
-_SIDES = {"source": "the input", "truth": "the truth"}
-
-
-def pixel_metrics(
-    side: Literal["source", "truth"], N: int | None, *, egsde: bool, lpips: bool
-) -> list[Metric]:
+def pixel_metrics(side: Side, N: int | None, *, egsde: bool, lpips: OfPair | None) -> list[Metric]:
     """The metrics of pairs with ``side``; ``N`` of phi, left out where it is None."""
+    from ilvrctl.metrics import pixel
+
     to = f"to {side}"
     at = ", pictures on [0, 1] at 256 px" if egsde else ", pictures on [0, 1]"
-    floor = " + 1e-10" if egsde else ""
+    floor, added = (1e-10, " + 1e-10") if egsde else (0.0, "")
+
+    def metric(name: str, title: str, of: OfPair, definition: str, **more: Any) -> Metric:
+        return Metric(f"{name}_{side}", f"{title} {to}", definition, of=of, **more)
+
+    psnr, high = partial(pixel.psnr, floor=floor), {"better": "high", "digits": 3}
     found = [
-        Metric(f"l2_{side}", f"L2 {to}", f"Euclidean norm of the difference{at}"),
-        Metric(f"mse_{side}", f"MSE {to}", f"mean squared difference{at}", digits=4),
-        Metric(f"psnr_{side}", f"PSNR {to}", f"-10 log10 (MSE{floor}) in dB, per picture", better="high"),
-        Metric(
-            f"ssim_{side}", f"SSIM {to}", "Gaussian window 11, sigma 1.5, per RGB channel", "high", digits=3
+        metric("l2", "L2", pixel.l2, f"Euclidean norm of the difference{at}"),
+        metric("mse", "MSE", pixel.mse, f"mean squared difference{at}", digits=4),
+        metric("psnr", "PSNR", psnr, f"-10 log10 (MSE{added}) in dB, per picture", better="high"),
+        metric(
+            "ssim",
+            "SSIM",
+            pixel.ssim,
+            "Gaussian window 11, sigma 1.5, per RGB channel",
+            least=pixel.WINDOW,
+            **high,
         ),
     ]
     if not egsde:
-        found.append(
-            Metric(f"ms_ssim_{side}", f"MS-SSIM {to}", "five scales, from 161 px a side on", "high", digits=3)
-        )
+        scales = f"five scales, from {pixel.MS_SSIM_SIDE} px a side on"
+        found.append(metric("ms_ssim", "MS-SSIM", pixel.ms_ssim, scales, least=pixel.MS_SSIM_SIDE, **high))
     if N is not None and side == "source" and not egsde:
+        phi = partial(pixel.low_pass_distance, phi=LowPass(N))
         what = f"mean |phi_{N}(out) - phi_{N}(source)| in 1/255"
-        found.append(Metric(f"phi_{N}", f"phi_{N} {to}", what))
-    if lpips:
-        found.append(Metric(f"lpips_{side}", f"LPIPS {to}", "LPIPS 0.1, AlexNet", digits=3))
+        found.append(Metric(f"phi_{N}", f"phi_{N} {to}", what, of=phi, grid=N))
+    if lpips is not None:
+        found.append(metric("lpips", "LPIPS", lpips, "LPIPS 0.1, AlexNet", digits=3))
     return found
 
 
@@ -58,44 +90,20 @@ DIVERSITY = Metric(
     "diversity",
     "mean L2 between the samples of one input, on [0, 1]",
     better=None,
-    of_pictures=False,
 )
 
 
-def realism_metrics(extractor: str) -> dict[str, Metric]:
-    """Fréchet distance, KID, precision and recall on the features of ``extractor``: FID and KID are Inception's."""
-    published = extractor == "inception"
-    tail, named = ("", "") if published else (f"_{extractor.replace('-', '_')}", f" ({extractor})")
-    frechet = "FID" if published else "Fréchet distance"
-    return {
-        "frechet": Metric(
-            "fid" if published else f"frechet{tail}",
-            f"{frechet}{named}",
-            "Fréchet distance of Gaussians; biased upwards by few pictures, no interval",
-            of_pictures=False,
-        ),
-        "kid": Metric(
-            f"kid{tail}",
-            f"KID x1000{named}",
-            "unbiased squared MMD of all pictures, kernel (x.y/d + 1)^3; +- 1.96 jackknife standard errors",
-            scale=1000,
-            digits=1,
-            of_pictures=False,
-        ),
-        "precision": Metric(
-            f"precision{tail}",
-            f"precision{named}",
-            "results within the real set, k = 3",
-            "high",
-            digits=3,
-            of_pictures=False,
-        ),
-        "recall": Metric(
-            f"recall{tail}",
-            f"recall{named}",
-            "real pictures within the results, k = 3",
-            "high",
-            digits=3,
-            of_pictures=False,
-        ),
-    }
+ARROWS = {"low": " ↓", "high": " ↑", None: ""}
+"""Which direction is better."""
+
+
+def number(estimate: Estimate | None, metric: Metric) -> str:
+    """``18.70 ± 0.61``, half of the 95 % interval after the sign; ``-`` where there is none."""
+    if estimate is None:
+        return "-"
+    value = estimate.value * metric.scale
+    text = f"{value:.{metric.digits}f}"
+    text = text.removeprefix("-") if not float(text) else text
+    if estimate.low is None or estimate.high is None or not math.isfinite(value):
+        return text
+    return f"{text} ± {(estimate.high - estimate.low) / 2 * metric.scale:.{metric.digits}f}"

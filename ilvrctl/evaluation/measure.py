@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from ilvrctl.diffusion.lowpass import LowPass, usual_factor
+from ilvrctl.diffusion.lowpass import usual_factor
 from ilvrctl.errors import UsageError
-from ilvrctl.evaluation.pairing import Pair
-from ilvrctl.evaluation.pictures import Picture
-from ilvrctl.images.geometry import fit_picture, resized_bicubic
+from ilvrctl.evaluation.catalogue import Metric
+from ilvrctl.evaluation.pairing import Partners
+from ilvrctl.evaluation.sets import Picture
+from ilvrctl.images.geometry import FITS, fit_picture, parse_color, resized_bicubic
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,24 +24,34 @@ EGSDE_SIZE = 256
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is done to pictures before they are compared.
+    """What is done to pictures before they are compared, and what is measured.
 
     ``egsde``: as the published code of EGSDE, everything at 256 px by Pillow's bicubic. Else ``fit`` (crop, pad or
-    stretch) makes the partners as large as the results, and None takes only those that are. ``N`` of phi, None
-    without inputs.
+    stretch) makes the partners as large as the results; without it sources are fitted as the results' records say
+    that they were, and other sizes must agree. ``N`` of phi, None without inputs. ``metrics`` of pairs with each
+    side.
     """
 
     egsde: bool = False
     fit: str | None = None
     N: int | None = None
-    lpips: Callable[[Tensor, Tensor], Tensor] | None = None
+    metrics: Mapping[str, Sequence[Metric]] = field(default_factory=dict)
 
-    @property
-    def resize(self) -> str:
+    def fit_of(self, result: Picture, side: str) -> str | None:
+        """How a partner of the result becomes square; None where nothing tells."""
+        told = result.settings.get("fit") if side == "source" else None
+        return self.fit or (told if told in FITS else None)
+
+    def resize(self, results: Iterable[Picture]) -> str:
         """The rule in words."""
         if self.egsde:
             return f"all to {EGSDE_SIZE} x {EGSDE_SIZE}, bicubic (Pillow), as EGSDE's code"
-        return f"partners fitted to the results: {self.fit}, Lanczos" if self.fit else "none"
+        if self.fit:
+            return f"partners fitted to the results: {self.fit}, Lanczos"
+        fits = {fit for result in results if (fit := self.fit_of(result, "source"))}
+        if not fits or "source" not in self.metrics:
+            return "none"
+        return f"sources fitted as when the results were made: {' and '.join(sorted(fits))}, Lanczos"
 
 
 def levels(image: Image.Image) -> Tensor:
@@ -51,38 +62,39 @@ def levels(image: Image.Image) -> Tensor:
     return pixels.view(image.height, image.width, 3).permute(2, 0, 1).contiguous()
 
 
-def measure_pair(pair: Pair, protocol: Protocol) -> dict[str, float | None]:
+def measure_pair(pair: Partners, protocol: Protocol) -> dict[str, float | None]:
     """All pixel metrics of one result, by the keys of the catalogue; None where one is not defined for the size.
 
     UsageError for sizes that differ without a rule.
     """
-    output = _prepared(pair.output, None, protocol)
+    output = _prepared(pair.output, protocol)
     found: dict[str, float | None] = {}
     for side, partner in (("source", pair.source), ("truth", pair.truth)):
-        if partner is None:
-            continue
-        other = _prepared(partner, output.shape[-1], protocol, like=(pair.output, output))
-        found |= {f"{name}_{side}": value for name, value in _pixel(output, other, protocol).items()}
-        if side == "source" and not protocol.egsde:
-            found |= _phi(output, other, protocol.N)
+        if partner is not None:
+            other = _prepared(partner, protocol, (pair.output, side, output))
+            found |= {metric.key: metric.measure(output, other) for metric in protocol.metrics[side]}
     return found
 
 
-def _prepared(
-    picture: Picture, size: int | None, protocol: Protocol, like: tuple[Picture, Tensor] | None = None
-) -> Tensor:
-    """One picture as (1, 3, H, W) float64 in [0, 1], brought to the size that the protocol asks for."""
+def _prepared(picture: Picture, protocol: Protocol, of: tuple[Picture, str, Tensor] | None = None) -> Tensor:
+    """One picture as (1, 3, H, W) float64 in [0, 1], at the size that the protocol asks for.
+
+    ``of``: the result that it is a partner of, on which side, and that result prepared.
+    """
     image = picture.open()
     if protocol.egsde:
         if image.width != image.height:
             raise UsageError(f"{picture.path} is not square, as EGSDE's protocol asks")
         image = resized_bicubic(image, EGSDE_SIZE)
-    elif like is not None:
-        height, width = like[1].shape[-2:]
+    elif of is not None:
+        result, side, output = of
+        height, width = output.shape[-2:]
         if image.size != (width, height):
-            if protocol.fit is None or width != height or size is None:
-                raise _other_size(picture, image.size, like[0], (width, height))
-            image = fit_picture(image, size, protocol.fit, (255, 255, 255))
+            fit = protocol.fit_of(result, side)
+            if fit is None or width != height:
+                raise _other_size(picture, image.size, result, (width, height))
+            background = parse_color(str(result.settings.get("background", "white")))
+            image = fit_picture(image, width, fit, background)
     return levels(image).double()[None] / 255
 
 
@@ -95,34 +107,7 @@ def _other_size(
     return UsageError(what, "--fit crop fits the partner as translate does (also pad, stretch)")
 
 
-def _pixel(a: Tensor, b: Tensor, protocol: Protocol) -> dict[str, float | None]:
-    from ilvrctl.metrics import pixel
-
-    side = min(a.shape[-2:])
-    found: dict[str, float | None] = {
-        "l2": float(pixel.l2(a, b)),
-        "mse": float(pixel.mse(a, b)),
-        "psnr": float(pixel.psnr(a, b, 1e-10 if protocol.egsde else 0.0)),
-        "ssim": float(pixel.ssim(a, b)) if side >= pixel.WINDOW else None,
-    }
-    if not protocol.egsde:
-        found["ms_ssim"] = float(pixel.ms_ssim(a, b)) if side >= pixel.MS_SSIM_SIDE else None
-    if protocol.lpips is not None:
-        found["lpips"] = float(protocol.lpips(a, b))
-    return found
-
-
-def _phi(a: Tensor, b: Tensor, N: int | None) -> dict[str, float | None]:
-    from ilvrctl.metrics.pixel import low_pass_distance
-
-    if N is None:
-        return {}
-    height, width = a.shape[-2:]
-    fits = height % N == 0 and width % N == 0
-    return {f"phi_{N}": float(low_pass_distance(a, b, LowPass(N))) if fits else None}
-
-
-def factor_of(pairs: Sequence[Sequence[Pair]]) -> int:
+def factor_of(pairs: Sequence[Sequence[Partners]]) -> int:
     """N for phi: the one with which all results were made, else the usual one for the size of the first."""
     told = {_constraint(pair.output.settings).get("N") for run in pairs for pair in run}
     if len(told) == 1 and isinstance(N := told.pop(), int):
@@ -136,11 +121,11 @@ def _constraint(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     return constraint if isinstance(constraint, Mapping) else {}
 
 
-def diversity(pairs: Sequence[Pair]) -> list[tuple[str, float]]:
+def diversity(pairs: Sequence[Partners]) -> list[tuple[str, float]]:
     """For every input with several samples, the mean L2 between two of them on [0, 1], at their own size."""
     from ilvrctl.metrics.pixel import l2
 
-    groups: dict[str, list[Pair]] = {}
+    groups: dict[str, list[Partners]] = {}
     for pair in pairs:
         groups.setdefault(pair.key, []).append(pair)
     found = []

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ilvrctl.errors import UsageError
-from ilvrctl.evaluation.pictures import Picture, Run, numbered
+from ilvrctl.evaluation.sets import Picture, ResultSet, numbered
 
 _NAMED = 5
 
 
 @dataclass(frozen=True)
-class Pair:
+class Partners:
     """A result, the ``key`` of what it shows, its ``sample`` number, and its partners where there are any."""
 
     output: Picture
@@ -23,12 +23,12 @@ class Pair:
 
 
 def pair_runs(
-    runs: Sequence[Run],
+    runs: Sequence[ResultSet],
     sources: Sequence[Picture] | None,
     truths: Sequence[Picture] | None,
     *,
     common: bool = False,
-) -> list[list[Pair]]:
+) -> list[list[Partners]]:
     """The pairs of every run, in order of names.
 
     A result of ilvrctl tells its input (by content, else by name); another is paired by its own name, then by its
@@ -72,10 +72,10 @@ def _lacking(side: str, names: set[str]) -> list[str]:
     return [f"the {side} has no {_some(sorted(names))}"] if names else []
 
 
-def _pair(picture: Picture, given: Mapping[str, Mapping[str, Picture]], keys: set[str] | None) -> Pair:
+def _pair(picture: Picture, given: Mapping[str, Mapping[str, Picture]], keys: set[str] | None) -> Partners:
     key, sample = _key(picture, given.get("source", {}), keys)
     sides = {name: side.get(key) for name, side in given.items()}
-    return Pair(picture, key, sample, sides.get("source"), sides.get("truth"))
+    return Partners(picture, key, sample, sides.get("source"), sides.get("truth"))
 
 
 def _key(picture: Picture, sources: Mapping[str, Picture], keys: set[str] | None) -> tuple[str, int]:
@@ -91,7 +91,7 @@ def _key(picture: Picture, sources: Mapping[str, Picture], keys: set[str] | None
     return picture.stem, picture.sample
 
 
-def _refuse_unequal(name: str, pairs: Sequence[Pair], wanted: set[str]) -> None:
+def _refuse_unequal(name: str, pairs: Sequence[Partners], wanted: set[str]) -> None:
     have = {pair.key for pair in pairs}
     missing, extra = sorted(wanted - have), sorted(have - wanted)
     parts = [f"{len(missing)} have no result in {name} ({_some(missing)})"] if missing else []

@@ -12,10 +12,10 @@ from string import Template
 from typing import Any
 
 from ilvrctl import __version__, paths
-from ilvrctl.evaluation.pictures import Picture
+from ilvrctl.evaluation.catalogue import ARROWS, number
 from ilvrctl.evaluation.plot import STYLE, pareto_svg
 from ilvrctl.evaluation.result import Evaluation, RunResult, plain
-from ilvrctl.evaluation.words import ARROWS, number
+from ilvrctl.evaluation.sets import Picture
 from ilvrctl.images.geometry import thumbnail
 from ilvrctl.images.io import encode_picture
 
@@ -27,7 +27,7 @@ _QUALITY = 82
 
 def csv_text(found: Evaluation) -> str:
     """A line a picture: run, name, sample, and every metric that a picture has of its own."""
-    metrics = [m for m in found.metrics if m.of_pictures]
+    metrics = [m for m in found.metrics if m.of]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["run", "picture", "sample", *(m.key for m in metrics)])
@@ -113,7 +113,7 @@ def _parts(found: Evaluation, pictures: _Thumbnails) -> dict[str, Any]:
     metrics = [
         {"key": m.key, "title": m.title, "better": m.better, "digits": m.digits, "scale": m.scale}
         for m in found.metrics
-        if m.of_pictures
+        if m.of
     ]
     partners = {
         row.pair.key: {
@@ -128,7 +128,7 @@ def _parts(found: Evaluation, pictures: _Thumbnails) -> dict[str, Any]:
 
 
 def _run(found: Evaluation, run: RunResult, pictures: _Thumbnails) -> dict[str, Any]:
-    keys = [m.key for m in found.metrics if m.of_pictures]
+    keys = [m.key for m in found.metrics if m.of]
     rows = [
         {
             "key": row.pair.key,

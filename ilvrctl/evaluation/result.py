@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl.evaluation.catalogue import Metric
-from ilvrctl.evaluation.pairing import Pair
+from ilvrctl.evaluation.pairing import Partners
 
 if TYPE_CHECKING:
     from ilvrctl.metrics.intervals import Estimate
 
 
 @dataclass(frozen=True)
-class Row:
+class Measured:
     """One result and its own numbers."""
 
-    pair: Pair
+    pair: Partners
     values: Mapping[str, float | None]
 
 
@@ -28,7 +28,7 @@ class RunResult:
 
     name: str
     settings: Mapping[str, Any]
-    rows: Sequence[Row]
+    rows: Sequence[Measured]
     metrics: Mapping[str, Estimate]
 
     @property
@@ -47,7 +47,6 @@ class Evaluation:
     warnings: Sequence[str] = ()
     axes: tuple[Metric, Metric] | None = None
     """Faithfulness and realism, where both were measured."""
-    notes: Mapping[str, str] = field(default_factory=dict)
 
     def best(self, metric: Metric) -> int | None:
         """The run that is better than every other beyond doubt: its interval meets no other's. None otherwise."""

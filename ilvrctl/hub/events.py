@@ -75,7 +75,7 @@ class Checking:
 
 @dataclass(frozen=True)
 class Fetched:
-    """The file is in place. ``trust``: what its sha256 was compared with."""
+    """The file is in place. ``trust``: what its sha256 was compared with; ``use``: a command for it, or ""."""
 
     name: str
     path: Path
@@ -84,6 +84,7 @@ class Fetched:
     sha256: str
     trust: Trust
     seconds: float
+    use: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,16 @@ from functools import partial as bound
 
 from ilvrctl.errors import IlvrctlError
 from ilvrctl.events import Warned
+from ilvrctl.files import lock_of, try_acquire
 from ilvrctl.hub import drive, partial, web
 from ilvrctl.hub.errors import BrokenOffError, ContentError, DownloadError, SourceError
 from ilvrctl.hub.events import Asking, Failed, Fetched, HubEvent, Present, Retrying, SourceFailed, Waiting
-from ilvrctl.hub.limits import LONGEST_WAIT, Limits
-from ilvrctl.hub.lock import FileLock
+from ilvrctl.hub.limits import LONGEST_WAIT, Limits, Pace
+from ilvrctl.hub.partial import Part, part_of, unfinished
 from ilvrctl.hub.pins import load_pins, lock_path, save_pin
 from ilvrctl.hub.registry import Item, Source, items_of
-from ilvrctl.hub.verify import Check, Proof, prove
-from ilvrctl.presets import ModelPreset
+from ilvrctl.hub.verify import Check, Proof, own_place, prove
+from ilvrctl.presets import ModelPreset, use_of
 
 _POLL = 0.2  # seconds
 _MOST = 200  # attempts at one source, however well each goes
@@ -37,21 +38,16 @@ class Order:
 def fetch(models: Sequence[ModelPreset], order: Order) -> Iterator[HubEvent]:
     """Have all ``models`` here; what fails is told in a :class:`Failed`, and the others go on."""
     for model in models:
-        if model.bundled:
-            yield Present(model.name, model.path())
-            continue
         try:
-            if model.unsupported and not model.installed():
+            if model.unsupported:
                 yield Warned(f"{model.name} cannot be used for translation: {model.unsupported}")
+            if not model.downloaded:
+                yield own_place(model)
+                continue
             for alternatives in items_of(model):
                 yield from _one_of(alternatives, order)
         except IlvrctlError as error:
             yield Failed(model.name, error, _unfinished(model))
-
-
-def unfinished(item: Item) -> int:
-    """Bytes of the file that are here but are not all of it yet."""
-    return max(partial.kept(item), drive.kept(item))
 
 
 def _unfinished(model: ModelPreset) -> int:
@@ -97,25 +93,26 @@ def present(item: Item, *, after_waiting: bool = False) -> Present:
 
 def locked(item: Item, overwrite: bool, work: Callable[[], Iterator[HubEvent]]) -> Iterator[HubEvent]:
     """Do the work while no other process works on the same file; what that one leaves is not made again."""
-    lock, waited = FileLock(lock_path(item.key)), False
-    while not lock.try_acquire():
-        if not waited:
-            yield Waiting(item.name)
-        waited = True
-        time.sleep(_POLL)
     try:
-        if item.path.is_file() and (waited or not overwrite):
-            yield present(item, after_waiting=waited)
-            return
-        item.path.parent.mkdir(parents=True, exist_ok=True)
-        yield from work()
+        lock, waited = lock_of(lock_path(item.key)), False
+        while not try_acquire(lock):
+            if not waited:
+                yield Waiting(item.name)
+            waited = True
+            time.sleep(_POLL)
+        try:
+            if item.path.is_file() and (waited or not overwrite):
+                yield present(item, after_waiting=waited)
+                return
+            item.path.parent.mkdir(parents=True, exist_ok=True)
+            yield from work()
+        finally:
+            lock.release()
     except OSError as error:
         raise DownloadError(
             f"{item.name}: cannot write to {item.path.parent}: {error.strerror or error}",
             hint="make room or give permission there, or name another folder in ILVRCTL_WEIGHTS",
         ) from error
-    finally:
-        lock.release()
 
 
 def _from_sources(item: Item, order: Order) -> Iterator[HubEvent]:
@@ -123,22 +120,20 @@ def _from_sources(item: Item, order: Order) -> Iterator[HubEvent]:
     _need_sources(item, order)
     sources, errors = _begun_first(item), list[IlvrctlError]()
     for left, source in zip(range(len(sources) - 1, -1, -1), sources, strict=True):
-        start = time.monotonic()
-        yield Asking(item.name, str(source), _kept(item, source))
+        start, part = time.monotonic(), part_of(item, source)
+        yield Asking(item.name, str(source), part.kept(source))
         try:
-            if not partial.whole(item, str(source)):
+            if not part.whole(source):
                 yield from _persist(item, source, order.limits)
-            proof = yield from _proved(item, source, order.check)
+            proof = yield from _proved(item, part, order.check, source.short())
         except partial.NoRoomError:
             raise
         except (SourceError, ContentError) as error:
             errors.append(error)
             yield SourceFailed(item.name, source.short(), error, left)
             continue
-        put(item, proof, str(source))
-        yield Fetched(
-            item.name, item.path, str(source), proof.size, proof.sha256, proof.trust, time.monotonic() - start
-        )
+        put(item, part, proof, str(source))
+        yield fetched(item, proof, str(source), time.monotonic() - start)
         return
     raise _summary(item, errors)
 
@@ -160,62 +155,66 @@ def _need_sources(item: Item, order: Order) -> None:
 
 def _begun_first(item: Item) -> tuple[Source, ...]:
     """The sources, beginning with the one of which there are bytes already."""
-    note = partial.read_note(item)
-    begun = note.source if note is not None and partial.kept(item) else ""
-    return tuple(sorted(item.sources, key=lambda source: str(source) != begun))
-
-
-def _kept(item: Item, source: Source) -> int:
-    if source.kind != "web":
-        return drive.kept(item, source)
-    note = partial.read_note(item)
-    return partial.kept(item) if note is not None and note.source == str(source) else 0
+    return tuple(sorted(item.sources, key=lambda source: part_of(item, source).kept(source) == 0))
 
 
 def _persist(item: Item, source: Source, limits: Limits) -> Iterator[HubEvent]:
     """Attempts at one source until all bytes are here. SourceError when they bring nothing new any more."""
     attempt, failures = (web.attempt if source.kind == "web" else drive.attempt), 0
+    part, pace = part_of(item, source), Pace(limits)
     for _ in range(_MOST):
-        before = _kept(item, source)
+        before = part.kept(source)
+        pace.begin()
         try:
-            yield from attempt(item, source, limits)
+            yield from attempt(item, source, limits, pace)
             return
         except BrokenOffError as error:
-            kept = _kept(item, source)
+            kept = part.kept(source)
             failures = 1 if kept > before else failures + 1
             if failures > (limits.retries if error.hopeful else min(limits.retries, 1)):
-                raise _gave_up(error, kept) from error
+                raise _gave_up(error, part, kept) from error
             if error.wait > LONGEST_WAIT:
                 raise SourceError(f"{error.message}, for another {error.wait:.0f} s") from error
             wait = limits.wait(failures - 1, error.wait)
             yield Retrying(item.name, error.message, kept, wait)
             time.sleep(wait)
+        except SourceError as error:
+            raise _gave_up(error, part, part.kept(source)) from error
     raise SourceError(f"{source.short()} breaks off again and again")
 
 
-def _gave_up(error: BrokenOffError, kept: int) -> SourceError:
-    more = f"{kept:,} bytes are kept, and the same command goes on from there" if kept else error.hint
-    return SourceError(error.message, hint=more)
+def _gave_up(error: SourceError, part: Part, kept: int) -> SourceError:
+    """The error with what can be gone on with; what cannot is removed."""
+    if not kept:
+        part.discard()
+        return error
+    return SourceError(error.message, f"{kept:,} bytes are kept, and the same command goes on from there")
 
 
-def _proved(item: Item, source: Source, check: Check) -> Generator[HubEvent, None, Proof]:
+def _proved(item: Item, part: Part, check: Check, source: str) -> Generator[HubEvent, None, Proof]:
     """As :func:`prove`; a file that is not the one is removed."""
     try:
-        return (yield from prove(item, item.part, check, source.short()))
+        return (yield from prove(item, part.path, check, source))
     except ContentError:
-        partial.discard(item)
+        part.discard()
         raise
 
 
-def put(item: Item, proof: Proof, source: str) -> None:
+def put(item: Item, part: Part, proof: Proof, source: str) -> None:
     """Give a proved file its name, and remember what it is."""
-    with item.part.open("rb") as file:
+    with part.path.open("rb") as file:
         os.fsync(file.fileno())
     if proof.trust != "pinned":
         save_pin(item.key, proof.sha256, proof.size, source)
-    item.part.replace(item.path)
+    part.path.replace(item.path)
     partial.discard(item)
-    drive.discard(item)
+
+
+def fetched(item: Item, proof: Proof, source: str, seconds: float) -> Fetched:
+    """The file is in place."""
+    return Fetched(
+        item.name, item.path, source, proof.size, proof.sha256, proof.trust, seconds, use_of(item.model)
+    )
 
 
 def _summary(item: Item, errors: Sequence[IlvrctlError]) -> IlvrctlError:

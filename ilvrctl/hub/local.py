@@ -12,8 +12,8 @@ from pathlib import Path
 from ilvrctl.errors import UsageError
 from ilvrctl.hub import partial
 from ilvrctl.hub.errors import ContentError, DownloadError
-from ilvrctl.hub.events import Failed, Fetched, HubEvent, Received
-from ilvrctl.hub.fetch import Order, locked, put
+from ilvrctl.hub.events import Failed, HubEvent, Received
+from ilvrctl.hub.fetch import Order, fetched, locked, put
 from ilvrctl.hub.registry import Item, items_of
 from ilvrctl.hub.verify import prove
 from ilvrctl.presets import ModelPreset
@@ -59,30 +59,29 @@ class _Copy:
             raise UsageError(
                 f"{origin} is in its place already", hint=f"ilvrctl download {item.model.name} --verify"
             )
+        part = partial.part_of(item)
         partial.discard(item)
         try:
-            if not (self._move and _linked(origin, item.part)):
-                yield from self._copied()
-            proof = yield from prove(item, item.part, self._order.check, str(origin))
+            if not (self._move and _linked(origin, part.path)):
+                yield from self._copied(part.path)
+            proof = yield from prove(item, part.path, self._order.check, str(origin))
         except BaseException:
             partial.discard(item)
             raise
-        put(item, proof, f"file:{origin.name}")
+        put(item, part, proof, f"file:{origin.name}")
         if self._move:
             origin.unlink()
-        yield Fetched(
-            item.name, item.path, str(origin), proof.size, proof.sha256, proof.trust, time.monotonic() - start
-        )
+        yield fetched(item, proof, str(origin), time.monotonic() - start)
 
-    def _copied(self) -> Iterator[HubEvent]:
+    def _copied(self, part: Path) -> Iterator[HubEvent]:
         item, total, done = self._item, self._origin.stat().st_size, 0
         partial.need_room(item, total, 0)
-        with self._origin.open("rb") as source, item.part.open("wb") as target:
+        with self._origin.open("rb") as source, part.open("wb") as target:
             while chunk := source.read(_CHUNK):
                 target.write(chunk)
                 done += len(chunk)
                 yield Received(item.name, done, total)
-        shutil.copymode(self._origin, item.part)
+        shutil.copymode(self._origin, part)
 
 
 def _linked(origin: Path, part: Path) -> bool:

@@ -6,16 +6,17 @@ The notes are in ``sha256.lock.json`` in the weights folder.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from hashlib import sha256
 from pathlib import Path
 
 from ilvrctl import paths
+from ilvrctl.files import locked, write_text
 from ilvrctl.hub.errors import DownloadError
-from ilvrctl.hub.lock import held
 
 NAME = "sha256.lock.json"
+_LONGEST = 200  # bytes of a name
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,10 @@ def pin_file() -> Path:
 
 def lock_path(name: str) -> Path:
     """The lock of a file in the weights folder."""
-    return paths.weights_dir() / ".locks" / (name.replace("/", "--") + ".lock")
+    plain = name.replace("/", "--")
+    if len(plain.encode()) > _LONGEST:
+        plain = sha256(name.encode()).hexdigest()
+    return paths.weights_dir() / ".locks" / f"{plain}.lock"
 
 
 def load_pins() -> dict[str, Pin]:
@@ -52,15 +56,11 @@ def load_pins() -> dict[str, Pin]:
         ) from error
 
 
-def save_pin(name: str, sha256: str, size: int, source: str) -> None:
-    """Remember what the file ``name`` is; replaces an earlier pin."""
+def save_pin(name: str, digest: str, size: int, source: str) -> None:
+    """Remember that ``digest`` is the sha256 of the file ``name``; replaces an earlier pin."""
     seen = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    with held(lock_path(NAME)):
-        pins = {**load_pins(), name: Pin(sha256, size, source, seen)}
-        text = json.dumps({key: asdict(pin) for key, pin in sorted(pins.items())}, indent=1)
-        part = pin_file().with_suffix(f".{os.getpid()}.part")
-        try:
-            part.write_text(text + "\n", encoding="utf-8")
-            part.replace(pin_file())
-        except OSError as error:
-            raise DownloadError(f"cannot write {pin_file()}: {error.strerror or error}") from error
+    with locked(lock_path(NAME)):
+        pins = {**load_pins(), name: Pin(digest, size, source, seen)}
+        write_text(
+            pin_file(), json.dumps({key: asdict(pin) for key, pin in sorted(pins.items())}, indent=1) + "\n"
+        )

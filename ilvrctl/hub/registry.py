@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 
 from ilvrctl import paths
 from ilvrctl.errors import ConfigError, UsageError
-from ilvrctl.files import write_text
-from ilvrctl.presets import ModelPreset
+from ilvrctl.files import inside
+from ilvrctl.presets import WEIGHT_SUFFIXES, ModelPreset, check_preset_name, write_preset
+from ilvrctl.text import visible
 
 _HEX = {"sha256": 64, "md5": 32}
-_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+_OURS = (".part", ".drive", ".part.json", ".drive.json", ".lock.json")
+"""Ends of names that the downloads themselves use beside a file."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,12 @@ class Source:
 
     def short(self) -> str:
         """For people: the host, or what Drive calls it."""
-        return urlsplit(self.where).netloc if self.kind == "web" else str(self)
+        return self.host if self.kind == "web" else str(self)
+
+    @property
+    def host(self) -> str:
+        """Who has it."""
+        return urlsplit(self.where).netloc.rpartition("@")[2] if self.kind == "web" else "Google Drive"
 
 
 @dataclass(frozen=True)
@@ -63,11 +70,6 @@ class Item:
         """Where the file is, or will be."""
         return paths.weights_dir() / self.key
 
-    @property
-    def part(self) -> Path:
-        """Where it grows until it is whole and checked."""
-        return self.path.with_name(self.path.name + ".part")
-
 
 def parse_source(text: str, file: str) -> Source:
     """A source as written in a preset. ConfigError for one of another form."""
@@ -77,12 +79,19 @@ def parse_source(text: str, file: str) -> Source:
         if kind == "gdrive":
             return Source("drive", drive_id, name)
         return Source("drive-folder", drive_id, name or file)
-    if colon and kind in ("https", "http") and urlsplit(text).hostname:
+    if colon and kind in ("https", "http") and _host(text) and visible(text) == text:
         return _drive_link(text) or Source("web", text)
     raise ConfigError(
         f"{text!r} is no source",
         hint="a source is https://..., gdrive:ID, gdrive:ID/NAME or gdrive-folder:ID/NAME",
     )
+
+
+def _host(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None
 
 
 def _drive_link(address: str) -> Source | None:
@@ -102,8 +111,7 @@ def items_of(model: ModelPreset) -> tuple[tuple[Item, ...], ...]:
         value = getattr(model, kind)
         if value and not re.fullmatch(rf"[0-9a-fA-F]{{{digits}}}", value):
             raise ConfigError(f"{model.name}: {kind} must be {digits} hexadecimal digits, not {value!r}")
-    if not model.file or ".." in PurePosixPath(model.file).parts or PurePosixPath(model.file).is_absolute():
-        raise ConfigError(f"{model.name}: file must be a name inside the weights folder, not {model.file!r}")
+    _check_place(model)
     if model.files:
         return tuple(tuple(_of_folder(model, name) for name in part.split("|")) for part in model.files)
     sources = tuple(parse_source(text, model.file) for text in model.sources)
@@ -123,6 +131,14 @@ def items_of(model: ModelPreset) -> tuple[tuple[Item, ...], ...]:
     )
 
 
+def _check_place(model: ModelPreset) -> None:
+    """ConfigError unless everything of the model has its place in the weights folder, and nothing else has it."""
+    inside(paths.weights_dir(), model.file, f"{model.name}: file", "the weights folder")
+    for path in (path for places in model.choices() for path in places):
+        if path.name.endswith(_OURS):
+            raise ConfigError(f"{model.name}: {path.name} is a name that downloads need for themselves")
+
+
 def _of_folder(model: ModelPreset, name: str) -> Item:
     sources = tuple(parse_source(f"{base.rstrip('/')}/{name}", name) for base in model.sources)
     return Item(model, f"{model.file}/{name}", sources)
@@ -130,10 +146,9 @@ def _of_folder(model: ModelPreset, name: str) -> Item:
 
 def own_model(name: str, *, url: str | None = None, file: Path | None = None) -> ModelPreset:
     """The preset of a model that a person brings under a new name. UsageError for a name that no file can have."""
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise UsageError(f"{name!r} cannot be the name of a model: letters, digits, - _ and . only")
+    check_preset_name(name)
     origin = PurePosixPath(urlsplit(url).path if url else file or "")
-    suffix = origin.suffix if origin.suffix in _SUFFIXES else ".pt"
+    suffix = origin.suffix if origin.suffix in WEIGHT_SUFFIXES else ".pt"
     where = url or (f"a file called {file.name}" if file else "")
     return ModelPreset(
         name=name,
@@ -147,13 +162,10 @@ def own_model(name: str, *, url: str | None = None, file: Path | None = None) ->
 
 def save_own(model: ModelPreset) -> Path:
     """Write the preset of an own model to the configuration folder, where every command finds it."""
-    import yaml
-
-    path = paths.config_dir() / "models" / f"{model.name}.yaml"
     facts: dict[str, Any] = {"title": model.title, "file": model.file, "format": model.format}
     facts |= {"sources": list(model.sources)} if model.sources else {}
     facts |= {"sha256": model.sha256} if model.sha256 else {}
-    return write_text(path, yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
+    return write_preset("models", model.name, facts)
 
 
 def with_facts(model: ModelPreset, *, url: str | None = None, sha256: str | None = None) -> ModelPreset:

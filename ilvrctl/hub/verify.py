@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ilvrctl import paths
-from ilvrctl.errors import WeightsError
+from ilvrctl.errors import IlvrctlError, WeightsError
 from ilvrctl.events import Warned
 from ilvrctl.hub.errors import ContentError, DownloadError
 from ilvrctl.hub.events import Checking, Failed, HubEvent, Present, Received, Trust, Verified
@@ -129,18 +129,31 @@ def verify(item: Item, check: Check) -> Iterator[HubEvent]:
 def verify_all(models: Iterable[ModelPreset], check: Check) -> Iterator[HubEvent]:
     """Read the files of all ``models`` again; a bad or missing one is told in a :class:`Failed`."""
     for model in models:
-        if model.bundled:
-            yield Present(model.name, model.path())
+        try:
+            alternatives = items_of(model) if model.downloaded else ()
+            if not alternatives:
+                yield own_place(model)
+        except IlvrctlError as error:
+            yield Failed(model.name, error)
             continue
-        for alternatives in items_of(model):
-            here = [item for item in alternatives if item.path.is_file()]
+        for items in alternatives:
+            here = next((item for item in items if item.path.is_file()), items[0])
             try:
-                if not here:
+                if not here.path.is_file():
                     hint = f"ilvrctl download {model.name}"
-                    raise DownloadError(f"{alternatives[0].name} is not in {paths.weights_dir()}", hint)
-                yield from verify(here[0], check)
-            except (ContentError, DownloadError) as error:
-                yield Failed(alternatives[0].name, error)
+                    raise DownloadError(f"{here.name} is not in {paths.weights_dir()}", hint)
+                yield from verify(here, check)
+            except IlvrctlError as error:
+                yield Failed(here.name, error)
             except OSError as error:
-                what = f"{here[0].path} cannot be read: {error.strerror or error}"
-                yield Failed(here[0].name, ContentError(what))
+                what = f"{here.path} cannot be read: {error.strerror or error}"
+                yield Failed(here.name, ContentError(what))
+
+
+def own_place(model: ModelPreset) -> Present:
+    """A model that is not in the weights folder is where its preset says. DownloadError when it is not."""
+    if not model.installed():
+        who = "comes with ilvrctl" if model.bundled else "is a file of your own"
+        hint = "install ilvrctl again" if model.bundled else "put it back, or change its preset"
+        raise DownloadError(f"{model.name} {who}, and is missing: no {model.path()}", hint)
+    return Present(model.name, model.path())

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import errno
 import re
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from http.cookiejar import LoadError, MozillaCookieJar
 from pathlib import Path
 from typing import BinaryIO
@@ -19,12 +18,14 @@ from ilvrctl.errors import UsageError
 from ilvrctl.hub import limits as patience
 from ilvrctl.hub.errors import BrokenOffError, ContentError, SourceError
 from ilvrctl.hub.events import HubEvent, Received
-from ilvrctl.hub.limits import Limits
-from ilvrctl.hub.partial import Note, discard, kept, need_room, read_note, write_note
+from ilvrctl.hub.limits import Limits, Pace
+from ilvrctl.hub.partial import Note, Part, need_room, part_of
 from ilvrctl.hub.registry import Item, Source
+from ilvrctl.text import visible
 
 _CHUNK = 1 << 20
 _TELL = 0.1  # seconds between two events
+_SURELY_OLDER = 60  # seconds
 _REDIRECTS = 10
 _GONE = {
     401: "asks for a login",
@@ -35,23 +36,20 @@ _GONE = {
 _BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
-def attempt(item: Item, source: Source, limits: Limits) -> Iterator[HubEvent]:
-    """Bring ``item.part`` to its full length. BrokenOffError when it broke off, SourceError when it never will."""
-    with _session(limits) as session, _ask(session, item, source, limits) as response:
-        if response.status_code == requests.codes.requested_range_not_satisfiable:
-            _recover(item, response)
-            return
-        _refuse(item, source, response)
-        yield from _receive(item, source, response, limits)
+def attempt(item: Item, source: Source, limits: Limits, pace: Pace) -> Iterator[HubEvent]:
+    """Bring the part to its full length. BrokenOffError when it broke off, SourceError when it never will."""
+    with session(limits) as client, ask(client, item, source, source.where, limits) as response:
+        yield from receive(item, source, response, pace)
 
 
-def _session(limits: Limits) -> requests.Session:
-    session = requests.Session()
-    session.max_redirects = _REDIRECTS
-    session.headers.update({"User-Agent": f"ilvrctl/{__version__}", "Accept-Encoding": "identity"})
+def session(limits: Limits) -> requests.Session:
+    """A client as the web knows us, with the person's cookies."""
+    client = requests.Session()
+    client.max_redirects = _REDIRECTS
+    client.headers.update({"User-Agent": f"ilvrctl/{__version__}", "Accept-Encoding": "identity"})
     if limits.cookies is not None:
-        session.cookies.update(load_cookies(limits.cookies))
-    return session
+        client.cookies.update(load_cookies(limits.cookies))
+    return client
 
 
 def load_cookies(path: Path) -> MozillaCookieJar:
@@ -69,48 +67,59 @@ def load_cookies(path: Path) -> MozillaCookieJar:
     return jar
 
 
-def _ask(session: requests.Session, item: Item, source: Source, limits: Limits) -> requests.Response:
-    """The response of the server, its body unread; what is here already is not asked for again."""
-    note, done = read_note(item), kept(item)
-    headers = {}
-    if done and note is not None and note.source == str(source):
-        headers["Range"] = f"bytes={done}-"
-        if note.etag:
-            headers["If-Range"] = note.etag  # a file that has changed comes whole instead
+def ask(
+    client: requests.Session, item: Item, source: Source, address: str, limits: Limits, *, rest: bool = True
+) -> requests.Response:
+    """The response of the server, its body unread; ``rest``: without what is here already and can be continued."""
+    part = part_of(item, source)
+    note, done = part.note(), part.kept(source) if rest else 0
+    # a file that has changed comes whole instead
+    headers = {"Range": f"bytes={done}-", "If-Range": note.etag} if done and note is not None else {}
     try:
         timeout = (min(patience.CONNECT, limits.timeout), limits.timeout)
-        return session.get(source.where, headers=headers, stream=True, timeout=timeout)
+        return client.get(address, headers=headers, stream=True, timeout=timeout)
     except requests.TooManyRedirects:
         raise SourceError(f"{source.short()} sends us in circles: more than {_REDIRECTS} redirects") from None
     except requests.exceptions.SSLError as error:
-        raise SourceError(f"no trustworthy connection to {source.short()}: {reason(error)}") from error
+        raise SourceError(f"no trustworthy connection to {source.host}: {reason(error)}") from error
     except _BROKEN as error:
         hopeful = not unreachable(error)
-        raise BrokenOffError(f"cannot reach {source.short()}: {reason(error)}", hopeful=hopeful) from error
+        raise BrokenOffError(f"cannot reach {source.host}: {reason(error)}", hopeful=hopeful) from error
     except (requests.RequestException, ValueError) as error:
         raise SourceError(f"{source.short()}: {reason(error)}") from error
 
 
-def _recover(item: Item, response: requests.Response) -> None:
-    """The server has nothing beyond the bytes that are here: they are all, or of another file."""
-    length = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
-    if length is None or int(length[1]) != kept(item):
-        discard(item)
-        raise BrokenOffError("what is here does not belong to the file of the server; beginning again")
+def strong_mark(response: requests.Response) -> str:
+    """What tells this version of the file from every other (RFC 9110, section 8.8); "" when nothing does.
+
+    A strong ETag; or Last-Modified where the server's own clock is at least a minute past it, so that no two
+    versions can have been written within that second. A weak ETag says that two versions are as good as each
+    other, which does not make one the rest of the other.
+    """
+    etag = response.headers.get("ETag", "")
+    if re.fullmatch(r'"[\x21\x23-\x7e\x80-\xff]*"', etag):
+        return etag
+    changed, now = response.headers.get("Last-Modified", ""), response.headers.get("Date", "")
+    try:
+        age = (parsedate_to_datetime(now) - parsedate_to_datetime(changed)).total_seconds()
+    except (ValueError, TypeError):
+        return ""
+    return changed if age >= _SURELY_OLDER and not etag else ""
 
 
-def _refuse(item: Item, source: Source, response: requests.Response) -> None:
+def refuse(item: Item, source: Source, response: requests.Response) -> None:
     """Raise for a response that is not the file."""
     code = response.status_code
+    if code == requests.codes.requested_range_not_satisfiable:
+        part_of(item, source).discard()
+        raise BrokenOffError("what is here does not belong to the file of the server; beginning again")
     if code in (408, 425, 429) or code >= 500:
-        raise BrokenOffError(f"{source.short()} is busy (HTTP {code})", wait=_retry_after(response))
+        raise BrokenOffError(f"{source.host} is busy (HTTP {code})", wait=_retry_after(response))
     if code not in (200, 206):
         raise SourceError(f"{source.short()} {_GONE.get(code, 'does not give it')} (HTTP {code})")
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind in ("text/html", "application/xhtml+xml"):
-        raise ContentError(
-            f"{item.name}: {source.short()} sent a web page{_title(response)} and not the file"
-        )
+        raise ContentError(f"{item.name}: {source.host} sent a web page{_title(response)} and not the file")
 
 
 def _retry_after(response: requests.Response) -> float:
@@ -125,81 +134,73 @@ def _title(response: requests.Response) -> str:
     except (urllib3.exceptions.HTTPError, OSError):
         return ""
     found = re.search(r"<title[^>]*>\s*([^<]{1,80})", head.decode("utf-8", "replace"), re.IGNORECASE)
-    return f' ("{" ".join(found[1].split())}")' if found else ""
+    return f' ("{visible(" ".join(found[1].split()))}")' if found else ""
 
 
-@dataclass(frozen=True)
-class _Body:
-    """What the server is about to send: it begins at byte ``start`` of ``total``."""
-
-    start: int
-    total: int | None
-
-
-def _receive(item: Item, source: Source, response: requests.Response, limits: Limits) -> Iterator[HubEvent]:
-    body = _announced(item, response)
-    if item.size is not None and body.total not in (None, item.size):
-        discard(item)
+def receive(item: Item, source: Source, response: requests.Response, pace: Pace) -> Iterator[HubEvent]:
+    """Write what the server sends behind what is here, or in its place."""
+    refuse(item, source, response)
+    part = part_of(item, source)
+    start, note = _announced(part, source, response)
+    if item.size is not None and note.total not in (None, item.size):
+        part.discard()
         raise ContentError(
-            f"{item.name}: {source.short()} has a file of {body.total:,} bytes, and this one has {item.size:,}"
+            f"{item.name}: {source.host} has a file of {note.total:,} bytes, and this one has {item.size:,}"
         )
-    need_room(item, body.total, body.start)
-    etag = response.headers.get("ETag", "")
-    mark = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
-    write_note(item, Note(str(source), body.total, mark))
-    yield Received(item.name, body.start, body.total)
-    with item.part.open("ab" if body.start else "wb") as file:
-        yield from _pour(item, source, response, body, file, limits)
-    if body.total is not None and (have := kept(item)) != body.total:
-        raise BrokenOffError(
-            f"the connection to {source.short()} ended after {have:,} of {body.total:,} bytes"
-        )
-    write_note(item, Note(str(source), kept(item), mark))
+    need_room(item, note.total, start)
+    if not start:
+        part.begin(note)
+    yield Received(item.name, start, note.total)
+    with part.path.open("ab") as file:
+        for done in _pour(source, response, start, file, pace):
+            yield Received(item.name, done, note.total)
+    if note.total is not None and (have := part.size) != note.total:
+        if have > note.total:
+            part.discard()
+        raise BrokenOffError(f"the connection to {source.host} ended after {have:,} of {note.total:,} bytes")
+    part.write(Note(str(source), part.size, note.etag))
 
 
-def _announced(item: Item, response: requests.Response) -> _Body:
-    if response.status_code == requests.codes.partial_content:
-        given = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-        note = read_note(item)
-        total = int(given[2]) if given and given[2] != "*" else None
-        changed = note is not None and None not in (note.total, total) and note.total != total
-        if given is None or int(given[1]) != kept(item) or changed:
-            discard(item)
-            raise BrokenOffError("the file of the server has changed; beginning again")
-        return _Body(int(given[1]), total)
-    length = response.headers.get("Content-Length", "")
-    return _Body(0, int(length) if length.isdigit() else None)
+def _announced(part: Part, source: Source, response: requests.Response) -> tuple[int, Note]:
+    """The byte that the response begins with, and what it is a part of.
+
+    BrokenOffError for a rest of which it is not sure that it continues what is here.
+    """
+    mark, length = strong_mark(response), response.headers.get("Content-Length", "")
+    if response.status_code != requests.codes.partial_content:
+        return 0, Note(str(source), int(length) if length.isdigit() else None, mark)
+    note, have = part.note(), part.kept(source)
+    given = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
+    if given is None or note is None or not have or not mark or mark != note.etag:
+        part.discard()
+        raise BrokenOffError("nothing shows that the server still has the same file; beginning again")
+    first, last, total = map(int, given.groups())
+    if first != have or last != total - 1 or note.total not in (None, total):
+        part.discard()
+        raise BrokenOffError("the file of the server has changed; beginning again")
+    return first, Note(str(source), total, mark)
 
 
 def _pour(
-    item: Item, source: Source, response: requests.Response, body: _Body, file: BinaryIO, limits: Limits
-) -> Iterator[HubEvent]:
-    """Write what comes, as it comes; give up on a trickle."""
-    done = body.start
-    told = since = time.monotonic()
-    mark = done
+    source: Source, response: requests.Response, done: int, file: BinaryIO, pace: Pace
+) -> Iterator[int]:
+    """Write what comes, as it comes, telling how many bytes are here; give up on a trickle."""
+    told = pace.clock()
     try:
         while chunk := response.raw.read1(_CHUNK, decode_content=False):
             file.write(chunk)
             done += len(chunk)
-            now = time.monotonic()
-            if now - since > limits.timeout:
-                if done - mark < patience.SLOWEST * (now - since):
-                    raise BrokenOffError(
-                        f"{source.short()} is too slow: {done - mark:,} bytes in {now - since:.0f} s"
-                    )
-                since, mark = now, done
-            if now - told > _TELL:
+            pace.count(len(chunk), source.host)
+            if (now := pace.clock()) - told > _TELL:
                 told = now
-                yield Received(item.name, done, body.total)
+                yield done
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        of = f" of {body.total:,}" if body.total else ""
         raise BrokenOffError(
-            f"the connection to {source.short()} ended after {done:,}{of} bytes{_why(error)}"
+            f"the connection to {source.host} ended after {done:,} bytes{_why(error)}"
         ) from error
-    yield Received(item.name, done, body.total)
+    yield done
 
 
 def _why(error: BaseException) -> str:
@@ -225,5 +226,5 @@ def _innermost(error: BaseException, stop: tuple[type[BaseException], ...] = ())
 def reason(error: BaseException) -> str:
     """The innermost cause of a chain of wrapped network errors, in a line."""
     error = _innermost(error)
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = visible(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= 160 else text[:157] + "..."

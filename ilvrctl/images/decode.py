@@ -10,6 +10,7 @@ from io import BytesIO
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ilvrctl.errors import IlvrctlError, InputError
+from ilvrctl.images import libtiff
 
 MAX_PIXELS = 200_000_000
 """Pictures with more pixels than this are refused before they are decoded (decompression bombs)."""
@@ -62,8 +63,9 @@ _limit_saved: int | None = None
 @contextmanager
 def decoding(data: bytes, name: str) -> Iterator[None]:
     """Turn whatever Pillow raises about ``data`` into an InputError that names ``name`` and says why."""
+    libtiff.silence()
     try:
-        with _without_pillow_limit():
+        with without_pillow_limit():
             yield
     except IlvrctlError:
         raise
@@ -91,7 +93,7 @@ def open_header(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageFi
 
 
 @contextmanager
-def _without_pillow_limit() -> Iterator[None]:
+def without_pillow_limit() -> Iterator[None]:
     """Lift Pillow's process-wide pixel limit while pictures are decoded; the last one out puts it back."""
     global _limit_users, _limit_saved
     with _limit_lock:

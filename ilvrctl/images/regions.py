@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from PIL import Image
 
+from ilvrctl.fields import Between
 from ilvrctl.images.masks import Grid, feathered
 
 Box = tuple[int, int, int, int]
@@ -26,10 +28,10 @@ class Edit:
     """
 
     mask: bool = True
-    threshold: int = 20
-    grow: int | None = None
-    feather: int | None = None
-    context: float = 0.5
+    threshold: Annotated[int, Between(1)] = 20
+    grow: Annotated[int, Between(0)] | None = None
+    feather: Annotated[int, Between(0)] | None = None
+    context: Annotated[float, Between(0, 100)] = 0.5
     whole: bool = False
 
     def growth(self, size: tuple[int, int], *, drawn: bool) -> int:

@@ -90,6 +90,13 @@ def shift_mean(prediction: Prediction, x: Tensor, shift: Tensor, k: Step) -> Pre
     return Prediction(x0, eps, prediction.log_variance)
 
 
+def with_mean_of(last: tuple[Tensor, Prediction], x: Tensor, k: Step) -> Prediction:
+    """A prediction at x with the mean that the network gave at another sample: the published stale output."""
+    there, prediction = last
+    restated = replace(prediction, eps=(x - k.alpha_t * prediction.x0) / k.sigma_t)
+    return shift_mean(restated, x, k.posterior_x_t * (there - x), k)
+
+
 def ancestral_mean(prediction: Prediction, x: Tensor, k: Step) -> Tensor:
     """E[x_s | x_t, x0]: the posterior mean (Ho et al. 2020, eq. 7)."""
     return k.posterior_x0 * prediction.x0 + k.posterior_x_t * x

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ilvrctl.config import KeyPath, Layer, build, build_named, merge, unknown_name
-from ilvrctl.errors import ConfigError, ForeignSettingError, did_you_mean
-from ilvrctl.methods.constraints import CONSTRAINTS, BlockStatistics
+from ilvrctl.errors import ConfigError, ForeignSettingError, UsageError, did_you_mean
+from ilvrctl.methods.constraints import CONSTRAINTS
 from ilvrctl.methods.encoders import ENCODERS
 from ilvrctl.methods.energies import ENERGIES, Energy, UserEnergy
+from ilvrctl.methods.levels import check_order, mistake
 from ilvrctl.methods.merge import MERGES
 from ilvrctl.methods.method import Method
 from ilvrctl.presets import find_method, preset_files
@@ -249,19 +250,21 @@ def _energy(key: str, layers: Sequence[Layer]) -> Energy:
 
 
 def _check_numbers(method: Method, whole: Layer) -> None:
-    """ConfigError for counts and weights out of their ranges."""
-    wrong = {
-        "start": (method.start <= 0, "must be above 0: a level, or a fraction of T such as 0.8"),
-        "repeats": (method.repeats < 1, "must be at least 1"),
-        "refinements": (method.refinements < 0, "must be at least 0"),
-    }
-    for key, (bad, words) in wrong.items():
-        if bad:
-            raise ConfigError(
-                f"{_at(whole, ('method', key))}method.{key} {words}, not {getattr(method, key)}"
-            )
-    per_block = getattr(method.merge, "over", "") == "block"
-    if per_block and not isinstance(method.constraint, BlockStatistics):
+    """ConfigError for levels that no model has, and for a merge without the blocks that it needs."""
+    if method.start <= 0:
+        at = _at(whole, ("method", "start"))
+        raise ConfigError(
+            f"{at}method.start must be above 0: a level, or a fraction of T such as 0.8, not {method.start}"
+        )
+    for key, values in (("start", (method.start,)), ("range", method.range)):
+        for value in values:
+            if wrong := mistake(value):
+                raise ConfigError(f"{_at(whole, ('method', key))}method.{key}: {wrong[0]}", hint=wrong[1])
+    try:
+        check_order(f"{_at(whole, ('method', 'range'))}method.range", method.range)
+    except UsageError as error:
+        raise ConfigError(error.message, hint=error.hint) from None
+    if getattr(method.merge, "over", "") == "block" and not method.constraint.has_blocks:
         raise ConfigError(
             f"{_at(whole, ('method', 'merge'))}a merge per block needs a constraint with blocks",
             hint="--set method.constraint.name=block_statistics, or --set method.merge.over=channel",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from ilvrctl.diffusion.lowpass import LowPass, check_factor
+from ilvrctl.diffusion.lowpass import Kernel, LowPass, check_factor
+from ilvrctl.fields import Between
 from ilvrctl.methods.base import Context
 from ilvrctl.methods.blocks import Statistics, block_adain, block_means, check_blocks, join, tangent
 
@@ -15,51 +16,81 @@ if TYPE_CHECKING:
     from ilvrctl.diffusion.denoiser import Prediction
     from ilvrctl.diffusion.schedule import Step
 
-Level = Literal["s", "t"]
+StepEnd = Literal["s", "t"]
 
 
 @dataclass(frozen=True)
-class Unconstrained:
-    """No constraint: every direction is free, and no sample is moved."""
+class Constraint:
+    """What all constraints share; as it stands no sample is moved and every direction is free.
 
-    name: ClassVar[str] = "none"
-    blocks: ClassVar[int | None] = None
-    multiple: ClassVar[int] = 1
+    ``acts``: whether it holds anything. ``has_blocks``: whether a merge per block can take its blocks.
+    """
+
+    name: ClassVar[str] = ""
+    acts: ClassVar[bool] = True
+    has_blocks: ClassVar[bool] = False
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of a picture must be multiples of."""
+        return 1
+
+    @property
+    def any_size(self) -> bool:
+        """Whether it goes with pictures that are not square."""
+        return True
+
+    @property
+    def published_level(self) -> bool:
+        """Whether the reference is noised one level too high, as the published code of ILVR does."""
+        return False
+
+    def count(self, pixels: int) -> int | None:
+        """Blocks a side of a picture of ``pixels`` pixels; None without blocks."""
+        return None
 
     def check(self, size: int) -> None:
-        """Always well."""
+        """UsageError when it cannot work for pictures of ``size`` pixels."""
 
     def seen(self, size: int) -> LowPass | None:
-        """The filter that the reference is seen through: none."""
+        """The filter that a reference of ``size`` pixels is seen through, if any."""
         return None
 
     def retract(self, context: Context, x: Tensor, t: int) -> Tensor:
-        """x as it is."""
+        """x = x_t (B, 3, H, W) on the manifold of level t."""
         return x
 
     def tangent(self, context: Context, x: Tensor, v: Tensor, t: int) -> Tensor:
-        """All of v."""
+        """The part of v (B, 3, H, W) that is free at x = x_t."""
         return v
 
     def project(self, context: Context, x: Tensor, prediction: Prediction, k: Step) -> Tensor:
-        """x as it is."""
+        """x = x_s, the sample after step k, where the constraint wants it."""
         return x
 
     def preview(self, reference: Tensor) -> Tensor | None:
-        """Nothing to show."""
+        """What is taken from the reference (3, H, W), as a picture for people; None when there is no such thing."""
         return None
 
     def describe(self) -> str:
-        """Nothing."""
+        """The settings in a few words."""
         return ""
 
     def preview_title(self) -> str:
-        """Nothing."""
+        """What :meth:`preview` shows, for the head of a column."""
         return ""
 
 
 @dataclass(frozen=True)
-class LowPassConstraint:
+class Unconstrained(Constraint):
+    """No constraint."""
+
+    name: ClassVar[str] = "none"
+    acts: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class LowPassConstraint(Constraint):
     """ILVR: the low frequencies of every sample are those of the noised reference (Algorithm 1).
 
         ``x_s = x'_s + phi_N(y_s - x'_s)``,   ``x'_s ~ p(. | x_t)``,   ``y_s ~ q(. | y)``
@@ -81,28 +112,27 @@ class LowPassConstraint:
     """
 
     name: ClassVar[str] = "low_pass"
-    blocks: ClassVar[int | None] = None
-    N: int = 8
-    kernel: Literal["cubic", "linear", "box", "lanczos3"] = "cubic"
-    reference_level: Level = "s"
+    N: Annotated[int, Between(1)] = 8
+    kernel: Kernel = "cubic"
+    reference_level: StepEnd = "s"
     noise: Literal["auto", "fresh", "network"] = "auto"
 
     @property
     def phi(self) -> LowPass:
-        """phi_N."""
         return LowPass(self.N, self.kernel)
 
     @property
     def multiple(self) -> int:
-        """What the sides of a picture must be multiples of."""
         return self.N
 
+    @property
+    def published_level(self) -> bool:
+        return self.reference_level == "t"
+
     def check(self, size: int) -> None:
-        """UsageError when N does not divide the size."""
         check_factor(self.N, size)
 
     def seen(self, size: int) -> LowPass:
-        """phi_N."""
         return self.phi
 
     def retract(self, context: Context, x: Tensor, t: int) -> Tensor:
@@ -119,22 +149,19 @@ class LowPassConstraint:
         return x + self.phi(y_s - x)
 
     def preview(self, reference: Tensor) -> Tensor | None:
-        """phi_N of the reference."""
         return self.phi(reference)
 
     def describe(self) -> str:
-        """For instance ``N=4``."""
         kernel = "" if self.kernel == "cubic" else f", {self.kernel}"
         noise = "" if self.noise == "auto" else f", {self.noise} noise"
         return f"N={self.N}{kernel}{noise}" + (", reference at t" if self.reference_level == "t" else "")
 
     def preview_title(self) -> str:
-        """For instance ``low-pass N=4``."""
         return f"low-pass N={self.N}"
 
 
 @dataclass(frozen=True)
-class BlockStatistics:
+class BlockStatistics(Constraint):
     """SDDM: the statistics of every block are those of the noised reference (section 3.2), by block AdaIN.
 
     ``blocks`` a side: 16, blocks of 16 px at 256 px; few leave much free. ``size``: of the blocks in pixels, in the
@@ -145,8 +172,9 @@ class BlockStatistics:
     """
 
     name: ClassVar[str] = "block_statistics"
-    blocks: int = 16
-    size: int | None = None
+    has_blocks: ClassVar[bool] = True
+    blocks: Annotated[int, Between(1)] = 16
+    size: Annotated[int, Between(1)] | None = None
     order: Literal[1, 2] = 2
     reference: Literal["auto", "expected", "drawn"] = "auto"
 
@@ -155,12 +183,14 @@ class BlockStatistics:
         """What the sides of a picture must be multiples of, for blocks of 2 px and more."""
         return 2 * self.blocks if self.size is None else self.size
 
+    @property
+    def any_size(self) -> bool:
+        return self.size is None
+
     def count(self, pixels: int) -> int:
-        """Blocks a side of a picture of ``pixels`` pixels."""
         return self.blocks if self.size is None else pixels // self.size
 
     def check(self, size: int) -> None:
-        """UsageError when the blocks do not fit the size of the picture."""
         if self.size is not None:
             check_factor(self.size, size)
         check_blocks(self.count(size), size)
@@ -178,7 +208,6 @@ class BlockStatistics:
         return context.statistics(self.count(context.reference.shape[-1])).at(*context.schedule.level(t))
 
     def moved(self, x: Tensor, asked: Statistics) -> Tensor:
-        """x with the statistics that the order holds."""
         return block_adain(x, asked) if self.order == 2 else block_means(x, asked)
 
     def tangent(self, context: Context, x: Tensor, v: Tensor, t: int) -> Tensor:
@@ -193,7 +222,6 @@ class BlockStatistics:
         return self.moved(x, self.expected(context, k.s))
 
     def preview(self, reference: Tensor) -> Tensor | None:
-        """The block means of the reference."""
         import torch
 
         mean = Statistics.of(reference[None], self.count(reference.shape[-1])).mean
@@ -201,18 +229,15 @@ class BlockStatistics:
         return join(mean.expand(*mean.shape[:4], size, size).contiguous())[0].to(torch.float32)
 
     def describe(self) -> str:
-        """For instance ``16x16 blocks``."""
         blocks = f"{self.blocks}x{self.blocks} blocks" if self.size is None else f"blocks of {self.size} px"
         reference = "" if self.reference == "auto" else f", {self.reference}"
         return blocks + (", means only" if self.order == 1 else "") + reference
 
     def preview_title(self) -> str:
-        """For instance ``means of 16x16 blocks``."""
         return f"means, {self.describe()}"
 
 
-Constraint = Unconstrained | LowPassConstraint | BlockStatistics
-CONSTRAINTS: dict[str, type[Unconstrained] | type[LowPassConstraint] | type[BlockStatistics]] = {
+CONSTRAINTS: dict[str, type[Constraint]] = {
     "none": Unconstrained,
     "low_pass": LowPassConstraint,
     "block_statistics": BlockStatistics,
@@ -223,7 +248,7 @@ def noised_reference(
     context: Context,
     prediction: Prediction,
     k: Step,
-    level: Level = "s",
+    level: StepEnd = "s",
     noise: Literal["auto", "fresh", "network"] = "auto",
 ) -> Tensor:
     """The reference at the level of the new sample, its noise drawn or the network's."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ilvrctl.diffusion.denoiser import Denoise
     from ilvrctl.diffusion.noise import Noise
-    from ilvrctl.diffusion.samplers import Sampler
+    from ilvrctl.diffusion.samplers import Ahead, Sampler
     from ilvrctl.diffusion.schedule import Step
     from ilvrctl.methods.base import Context
 
@@ -61,10 +61,11 @@ class NoEncoder:
         k: Step,
         noise: Noise,
         carry: Any,
+        ahead: Ahead,
         path: Iterator[Surprise] | None,
     ) -> tuple[Tensor, Any]:
-        """The sampler's step."""
-        return sampler.step(x, prediction, k, noise, carry)
+        """The sampler's step, ``path`` being that of the pass."""
+        return sampler.advance(x, prediction, k, noise, carry, ahead)
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,9 @@ class DDIMEncoder(NoEncoder):
             )
 
     def encode(self, context: Context, steps: Sequence[Step]) -> Iterator[tuple[Step, Tensor, Tensor]]:
-        """By :func:`encode_ddim`."""
         return encode_ddim(_source(context), context.reference, steps)
 
     def begin(self, context: Context, first: Step, x0: Tensor, e: Tensor) -> Tensor | None:
-        """The encoded sample as it is."""
         return x0
 
 
@@ -123,7 +122,6 @@ class NoiseEncoder(NoEncoder):
     def path(
         self, context: Context, steps: Sequence[Step], sampler: Sampler, x: Tensor
     ) -> Iterator[Surprise] | None:
-        """By :func:`surprises`."""
         return surprises(_source(context), context.reference, x, steps, sampler, context.noise)
 
     def step(
@@ -134,11 +132,11 @@ class NoiseEncoder(NoEncoder):
         k: Step,
         noise: Noise,
         carry: Any,
+        ahead: Ahead,
         path: Iterator[Surprise] | None,
     ) -> tuple[Tensor, Any]:
-        """By :func:`follow`."""
         if path is None:
-            return sampler.step(x, prediction, k, noise, carry)
+            return sampler.advance(x, prediction, k, noise, carry, ahead)
         return follow(sampler, x, prediction, k, carry, next(path), self.residual)
 
 

@@ -7,10 +7,11 @@ the sample x_t (as published) or the clean estimate x0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from ilvrctl.diffusion.lowpass import LowPass, check_factor
+from ilvrctl.diffusion.lowpass import Kernel, LowPass, check_factor
 from ilvrctl.errors import UsageError
+from ilvrctl.fields import Between, Code, File
 from ilvrctl.methods.base import Context, EnergyOf
 from ilvrctl.methods.blocks import Statistics, block_adain, check_blocks
 from ilvrctl.methods.networks import NetworkFile, load_dse, load_vgg, user_energy, weights_of
@@ -53,6 +54,11 @@ class Energy:
         """What the sides of a picture must be multiples of."""
         return 1
 
+    @property
+    def low_pass(self) -> LowPass | None:
+        """The filter that the reference is seen through, if any."""
+        return None
+
     def check(self, size: int) -> None:
         """UsageError when the energy cannot work for pictures of ``size`` pixels."""
 
@@ -82,25 +88,26 @@ class LowPassEnergy(Energy):
     name: ClassVar[str] = "low_pass"
     uses_noised: ClassVar[bool] = True
     weight: float = 2.0
-    N: int = 32
-    kernel: Literal["cubic", "linear", "box", "lanczos3"] = "linear"
+    N: Annotated[int, Between(1)] = 32
+    kernel: Kernel = "linear"
 
     @property
     def multiple(self) -> int:
-        """N."""
         return self.N
 
+    @property
+    def low_pass(self) -> LowPass:
+        return LowPass(self.N, self.kernel)
+
     def check(self, size: int) -> None:
-        """UsageError when N does not divide the size."""
         check_factor(self.N, size)
 
     def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
         """One application of phi: it is linear."""
-        phi = LowPass(self.N, self.kernel)
+        phi = self.low_pass
         return lambda x, y_t, t: phi(x - y_t).square().flatten(1).sum(1)
 
     def describe(self) -> str:
-        """For instance ``low-pass 2 (N=32)``."""
         return f"low-pass {self.weight:g} (N={self.N})"
 
 
@@ -118,20 +125,18 @@ class PictureEnergy(Energy):
     weight: float = 25.0
     relative: bool = True
     where: Where = "range"
-    blocks: int | None = None
+    blocks: Annotated[int, Between(1)] | None = None
 
     @property
     def multiple(self) -> int:
-        """For blocks of 2 px and more."""
         return 2 * (self.blocks or BLOCKS)
 
     def check(self, size: int) -> None:
-        """UsageError when the blocks do not fit the size."""
         if self.blocks is not None:
             check_blocks(self.blocks, size)
 
     def features(self, x: Tensor, network: Any) -> Tensor:
-        """F(x): the picture itself."""
+        """F(x), of which the statistics are compared."""
         return x
 
     def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
@@ -153,14 +158,12 @@ class VggEnergy(PictureEnergy):
     """
 
     name: ClassVar[str] = "vgg"
-    model: str = "vgg_normalised"
+    model: File = "vgg_normalised"
 
     def weights(self) -> Path:
-        """The encoder's file."""
         return weights_of(self.model, "vgg").path
 
     def load(self, device: torch.device) -> Any:
-        """The encoder's first layers."""
         return load_vgg(weights_of(self.model, "vgg"), device)
 
     def features(self, x: Tensor, network: Any) -> Tensor:
@@ -182,8 +185,8 @@ class DseEnergy(Energy):
     name: ClassVar[str] = "dse"
     uses_noised: ClassVar[bool] = True
     weight: float = 500.0
-    model: str = ""
-    num_head_channels: int | None = None
+    model: File = ""
+    num_head_channels: Annotated[int, Between(1)] | None = None
 
     @property
     def multiple(self) -> int:
@@ -191,7 +194,6 @@ class DseEnergy(Energy):
         return 32
 
     def weights(self) -> Path:
-        """The extractor's file."""
         return self._file().path
 
     def _file(self) -> NetworkFile:
@@ -204,7 +206,6 @@ class DseEnergy(Energy):
         return weights_of(self.model, "guided-diffusion-classifier")
 
     def load(self, device: torch.device) -> Any:
-        """The extractor."""
         return load_dse(self._file(), self.num_head_channels, device)
 
     def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
@@ -228,12 +229,12 @@ class UserEnergy(Energy):
     The function is called as ``function(x, y, t)`` with the sample and the reference (B, 3, H, W) at the level t,
     both noised (or both clean and t = -1 with ``gradient: x0``), pictures in [-1, 1]; it returns (B,), lower is
     better, differentiable in x. It is imported only when the method is run, and never because the record in a
-    picture asks for it.
+    picture asks for it (:mod:`ilvrctl.trust`).
     """
 
     name: ClassVar[str] = "module:function"
     uses_noised: ClassVar[bool] = True
-    call: str
+    call: Code
 
     def load(self, device: torch.device) -> Any:
         """The function. UsageError when there is none of that name."""
@@ -253,7 +254,6 @@ class UserEnergy(Energy):
         return energy
 
     def describe(self) -> str:
-        """For instance ``mine:sharpness 3``."""
         return f"{self.call} {self.weight:g}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ilvrctl.methods.blocks import PIXELS, join, split
 
@@ -16,30 +16,21 @@ ITERATIONS = 20
 STOP = 1e-4
 
 
-class Merge(Protocol):
-    """One direction out of several, each (B, C, H, W); the first is the score's."""
-
-    name: ClassVar[str]
-
-    def __call__(self, parts: Sequence[Tensor], blocks: int) -> Tensor:
-        """The merged direction (B, C, H, W); ``blocks`` a side where blocks are merged by themselves."""
-
-    def describe(self) -> str:
-        """In a word or two, or "" for what goes without saying."""
-
-
 @dataclass(frozen=True)
 class Sum:
-    """The plain sum: energies as the gradient of a product of densities (EGSDE)."""
+    """The plain sum: energies as the gradient of a product of densities (EGSDE).
+
+    A merge makes one direction (B, C, H, W) out of several, of which the first is the score's; ``blocks`` a side
+    where blocks are merged by themselves.
+    """
 
     name: ClassVar[str] = "sum"
 
     def __call__(self, parts: Sequence[Tensor], blocks: int) -> Tensor:
-        """``d_1 + d_2 + ...``."""
         return sum(parts[1:], start=parts[0])
 
     def describe(self) -> str:
-        """Nothing."""
+        """In a word or two, or "" for what goes without saying."""
         return ""
 
 
@@ -69,7 +60,6 @@ class MinNorm:
         return join(d) if self.over == "block" else d
 
     def describe(self) -> str:
-        """For instance ``min-norm per channel``."""
         return f"min-norm per {self.over}"
 
 
@@ -92,7 +82,6 @@ class Pair:
         return d1 + ((1 - g) / g).clamp(0, 30) * d2
 
     def describe(self) -> str:
-        """``two-vector rule``."""
         return "two-vector rule"
 
 

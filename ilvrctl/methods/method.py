@@ -16,17 +16,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ilvrctl.diffusion.denoiser import Prediction
 from ilvrctl.diffusion.resampling import check_resampling, resampled
 from ilvrctl.errors import UsageError
-from ilvrctl.methods.base import Context, EnergyOf, ancestral_mean, shift_mean
-from ilvrctl.methods.constraints import BlockStatistics, LowPassConstraint, Unconstrained
+from ilvrctl.fields import Between, recorded
+from ilvrctl.methods.base import Context, EnergyOf, ancestral_mean, shift_mean, with_mean_of
+from ilvrctl.methods.constraints import Constraint, LowPassConstraint, Unconstrained
 from ilvrctl.methods.encoders import NoEncoder, Surprise
-from ilvrctl.methods.energies import Energy, LowPassEnergy
+from ilvrctl.methods.energies import Energy
+from ilvrctl.methods.levels import Level, check_level, check_order, level_of
 from ilvrctl.methods.merge import MinNorm, Pair, Sum
+from ilvrctl.presets import method_title
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,21 +39,14 @@ if TYPE_CHECKING:
 
     from ilvrctl.diffusion.denoiser import Denoise
     from ilvrctl.diffusion.lowpass import LowPass
-    from ilvrctl.diffusion.samplers import Sampler
+    from ilvrctl.diffusion.samplers import Ahead, Sampler
     from ilvrctl.diffusion.schedule import Step
+
+MOST_CALLS = 1_000_000
+"""Of the network, for one picture: a day and more on the fastest machine."""
 
 ROUNDING = 1e-5
 """Of the length of a vector: what float32 leaves of it where it should be 0 (1e-7 seen, 1e-1 where it is not)."""
-
-_TITLES = {
-    "ilvr": "ILVR",
-    "sddm": "SDDM",
-    "egsde": "EGSDE",
-    "sdedit": "SDEdit",
-    "sddm+egsde": "SDDM + EGSDE",
-    "ddib": "DDIB",
-    "cyclediffusion": "CycleDiffusion",
-}
 
 
 @dataclass(frozen=True)
@@ -101,17 +97,17 @@ class Method:
     """
 
     name: str = "plain"
-    constraint: Unconstrained | LowPassConstraint | BlockStatistics = field(default_factory=Unconstrained)
+    constraint: Constraint = field(default_factory=Unconstrained)
     energies: Mapping[str, Energy] = field(default_factory=dict)
     merge: Sum | MinNorm | Pair = field(default_factory=Sum)
     encoder: NoEncoder = field(default_factory=NoEncoder)
-    start: int | float = 1.0
-    range: tuple[int | float, int | float] = (1.0, 0.0)
-    range_t: int | None = None
-    refinements: int = 0
+    start: Level = 1.0
+    range: tuple[Level, Level] = (1.0, 0.0)
+    range_t: Annotated[int, Between(-1)] | None = None
+    refinements: Annotated[int, Between(0)] = 0
     refinement: Literal["retracted", "stale"] = "retracted"
     noise_on_manifold: bool = False
-    repeats: int = 1
+    repeats: Annotated[int, Between(1)] = 1
     resample: tuple[int, int] = (10, 1)
     reference_noise: Literal["fresh", "fixed"] = "fresh"
     guide_last: bool = False
@@ -120,20 +116,15 @@ class Method:
 
     def levels(self, T: int) -> int:
         """How many of the T levels are walked: those below the start."""
-        count = round(self.start * T) if isinstance(self.start, float) else self.start
-        return max(0, min(count, T))
+        return max(0, min(round(level_of(self.start, T)), T))
 
     def conditions(self, k: Step, T: int) -> bool:
         """Whether step k is conditioned, on a schedule of T levels."""
         if self.range_t is not None:
             return k.remaining > self.range_t
-        high, low = (bound * T if isinstance(bound, float) else bound for bound in self.range)
-        jumps_over = k.i == 0 and k.s < low <= k.t and not self._published_level
+        high, low = (level_of(bound, T) for bound in self.range)
+        jumps_over = k.i == 0 and k.s < low <= k.t and not self.constraint.published_level
         return low <= k.s < high or jumps_over
-
-    @property
-    def _published_level(self) -> bool:
-        return isinstance(self.constraint, LowPassConstraint) and self.constraint.reference_level == "t"
 
     @property
     def multiple(self) -> int:
@@ -154,13 +145,31 @@ class Method:
         """The steps of a pass as they are walked, each with the one to go back to after it, if any."""
         return resampled(steps, *self.resample)
 
-    def network_calls(self, steps: Sequence[Step], T: int) -> int:
+    def network_calls(self, steps: Sequence[Step], T: int, sampler: Sampler) -> int:
         """Calls of the denoising networks for one batch."""
-        rounds = self.rounds(steps, T)
-        extra = [rounds[k.i] for k, _ in self.walk(steps)]
+        rounds, walk = self.rounds(steps, T), self.walk(steps)
+        extra = [rounds[k.i] for k, _ in walk]
         stale = self.refinement == "stale"
-        own = self.repeats * sum(count if stale and count else 1 + count for count in extra)
+        ahead = sum(sampler.calls - 1 for k, _ in walk if k.s >= 0)
+        own = self.repeats * (sum(count if stale and count else 1 + count for count in extra) + ahead)
         return own + (self.encoder.models - 1) * len(steps)
+
+    def check_levels(self, T: int) -> None:
+        """UsageError for a start or a range that a model of T levels does not have."""
+        check_level("start", self.start, T)
+        for bound in self.range:
+            check_level("range", bound, T)
+        check_order("range", self.range, T)
+
+    def check_effort(self, steps: int) -> None:
+        """UsageError for more calls than anybody waits for, before a list of them is made."""
+        calls = self.repeats * max(1, self.resample[1]) * (steps + self.refinements)
+        if calls > MOST_CALLS:
+            raise UsageError(
+                f"{steps} steps, {self.repeats} times, resampled {self.resample[1]} times, with "
+                f"{self.refinements} refinements are over {MOST_CALLS:,} calls of the network for one picture",
+                hint="--steps 100 --repeats 1 --resample 10x1 are usual",
+            )
 
     def check(self, size: int, steps: Sequence[Step], T: int) -> None:
         """UsageError when the pieces do not fit the size, or the references would not be used at all."""
@@ -190,7 +199,7 @@ class Method:
     @property
     def _needs_range(self) -> bool:
         """Whether some piece acts in the range alone."""
-        return bool(self.acting) or not isinstance(self.constraint, Unconstrained)
+        return bool(self.acting) or self.constraint.acts
 
     # --- networks of energies ------------------------------------------------------------------------------
 
@@ -226,8 +235,7 @@ class Method:
         else:
             x = self.constraint.retract(context, e, first.t) if self.noise_on_manifold else e
         x = context.kept(x, first.t, e)
-        size = context.reference.shape[-1]
-        blocks = self.constraint.count(size) if isinstance(self.constraint, BlockStatistics) else None
+        blocks = self.constraint.count(context.reference.shape[-1])
         bound = {
             name: energy.bind(context, context.networks.get(name), blocks)
             for name, energy in self.acting.items()
@@ -245,8 +253,19 @@ class Method:
             if self.refinement == "retracted":
                 x = self.constraint.retract(context, x, k.t)
             x = context.kept(x, k.t, memory.e)
-        raw = _with_mean_of(last, x, k) if last and self.refinement == "stale" else denoise(x, k)
+        raw = with_mean_of(last, x, k) if last and self.refinement == "stale" else denoise(x, k)
         return x, self.guide(context, x, raw, k, memory)
+
+    def ahead(
+        self, denoise: Denoise, context: Context, steps: Sequence[Step], k: Step, memory: Memory
+    ) -> Ahead:
+        """The guided prediction at the end of step k, for samplers that ask for it: that of the step after it."""
+
+        def predict(x: Tensor) -> Prediction:
+            after = steps[k.i + 1]
+            return self.guide(context, x, denoise(x, after), after, memory)
+
+        return predict
 
     def guide(
         self, context: Context, x: Tensor, prediction: Prediction, k: Step, memory: Memory
@@ -266,8 +285,8 @@ class Method:
             pulls.append(part * (scale * _length_ratio(along, part) if acting[name].relative else scale))
         if not inside:
             return shift_mean(prediction, x, sum(pulls[1:], start=pulls[0]), k)
-        blocks = self.constraint.count(x.shape[-1]) if isinstance(self.constraint, BlockStatistics) else 1
-        return shift_mean(prediction, x, self.merge([along, *pulls], blocks) - along, k)
+        merged = self.merge([along, *pulls], self.constraint.count(x.shape[-1]) or 1)
+        return shift_mean(prediction, x, merged - along, k)
 
     def _gradients(
         self,
@@ -316,51 +335,39 @@ class Method:
 
     def record(self) -> dict[str, Any]:
         """All pieces as plain values, from which the same method can be built."""
-        plain = {key: getattr(self, key) for key in self.__dataclass_fields__}
-        return {
-            **plain,
-            "constraint": {"name": self.constraint.name, **asdict(self.constraint)},
-            "merge": {"name": self.merge.name, **asdict(self.merge)},
-            "encoder": {"name": self.encoder.name, **asdict(self.encoder)},
-            "energies": {name: asdict(energy) for name, energy in self.energies.items()},
-        }
+        return dict(recorded(self))
 
     @property
-    def _phi(self) -> LowPassConstraint | None:
-        """The low-pass filter that the reference is seen through, if any."""
-        if isinstance(self.constraint, LowPassConstraint):
-            return self.constraint
-        energy = self.acting.get("low_pass")
-        return LowPassConstraint(energy.N, energy.kernel) if isinstance(energy, LowPassEnergy) else None
+    def _shown(self) -> Constraint:
+        """What tells people how the reference is seen: the constraint, or the filter of an energy in its place."""
+        filters = (energy.low_pass for energy in self.acting.values() if not self.constraint.acts)
+        phi = next((phi for phi in filters if phi is not None), None)
+        return self.constraint if phi is None else LowPassConstraint(phi.N, phi.kernel)
 
     def seen(self, size: int) -> LowPass | None:
         """The filter that a reference of ``size`` pixels is seen through, if any."""
-        own = self.constraint.seen(size)
-        return self._phi.phi if own is None and self._phi is not None else own
+        return self._shown.seen(size)
 
     def preview(self, reference: Tensor) -> Tensor | None:
         """What is taken from the reference (3, H, W), as a picture for people; None when there is no such thing."""
-        shown = self.constraint.preview(reference)
-        return self._phi.preview(reference) if shown is None and self._phi is not None else shown
+        return self._shown.preview(reference)
 
     def preview_title(self) -> str:
         """What :meth:`preview` shows, for the head of a column."""
-        return self.constraint.preview_title() or (self._phi.preview_title() if self._phi is not None else "")
+        return self._shown.preview_title()
 
     def describe(self) -> str:
         """The settings in a few words, for instance ``ILVR N=4, levels 1.0 to 0.2``."""
         pieces = [self.constraint.describe(), " + ".join(e.describe() for e in self.acting.values())]
         if len(self.acting) > 0:
             pieces.append(self.merge.describe())
-        if self._needs_range and (
-            not isinstance(self.constraint, Unconstrained) or not isinstance(self.merge, Sum)
-        ):
+        if self._needs_range and (self.constraint.acts or self.merge.describe()):
             until = "levels {} to {}".format(*self.range)
             pieces.append(until if self.range_t is None else f"range_t {self.range_t}")
-        pieces.append("" if self.start in (1.0,) else f"from {self.start}")
+        pieces.append("" if self.start == 1.0 else f"from {self.start}")
         pieces.append(f"{self.repeats} times" if self.repeats > 1 else "")
         pieces.append("resampled {}x{}".format(*self.resample) if self.resample[1] > 1 else "")
-        title = _TITLES.get(self.name, self.name)
+        title = method_title(self.name)
         text = ", ".join(piece for piece in pieces if piece)
         return f"{title} {text}" if text else title
 
@@ -383,10 +390,3 @@ def _length_ratio(along: Tensor, part: Tensor) -> Tensor:
 
     a, b = (torch.linalg.vector_norm(v, dim=(-2, -1), keepdim=True) for v in (along, part))
     return torch.where(b > 0, a / b, torch.zeros_like(b))
-
-
-def _with_mean_of(last: tuple[Tensor, Prediction], x: Tensor, k: Step) -> Prediction:
-    """A prediction at x with the mean that the network gave at another sample: the published stale output."""
-    there, prediction = last
-    restated = replace(prediction, eps=(x - k.alpha_t * prediction.x0) / k.sigma_t)
-    return shift_mean(restated, x, k.posterior_x_t * (there - x), k)

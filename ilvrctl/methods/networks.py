@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl.errors import UsageError, WeightsError, did_you_mean
-from ilvrctl.presets import ModelPreset, load_models, require_weights, resolve_model
+from ilvrctl.presets import WEIGHT_SUFFIXES, ModelPreset, load_models, require_weights, resolve_model
 
 if TYPE_CHECKING:
     import torch
-
-SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
 
 
 @dataclass(frozen=True)
@@ -24,6 +22,11 @@ class NetworkFile:
     model: ModelPreset
 
 
+def is_file(name_or_file: str) -> bool:
+    """Whether it names a file, and nothing of the registry."""
+    return Path(name_or_file).suffix.lower() in WEIGHT_SUFFIXES
+
+
 def weights_of(name_or_file: str, format_: str) -> NetworkFile:
     """The network called ``name_or_file`` in the registry, or a file; one with a known name has its facts.
 
@@ -31,7 +34,7 @@ def weights_of(name_or_file: str, format_: str) -> NetworkFile:
     gets it, when the weights are not here.
     """
     path = Path(name_or_file).expanduser()
-    if path.suffix.lower() in SUFFIXES:
+    if is_file(name_or_file):
         if not path.is_file():
             raise WeightsError(
                 f"the weights {name_or_file} are not here", hint="give a file that is there, or a name"
@@ -54,11 +57,8 @@ def load_dse(network: NetworkFile, num_head_channels: int | None, device: torch.
     from ilvrctl.models.files.loading import load_classifier
 
     model = network.model
-    hidden = HiddenFlags(
-        num_heads=model.num_heads,
-        num_head_channels=num_head_channels or model.num_head_channels or (None if model.num_heads else 64),
-        use_new_attention_order=model.use_new_attention_order,
-    )
+    width = num_head_channels or model.num_head_channels or (None if model.num_heads else 64)
+    hidden = replace(HiddenFlags.of(model), num_head_channels=width)
     return load_classifier(network.path, hidden, device=device)
 
 

@@ -30,7 +30,6 @@ class Moments:
 
     @classmethod
     def empty(cls, d: int) -> Moments:
-        """Of no vectors."""
         return cls(0, torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64))
 
     def add(self, batch: Tensor) -> Moments:

@@ -1,4 +1,7 @@
-"""What the probe found out about a checkpoint, kept in a file beside it: ``FILE.facts.yaml``."""
+"""What is known of a checkpoint without reading its tensors: from a preset, or from what the probe found out.
+
+The latter is kept in a file beside it: ``FILE.facts.yaml``.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,24 @@ import yaml
 from ilvrctl import __version__
 from ilvrctl.config import Layer, build, read_yaml
 from ilvrctl.errors import ConfigError
+from ilvrctl.events import Note, Noted, Warned
 from ilvrctl.files import write_text
 from ilvrctl.plans.digest import weights_sha256
-from ilvrctl.presets import ModelPreset, override_model
+from ilvrctl.presets import ModelPreset, load_models, override_model
+
+ATTENTION = ("num_heads", "num_head_channels", "use_new_attention_order")
+FACTS = (
+    "image_size",
+    *ATTENTION,
+    "noise_schedule",
+    "diffusion_steps",
+    "predicts",
+    "variance",
+)
+"""What no tensor tells, under the names of a model preset."""
+GUESS = "a guess"
+PROBE = "the probe"
+
 
 SUFFIX = ".facts.yaml"
 
@@ -71,3 +89,46 @@ def load_facts(weights: Path) -> StoredFacts | None:
             hint=f"ilvrctl inspect {weights} --probe",
         )
     return facts
+
+
+@dataclass(frozen=True)
+class KnownFacts:
+    """``model``: the facts; ``origins``: where each that is known comes from. ``notes``: for people."""
+
+    model: ModelPreset
+    origins: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
+
+
+def known_of(weights: Path) -> KnownFacts:
+    """The preset of a published file of this name or of this file, else what the probe stored beside it.
+
+    Stored facts that cannot be used, because they are of another file, are a warning.
+    """
+    for model in load_models().values():
+        if model.file and (model.file == weights.name or _same(model, weights)):
+            note = Noted(f"{weights.name} is known as {model.name}: using its facts")
+            return KnownFacts(model, dict.fromkeys(FACTS, f"preset {model.name}"), (note,))
+    return _stored(weights)
+
+
+def _same(model: ModelPreset, weights: Path) -> bool:
+    return Path(model.file).is_absolute() and Path(model.file) == weights.resolve()
+
+
+def _stored(weights: Path) -> KnownFacts:
+    unknown = ModelPreset(name=weights.resolve().stem)
+    try:
+        facts = load_facts(weights)
+        if facts is None:
+            return KnownFacts(unknown)
+        model = facts.apply(unknown, facts_file(weights))
+    except ConfigError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        return KnownFacts(unknown, notes=(Warned(f"not used: {error.message}{hint}"),))
+    origins = {name: GUESS if name in facts.guesses else PROBE for name in facts.facts}
+    guessed = "".join(
+        f"; {name} {getattr(model, name)} is a guess, --set model.{name}=... corrects it"
+        for name in facts.guesses
+    )
+    return KnownFacts(model, origins, (Noted(f"using {facts_file(weights).name}{guessed}"),))

@@ -57,7 +57,7 @@ class Item:
         """What tells it from all other inputs: its place, however it was written (``where``, if that is known), and
         those of its companions.
         """
-        own = STDIN if self.path is None else self.where or str(place(self.path))
+        own = self.where or (STDIN if self.path is None else str(place(self.path)))
         return "\n".join([own, *(item.key for item in (self.guide, self.mask) if item is not None)])
 
     @property
@@ -92,8 +92,10 @@ class Item:
         return Contents(self.read(), guide, mask)
 
 
-def collect(names: Sequence[str], *, recursive: bool, stdin: bytes | None, output: Path | None) -> list[Item]:
-    """The items that ``names`` mean: files, the pictures of folders, ``-`` for the bytes of ``stdin``.
+def collect(
+    names: Sequence[str | Item], *, recursive: bool, stdin: bytes | None, output: Path | None
+) -> list[Item]:
+    """The items that ``names`` mean: files, the pictures of folders, ``-`` for the bytes of ``stdin``; or items.
 
     What lies at or below ``output`` is left out of folders. A file that is missing stays an item, and fails
     when it is read. An input given twice is taken once. UsageError for a folder without pictures, for inputs
@@ -101,11 +103,28 @@ def collect(names: Sequence[str], *, recursive: bool, stdin: bytes | None, outpu
     """
     items: dict[str, Item] = {}
     for name in names:
-        for item in _items(name, recursive, stdin, output):
+        for item in [name] if isinstance(name, Item) else _items(name, recursive, stdin, output):
             items.setdefault(item.key, item)
     if not items:
         raise UsageError("no inputs", hint="ilvrctl translate PICTURE_OR_FOLDER ... --to emoji3d")
     return _with_unique_stems(list(items.values()))
+
+
+def read_list(file: str, *, null: bool = False, stdin: bytes | None = None, empty: bool = False) -> list[str]:
+    """The names in a list, one a line or ended by zero bytes; ``stdin``: what ``-`` is.
+
+    UsageError when it cannot be read, or names nothing, unless it may be ``empty``.
+    """
+    try:
+        raw = stdin if file == STDIN and stdin is not None else Path(file).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the list {file}: {error.strerror or error}") from error
+    entries = raw.split(b"\0") if null else [line.removesuffix(b"\r") for line in raw.split(b"\n")]
+    names = [os.fsdecode(entry) for entry in entries if entry.strip()]
+    if not names and not empty:
+        where = "on standard input" if file == STDIN else file
+        raise UsageError(f"the list {where} names no pictures")
+    return ["./-" if name == STDIN else name for name in names]
 
 
 def one_picture(name: str, stdin: bytes | None) -> Item:

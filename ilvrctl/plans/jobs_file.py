@@ -12,43 +12,16 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from ilvrctl.choices import Mode
 from ilvrctl.config import Layer, build, merge
-from ilvrctl.errors import ConfigError, did_you_mean
+from ilvrctl.errors import ConfigError, UsageError, did_you_mean
+from ilvrctl.plans.parameter import Parameter
+from ilvrctl.plans.parameters import parameters_of
 
-PARAMETERS: Mapping[str, str] = {
-    "preset": "preset",
-    "method": "method.name",
-    "compat": "compat",
-    "N": "method.N",
-    "range": "method.range",
-    "range_t": "method.range_t",
-    "kernel": "method.kernel",
-    "blocks": "method.blocks",
-    "start": "method.start",
-    "repeats": "method.repeats",
-    "resample": "method.resample",
-    "sampler": "sampler.name",
-    "eta": "sampler.eta",
-    "variance": "sampler.variance",
-    "steps": "steps",
-    "timestep_respacing": "timestep_respacing",
-    "clip": "clip_denoised",
-    "class_label": "class_label",
-    "seed": "seed",
-    "fit": "fit",
-    "background": "background",
-    "precision": "precision",
-    "speed": "speed",
-    "threshold": "edit.threshold",
-    "grow": "edit.grow",
-    "feather": "edit.feather",
-    "context": "edit.context",
-    "whole": "edit.whole",
-}
-"""The settings of `translate` and `edit` by the names of their flags, and the keys that they set."""
-EDITS = ("scribbled", "masks", "threshold", "grow", "feather", "context", "whole")
+PARAMETERS: Mapping[str, Parameter] = parameters_of("jobs")
+EDITS = ("scribbled", "masks", *(row.name for row in PARAMETERS.values() if "translate" not in row.commands))
 """What only edits have."""
 FIELDS = ("{stem}", "{sample}", "{settings}", "{job}", "{to}")
 """What a name pattern may hold."""
@@ -56,45 +29,34 @@ FIELDS = ("{stem}", "{sample}", "{settings}", "{job}", "{to}")
 
 @dataclass(frozen=True)
 class JobSpec:
-    """A job as it is written. ``inputs``: pictures, folders and globs; ``from_file``: a file that lists some.
+    """What a job has beside parameters. ``inputs``: pictures, folders and globs.
 
-    ``to``, ``from_``, ``weights``, ``from_weights``, ``model`` and ``source`` as in `translate` (the last two:
-    facts of ``--set``). ``edit``, ``scribble`` or ``paint``: the inputs are photos to edit, as in `edit --mode`;
-    ``scribbled`` and ``masks`` are the folders of their scribbled copies and masks, which have the photos' names.
-    ``quality``: of JPEG and WebP. ``folder`` below the output folder, the name of the job if not given, and
+    ``model`` and ``source``: facts of the networks, as with ``--set``. ``edit``, ``scribble`` or ``paint``: the inputs
+    are photos to edit, as in `edit --mode`; ``scribbled`` and ``masks`` are the folders of their scribbled copies and
+    masks, which have the photos' names. ``folder`` below the output folder, the name of the job if not given, and
     ``pattern`` of the files below that. ``sheet``: a contact sheet, which a sweep has anyhow. ``matrix``:
     parameters with the values of a sweep. ``set``: any other setting, nested.
     """
 
     name: str
     inputs: tuple[str, ...] | str = ()
-    from_file: str | None = None
-    examples: bool = False
-    recursive: bool = False
-    to: str | None = None
-    from_: str | None = None
-    weights: str | None = None
-    from_weights: str | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
     edit: str | None = None
     scribbled: str | None = None
     masks: str | None = None
-    quality: int = 95
     folder: str | None = None
     pattern: str | None = None
-    samples: int = 1
-    gif: bool = False
     sheet: bool | None = None
     matrix: Mapping[str, Any] = field(default_factory=dict)
     set: Mapping[str, Any] = field(default_factory=dict)
 
 
-OWN = tuple("from" if f.name == "from_" else f.name for f in dataclasses.fields(JobSpec))
+OWN = tuple(f.name for f in dataclasses.fields(JobSpec))
 
 
 @dataclass(frozen=True)
-class Job:
+class JobAsked:
     """A job with its ``parameters`` (name: value) and the ``origins`` of all that it says."""
 
     spec: JobSpec
@@ -106,13 +68,17 @@ class Job:
         """Where something stands: its own line, or that of the job."""
         return self.origins.get(path, self.origin)
 
+    def value(self, name: str) -> Any:
+        """The value of a parameter, or what it is when it is not given."""
+        return self.parameters.get(name, PARAMETERS[name].default)
+
 
 @dataclass(frozen=True)
 class JobsFile:
     """All jobs, and the folder of their results."""
 
     out: str
-    jobs: tuple[Job, ...]
+    jobs: tuple[JobAsked, ...]
 
 
 @dataclass(frozen=True)
@@ -155,8 +121,9 @@ def _check_keys(layer: Layer, where: str) -> None:
     matrix = layer.values.get("matrix", {})
     for key, values in matrix.items() if isinstance(matrix, Mapping) else ():
         at = layer.origins.get(("matrix", key), where)
-        if key not in PARAMETERS and "." not in key:
-            raise ConfigError(f"{at}: unknown parameter {key!r} in a matrix", hint=_close(key, PARAMETERS))
+        if "." not in key and (key not in PARAMETERS or not PARAMETERS[key].key):
+            settings = [row.name for row in PARAMETERS.values() if row.key]
+            raise ConfigError(f"{at}: unknown parameter {key!r} in a matrix", hint=_close(key, settings))
         if not isinstance(values, list) or not values:
             raise ConfigError(f"{at}: matrix.{key} must be a list of values, not {values!r}", f"{key}: [...]")
 
@@ -171,18 +138,17 @@ def _close(key: str, known: Iterable[str]) -> str:
     return did_you_mean(key, names) or f"known: {', '.join(names)}"
 
 
-def _job(layer: Layer, origin: str, name: str) -> Job:
-    values = {("from_" if key == "from" else key): v for key, v in layer.values.items() if key in OWN}
-    spec = build(JobSpec, Layer({"name": name, **values}, {(): origin, **layer.origins}))
-    job = Job(spec, {k: v for k, v in layer.values.items() if k in PARAMETERS}, layer.origins, origin)
-    if spec.samples < 1:
-        raise ConfigError(f"{job.at('samples')}: samples must be at least 1, not {spec.samples}")
+def _job(layer: Layer, origin: str, name: str) -> JobAsked:
+    own = {key: value for key, value in layer.values.items() if key in OWN}
+    spec = build(JobSpec, Layer({"name": name, **own}, {(): origin, **layer.origins}))
+    job = JobAsked(spec, {k: v for k, v in layer.values.items() if k in PARAMETERS}, layer.origins, origin)
+    for key, value in job.parameters.items():
+        if not PARAMETERS[key].key:
+            _check_value(PARAMETERS[key], value, job.at(key))
     if not re.fullmatch(r"\w[\w.+= -]*", spec.name):
         raise ConfigError(
             f"{job.at('name')}: {spec.name!r} cannot be the name of a job: letters, digits, - _ = + and . only"
         )
-    if not 1 <= spec.quality <= 100:
-        raise ConfigError(f"{job.at('quality')}: quality is a number from 1 to 100, not {spec.quality}")
     if spec.edit is None and (alone := next((key for key in EDITS if key in layer.values), None)):
         raise ConfigError(
             f"{job.at(alone)}: {alone} belongs to an edit", hint="edit: scribble (or paint) makes it one"
@@ -191,7 +157,20 @@ def _job(layer: Layer, origin: str, name: str) -> Job:
     return job
 
 
-def _check_pattern(job: Job) -> None:
+def _check_value(row: Parameter, value: Any, at: str) -> None:
+    """ConfigError for a value that is none of the row's kind; those of settings are checked with all others."""
+    kind = {Path: str}.get(row.kind.type, row.kind.type)
+    if type(value) is not kind:
+        words = {str: "text", int: "a whole number", bool: "true or false"}
+        raise ConfigError(f"{at}: {row.name} must be {words[kind]}, not {value!r}")
+    if kind is int:
+        try:
+            row.kind(row.name, str(value))
+        except UsageError as error:
+            raise ConfigError(f"{at}: {error.message}") from None
+
+
+def _check_pattern(job: JobAsked) -> None:
     pattern, folder = job.spec.pattern, job.spec.folder
     for field_ in re.findall(r"\{[^}]*\}", pattern or ""):
         if field_ not in FIELDS:
@@ -206,7 +185,7 @@ def _check_pattern(job: Job) -> None:
             )
 
 
-def _check_names(jobs: list[Job]) -> None:
+def _check_names(jobs: list[JobAsked]) -> None:
     seen: dict[str, str] = {}
     for job in jobs:
         key = job.spec.name.casefold()
@@ -217,41 +196,23 @@ def _check_names(jobs: list[Job]) -> None:
         seen[key] = job.origin
 
 
-_WHOLE = ["range_t", "blocks", "repeats", "steps", "class_label", "seed", "N", "threshold", "grow", "feather"]
-_TEXT = ["preset", "method", "compat", "kernel", "sampler", "variance", "timestep_respacing", "background"]
-_PARAMETER_TYPES: Mapping[str, Any] = {
-    **{key: {"type": "integer"} for key in _WHOLE},
-    **{key: {"type": "string"} for key in _TEXT},
-    **{key: {"type": "boolean"} for key in ("clip", "whole")},
-    "eta": {"type": "number", "minimum": 0, "maximum": 1},
-    "fit": {"enum": ["crop", "pad", "stretch", "native"]},
-    "speed": {"enum": ["exact", "fast", "turbo"]},
-    "precision": {"enum": ["auto", "fp32", "bf16", "fp16"]},
-}
-"""What an editor can check of parameters; the others take several forms."""
-
-
 def schema() -> dict[str, Any]:
     """JSON Schema of a jobs file, for editors."""
-    text, yes, mapping = {"type": "string"}, {"type": "boolean"}, {"type": "object"}
-    single: dict[str, Any] = {**{key: {} for key in PARAMETERS}, **_PARAMETER_TYPES}
+    text, mapping = {"type": "string"}, {"type": "object"}
+    single = {row.name: dict(row.kind.schema) for row in PARAMETERS.values()}
     own: dict[str, Any] = {
         "inputs": {"oneOf": [text, {"type": "array", "items": text}]},
-        **dict.fromkeys(
-            (
-                *("name", "from_file", "to", "from", "weights", "from_weights", "folder", "pattern"),
-                *("scribbled", "masks"),
-            ),
-            text,
-        ),
-        "edit": {"enum": ["scribble", "paint"]},
-        "quality": {"type": "integer", "minimum": 1, "maximum": 100},
-        **dict.fromkeys(("examples", "recursive", "gif", "sheet"), yes),
+        **dict.fromkeys(("name", "folder", "pattern", "scribbled", "masks"), text),
+        "edit": {"enum": list(get_args(Mode))},
+        "sheet": {"type": "boolean"},
         **dict.fromkeys(("model", "source", "set"), mapping),
-        "samples": {"type": "integer", "minimum": 1},
         "matrix": {
             "type": "object",
-            "properties": {k: {"type": "array", "items": v, "minItems": 1} for k, v in single.items()},
+            "properties": {
+                row.name: {"type": "array", "items": single[row.name], "minItems": 1}
+                for row in PARAMETERS.values()
+                if row.key
+            },
         },
     }
     job = {"type": "object", "additionalProperties": False, "properties": {**own, **single}}

@@ -46,10 +46,13 @@ class Output:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where results go: a ``folder``, one ``file``, or standard output (both None)."""
+    """Where results go: a ``folder``, one ``file``, standard output (both None), or nowhere but to the caller
+    (``memory``).
+    """
 
     folder: Path | None = None
     file: Path | None = None
+    memory: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Destination:
@@ -70,7 +73,13 @@ class Destination:
     @property
     def stdout(self) -> bool:
         """Whether it is standard output."""
-        return self.folder is None and self.file is None
+        return self.folder is None and self.file is None and not self.memory
+
+    def beside(self, name: str) -> Path | None:
+        """Where a picture of that name goes that stands beside the results; None where there is no such place."""
+        if self.folder is not None:
+            return self.folder / f"{name}.png"
+        return None if self.file is None else self.file.with_name(f"{self.file.stem}_{name}.png")
 
 
 def outputs_of(
@@ -88,13 +97,18 @@ def outputs_of(
     UsageError when one file (or standard output) is to take several results, or an animation without a name.
     """
     results = len(samples) if destination.stdout else 1
-    if destination.folder is None and any(folders):
+    one_place = destination.folder is None and not destination.memory
+    if one_place and any(folders):
         what = "standard output" if destination.stdout else str(destination.file)
         raise UsageError(f"a grid of settings does not fit into {what}", hint="-o FOLDER")
-    if destination.folder is None and (len(items) > 1 or results > 1):
+    if one_place and (len(items) > 1 or results > 1):
         many = f"{len(items)} inputs" if len(items) > 1 else f"{results} samples"
         raise UsageError(f"{many} do not fit into one output", hint="-o FOLDER")
-    if gif and (destination.stdout or (destination.file and destination.file.suffix.lower() == ".gif")):
+    if gif and (
+        destination.stdout
+        or destination.memory
+        or (destination.file and destination.file.suffix.lower() == ".gif")
+    ):
         raise UsageError("--gif writes an animation beside the result", hint="-o FILE.png or -o FOLDER")
     outputs = []
     for variant, folder in enumerate(folders):
@@ -145,15 +159,6 @@ def check_places(files: Iterable[Path], inputs: Iterable[Path]) -> None:
         parents.setdefault(file.parent)
     for parent in parents:
         _check_writable(parent)
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder and those above it; OutputError with the reason when that cannot be done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"cannot make the folder {folder}: {reason}", hint=_ELSEWHERE) from error
 
 
 def _check_writable(folder: Path) -> None:

@@ -34,7 +34,7 @@ def relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def judge(outputs: Sequence[Output], identities: Sequence[str], past: Past | None = None) -> list[Output]:
+def mark_done(outputs: Sequence[Output], identities: Sequence[str], past: Past | None = None) -> list[Output]:
     """The outputs with their status; ``identities`` are those of their variants.
 
     Done when all files are there and are what would be made; taken when they are something else. A result without
@@ -43,10 +43,10 @@ def judge(outputs: Sequence[Output], identities: Sequence[str], past: Past | Non
     it was this input's.
     """
     digests = _Digests()
-    return [_judged(output, identities[output.variant], past, digests) for output in outputs]
+    return [_marked(output, identities[output.variant], past, digests) for output in outputs]
 
 
-def _judged(output: Output, identity: str, past: Past | None, digests: _Digests) -> Output:
+def _marked(output: Output, identity: str, past: Past | None, digests: _Digests) -> Output:
     there = [file for file in output.files if exists(file)]
     entry = past.entry(output) if past is not None else None
     if entry is not None and entry.config_sha256 == identity:

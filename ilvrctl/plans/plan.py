@@ -1,25 +1,22 @@
-"""The plan of a translation: which results, and which are there already. Without torch or the network."""
+"""The plan of a run as a value: which results, with which settings and networks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ilvrctl.diffusion.schedule import Schedule, match_models, match_sizes
-from ilvrctl.errors import IlvrctlError, UsageError
-from ilvrctl.images.geometry import parse_color
-from ilvrctl.methods.encoders import no_source
+from ilvrctl.diffusion.schedule import Schedule
+from ilvrctl.events import Note
 from ilvrctl.plans.digest import weights_sha256
-from ilvrctl.plans.grid import Variant, naming
-from ilvrctl.plans.networks import Networks
-from ilvrctl.plans.outputs import Output, check_places, check_sheet
-from ilvrctl.plans.past import Past, judge
-from ilvrctl.plans.places import exists, real
-from ilvrctl.plans.record import is_sheet_of
+from ilvrctl.plans.grid import Variant
+from ilvrctl.plans.outputs import Output
 from ilvrctl.presets import ModelPreset
+
+if TYPE_CHECKING:
+    from ilvrctl.engine import Engine
 
 _NETWORK_FACTS = (
     "image_size",
@@ -34,6 +31,40 @@ _NETWORK_FACTS = (
     "variance",
 )
 """Fields of a model preset that change what the network computes or how it is used."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The target's ``model`` in the file ``weights``, and that of the inputs' own kind where there is one.
+
+    Plans with equal networks share one engine, and fill their batches together.
+    """
+
+    model: ModelPreset = field(default_factory=ModelPreset)
+    weights: Path = Path()
+    precision: str = "auto"
+    source: ModelPreset | None = None
+    source_weights: Path = Path()
+
+    def load(self, *, device: str, batch_size: int | None = None, compiled: bool = False) -> Engine:
+        """The engine; one network in it where both are the same. Errors as :meth:`Engine.load` has them."""
+        from ilvrctl.engine import Engine
+
+        def one(model: ModelPreset, weights: Path) -> Engine:
+            return Engine.load(
+                model,
+                weights,
+                device=device,
+                precision=self.precision,
+                batch_size=batch_size,
+                compiled=compiled,
+            )
+
+        engine = one(self.model, self.weights)
+        if self.source is None:
+            return engine
+        same = self.source_weights == self.weights and self.source == self.model
+        return engine.with_source(engine if same else one(self.source, self.source_weights))
 
 
 @dataclass(frozen=True)
@@ -57,7 +88,7 @@ class Plan:
 
     A job is a grid where it has several ``variants``: then each has its folder and its share of the ``outputs``.
     ``weights``: the file of the model. ``name``: that of the job among several. ``quality`` is that of results in
-    JPEG and WebP.
+    JPEG and WebP. ``notes``: what people should know before it is carried out.
     """
 
     outputs: tuple[Output, ...]
@@ -70,14 +101,22 @@ class Plan:
     quality: int = 95
     weights: Path = field(default_factory=Path)
     name: str = ""
+    notes: tuple[Note, ...] = ()
 
-    @property
-    def networks(self) -> Networks:
-        """What must be in memory for it."""
-        precision = self.variants[0].settings.precision
+    def networks_of(self, variant: Variant) -> Networks:
+        """What must be in memory for a variant: they can differ in precision."""
+        precision = variant.settings.precision
         if self.source is None:
             return Networks(self.model, self.weights, precision)
         return Networks(self.model, self.weights, precision, self.source.model, self.source.weights)
+
+    def by_networks(self) -> dict[Networks, tuple[Output, ...]]:
+        """The outputs still to be made, by the networks that they need; in the order of the variants."""
+        found: dict[Networks, tuple[Output, ...]] = {}
+        needed = [self.networks_of(variant) for variant in self.variants]
+        for networks in dict.fromkeys(needed):
+            found[networks] = tuple(o for o in self.pending if needed[o.variant] == networks)
+        return found
 
     @property
     def grid(self) -> bool:
@@ -125,11 +164,11 @@ class Plan:
         """The outputs still to be made."""
         return tuple(output for output in self.outputs if output.status == "to do")
 
-    def network_calls(self) -> int:
-        """How often a network will be called for the pending outputs, counted a picture."""
+    def network_calls(self, outputs: Sequence[Output] | None = None) -> int:
+        """How often a network will be called for the pending outputs, or for some, counted a picture."""
         schedule = self.schedule()
         calls = [variant.settings.network_calls(schedule) for variant in self.variants]
-        return sum(calls[output.variant] for output in self.pending)
+        return sum(calls[output.variant] for output in (self.pending if outputs is None else outputs))
 
     def schedule(self) -> Schedule:
         """The levels that the network was trained on."""
@@ -144,70 +183,3 @@ def network_facts(model: ModelPreset) -> dict[str, Any]:
 def schedule_of(model: ModelPreset) -> Schedule:
     """The levels that a network was trained on."""
     return Schedule.named(model.noise_schedule, model.diffusion_steps)
-
-
-def make_plan(plan: Plan, *, overwrite: bool, past: Past | None = None) -> Plan:
-    """The plan, checked as far as is possible before the network is loaded, with what is done marked.
-
-    Done is a file made from the same input bytes with the same settings and weights, as itself or ``past`` tells.
-    UsageError for settings that cannot work, for an output that is an input (inputs are never touched), and, unless
-    ``overwrite``, naming the files that are there but were made otherwise.
-    """
-    for variant in plan.variants:
-        _check(plan, variant)
-    _check_source(plan)
-    files = [file for output in plan.outputs for file in output.files]
-    if plan.sheet is not None:
-        check_sheet(plan.sheet)
-        if real(plan.sheet) in {real(file) for file in files}:
-            raise UsageError(f"--sheet {plan.sheet} is also the name of a result", hint="choose another name")
-        files.append(plan.sheet)
-    check_places(files, {file for o in plan.outputs for file in o.item.files})
-    judged = judge(plan.outputs, plan.identities, past)
-    if not overwrite:
-        _refuse_taken(plan, judged)
-    pending = (replace(o, status="to do") if o.status == "taken" else o for o in judged)
-    return replace(plan, outputs=tuple(pending))
-
-
-def _check(plan: Plan, variant: Variant) -> None:
-    """UsageError naming the variant when its settings cannot work; WeightsError when they need a file."""
-    try:
-        variant.settings.method.weights()
-        parse_color(variant.settings.background)
-        if plan.model.image_size is not None:
-            variant.settings.check(plan.schedule(), plan.model.image_size)
-    except IlvrctlError as error:
-        raise naming(variant.label, error) from None
-
-
-def _check_source(plan: Plan) -> None:
-    """UsageError when methods and the source's model do not go together."""
-    wanting = [variant for variant in plan.variants if variant.settings.method.two_models]
-    if plan.source is None:
-        for variant in wanting:
-            raise naming(variant.label, no_source(variant.settings.method.name))
-        return
-    if not wanting:
-        raise UsageError(
-            "--from names the model of the inputs' own kind, which this method has no use for",
-            hint="--method cyclediffusion or --method ddib",
-        )
-    match_models(schedule_of(plan.source.model), plan.schedule())
-    source, target = plan.source.model.image_size, plan.model.image_size
-    if source is not None and target is not None:
-        match_sizes(source, target)
-
-
-def _refuse_taken(plan: Plan, judged: Sequence[Output]) -> None:
-    """UsageError naming the files that are in the way."""
-    taken = [str(file) for o in judged if o.status == "taken" for file in o.files if exists(file)]
-    if plan.sheet is not None and exists(plan.sheet) and not is_sheet_of(plan.sheet, plan.identities):
-        taken.append(str(plan.sheet))
-    if taken:
-        more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
-        raise UsageError(
-            f"{', '.join(taken[:3])}{more} {'are' if len(taken) > 1 else 'is'} there already, made from "
-            "another input or with other settings",
-            hint="--overwrite, or another name",
-        )

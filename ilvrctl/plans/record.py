@@ -6,15 +6,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ilvrctl import __version__
-from ilvrctl.errors import InputError
+from ilvrctl.config import Layer
+from ilvrctl.errors import ConfigError, InputError
 from ilvrctl.images.metadata import read_record
+from ilvrctl.plans.outputs import Output
+from ilvrctl.plans.plan import Plan, network_facts
+from ilvrctl.presets import ModelPreset, override_model
+from ilvrctl.settings import identity_of
 
-if TYPE_CHECKING:
-    from ilvrctl.plans.outputs import Output
-    from ilvrctl.plans.plan import Plan
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, ConfigError)
+"""What comes of taking a damaged record for a sound one."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,10 @@ class Recipe:
 
     @classmethod
     def read(cls, data: bytes, name: str) -> Recipe:
-        """The recipe in the picture ``data``; InputError when it holds none."""
+        """The recipe in the picture ``data``; InputError when it holds none, or one that was changed since."""
         try:
             record = json.loads(read_record(data, name))
+            _check_whole(record)
             return cls(
                 identity=str(record["identity"]),
                 target=record["target"],
@@ -53,8 +58,38 @@ class Recipe:
                 precision=str(record["run"]["precision"]),
                 source=_source(record.get("source")),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except _UNREADABLE as error:
             raise InputError(f"{name} is no result of this ilvrctl: its record cannot be read") from error
+
+
+def _check_whole(record: Any) -> None:
+    """ValueError when settings or networks are not those that the record's own identity was made of.
+
+    It finds what was damaged; who changes a record on purpose can change its identity too. Records of the first
+    releases, and of energies with networks, whose digests they do not tell, cannot be checked.
+    """
+    settings, weights, source = record["settings"], record["weights"], record.get("source")
+    for part in (weights, source):
+        if part is not None:
+            _check_facts(part["network"])
+    method = settings["method"]
+    if {"N", "kernel"} <= method.keys():
+        return
+    if any(energy.get("model") and energy.get("weight") for energy in method["energies"].values()):
+        return
+    network = {"weights": weights["sha256"], **weights["network"]}
+    if source is not None:
+        network["source"] = {"weights": source["sha256"], **source["network"]}
+    if identity_of(settings, network) != record["identity"] or int(record["sample"]) < 1:
+        raise ValueError("another identity, or no sample")
+
+
+def _check_facts(facts: Mapping[str, Any]) -> None:
+    """ValueError for facts that are not such as a record has, for instance one that says where the file is."""
+
+    recorded = json.loads(json.dumps(network_facts(override_model(ModelPreset(), Layer(facts)))))
+    if not facts.items() <= recorded.items():
+        raise ValueError("facts that no network has")
 
 
 def _source(found: Any) -> dict[str, Any] | None:
@@ -71,8 +106,6 @@ def result_record(plan: Plan, output: Output, digest: str, run: Mapping[str, str
     ``digest``: sha256 of the input's bytes; ``run``: the device's kind, the precision used, torch's release.
     """
     name = output.item.path.name if output.item.path is not None else output.item.stem
-    from ilvrctl.plans.plan import network_facts
-
     source = plan.source_of(plan.variants[output.variant])
     record = {
         "ilvrctl": __version__,

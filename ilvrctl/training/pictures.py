@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +19,7 @@ from filelock import FileLock
 from ilvrctl import paths
 from ilvrctl.errors import InputError, UsageError
 from ilvrctl.events import Warned
-from ilvrctl.files import make_folder, replacing
+from ilvrctl.files import Digests, make_folder, replacing
 from ilvrctl.images.geometry import fit_picture, parse_color
 from ilvrctl.images.io import PICTURE_SUFFIXES, open_picture, read_bytes
 from ilvrctl.training.disk import check_room, try_alone
@@ -129,7 +128,8 @@ def load_pictures(
     another process decodes the same pictures, it is waited for.
     """
     found = look_into(folder)
-    known = _Index.of(folder)
+    name = sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
+    known = Digests(paths.cache_dir() / "training" / f"index-{name}.json")
     digests: dict[str, Path] = {}
     failed = list(found.failed)
     copies = 0
@@ -183,9 +183,19 @@ def _check_count(pictures: Pictures, folder: Path, fewest: int) -> None:
         )
 
 
-def _hashed(files: Sequence[Path], known: _Index) -> Iterator[tuple[Path, str | InputError]]:
+def _hashed(files: Sequence[Path], known: Digests) -> Iterator[tuple[Path, str | InputError]]:
+    """Each file with the sha256 of its bytes, or why it cannot be read."""
+
+    def digest(path: Path) -> str | InputError:
+        try:
+            return known.of(path, read_bytes)
+        except OSError as error:
+            return InputError(f"{path} cannot be read: {error.strerror or error}")
+        except InputError as error:
+            return error
+
     with ThreadPoolExecutor(os.cpu_count(), "hash") as pool:
-        yield from zip(files, pool.map(known.digest, files), strict=True)
+        yield from zip(files, pool.map(digest, files), strict=True)
 
 
 @dataclass(frozen=True)
@@ -253,45 +263,3 @@ def _decode(files: dict[str, Path], square: Square, target: Path) -> Iterator[De
     }
     with replacing(target.with_suffix(".json")) as part:
         part.write_text(json.dumps(note), encoding="utf-8")
-
-
-class _Index:
-    """sha256 of files by name, size and time of change, so that only new ones are read again."""
-
-    def __init__(self, file: Path, known: dict[str, str]) -> None:
-        self._file = file
-        self._known = known
-        self._used: dict[str, str] = {}
-
-    @classmethod
-    def of(cls, folder: Path) -> _Index:
-        name = sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
-        file = paths.cache_dir() / "training" / f"index-{name}.json"
-        try:
-            known = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            known = {}
-        return cls(file, known if isinstance(known, dict) else {})
-
-    def digest(self, path: Path) -> str | InputError:
-        """sha256 of the file's bytes, or why it cannot be read."""
-        try:
-            state = path.stat()
-            key = f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}"
-            found = self._known.get(key)
-            if found is None:
-                found = sha256(read_bytes(path)).hexdigest()
-        except OSError as error:
-            return InputError(f"{path} cannot be read: {error.strerror or error}")
-        except InputError as error:
-            return error
-        self._used[key] = found
-        return found
-
-    def keep(self) -> None:
-        """Keep what was used; an index that cannot be written is made again next time."""
-        with suppress(OSError):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            part = self._file.with_suffix(f".{os.getpid()}.part")
-            part.write_text(json.dumps(self._used), encoding="utf-8")
-            part.replace(self._file)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from ilvrctl.config import Layer
-from ilvrctl.diffusion.noise import NoiseStream, noise_seed
-from ilvrctl.diffusion.samplers import DDPM
-from ilvrctl.engine import Engine, Reference, sample
+from ilvrctl.engine import Engine, Reference
 from ilvrctl.events import SampleDone
 from ilvrctl.images.geometry import fit_picture, parse_color
 from ilvrctl.images.io import open_picture, read_bytes, save_picture
 from ilvrctl.images.sheets import SheetRow, contact_sheet
 from ilvrctl.images.tensors import to_image, to_tensor
-from ilvrctl.methods import Context, Method
 from ilvrctl.settings import build_settings
 from ilvrctl.training.pictures import Square, look_into
 
@@ -61,7 +56,8 @@ def draw_sheet(
     translated = (
         [_translations(engine, references, n) for n in factors(engine.image_size)] if references else []
     )
-    own = list(_own(engine, max(len(references), 4) * SAMPLES))
+    count = max(len(references), 4) * SAMPLES
+    own = [to_image(x) for x in engine.unconditional(count, seed=SEED, steps=STEPS)]
     rows = []
     for i in range(max(len(references), 4)):
         left: list[Image | None] = [None] * len(columns)
@@ -80,24 +76,9 @@ def _translations(engine: Engine, references: Sequence[tuple[str, Image]], N: in
             "sheet", {"steps": STEPS, "seed": SEED, "method": {"name": "ilvr", "N": N, "range": [1.0, 0.1]}}
         )
     )
-    asked = [Reference(str(n), to_tensor(picture), f"{n}") for n, (_, picture) in enumerate(references)]
+    asked = [Reference(n, to_tensor(picture), f"{n}") for n, (_, picture) in enumerate(references)]
     made: list[Image | None] = [None] * len(references)
     for event in engine.translate(asked, settings):
-        if isinstance(event, SampleDone):
-            made[int(event.sample.key)] = to_image(event.x)
+        if isinstance(event, SampleDone) and isinstance(event.sample.key, int):
+            made[event.sample.key] = to_image(event.x)
     return made
-
-
-def _own(engine: Engine, count: int) -> Iterator[Image]:
-    """Unconditional samples, in batches of the engine."""
-    settings = build_settings(Layer.of("sheet", {"steps": STEPS}))
-    shape = (3, engine.image_size, engine.image_size)
-    for start in range(0, count, engine.batch_size):
-        batch = range(start, min(count, start + engine.batch_size))
-        with NoiseStream([noise_seed(SEED, "sample", n) for n in batch], shape, engine.device) as noise:
-            nothing = torch.zeros(len(batch), *shape, device=engine.device)
-            context = Context(nothing, engine.schedule, noise)
-            steps = settings.chain(engine.schedule)
-            for done in sample(engine.denoiser, context, steps, Method(), DDPM(engine.variance)):
-                x = done.x
-        yield from (to_image(picture) for picture in x)

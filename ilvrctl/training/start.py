@@ -19,11 +19,10 @@ from ilvrctl.models.classifier import AdmClassifier
 from ilvrctl.models.files.facts_header import header_facts, with_header_facts
 from ilvrctl.models.files.loading import load_classifier, load_network
 from ilvrctl.models.trunk_network import AdmTrunk
-from ilvrctl.presets import ModelPreset, load_models, require_weights, resolve_model
+from ilvrctl.presets import WEIGHT_SUFFIXES, ModelPreset, load_models, require_weights, resolve_model
 from ilvrctl.training.recipe import AnyRecipe, DomainRecipe, Recipe, check_size
 
 R = TypeVar("R", bound=AnyRecipe)
-_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def begin(recipe: Recipe) -> Start[Recipe]:
             torch.manual_seed(recipe.seed)
             return Start(AdmUNet(architecture), _resolved(recipe, ModelPreset(), []))
     model, path, remarks = find_network(recipe.init, recipe)
-    network = load_network(path, hidden_flags(model), device=torch.device("cpu"))
+    network = load_network(path, HiddenFlags.of(model), device=torch.device("cpu"))
     if network.architecture.num_classes is not None:
         raise UsageError(f"{path.name} was trained with classes; a target's model has none")
     check_size(recipe.size, network.architecture.levels)
@@ -87,7 +86,7 @@ def begin_classifier(recipe: DomainRecipe) -> Start[DomainRecipe]:
             _wake(network)
         return Start(network, _resolved(recipe, ModelPreset(), []))
     model, path, remarks = find_network(recipe.init, recipe)
-    network = load_classifier(path, hidden_flags(model), device=torch.device("cpu"))
+    network = load_classifier(path, HiddenFlags.of(model), device=torch.device("cpu"))
     _check_shape(architecture.parameter_shapes(), network.architecture.parameter_shapes(), path)
     return _start(network, recipe, model, remarks)
 
@@ -107,7 +106,7 @@ def find_network(name_or_file: str, recipe: AnyRecipe) -> tuple[ModelPreset, Pat
     and the remark says so. UsageError for an unknown name, WeightsError when its weights are not here.
     """
     path = Path(name_or_file)
-    if path.suffix not in _SUFFIXES:
+    if path.suffix.lower() not in WEIGHT_SUFFIXES:
         model = resolve_model(name_or_file)
         return model, require_weights(model, model.name), []
     if header_facts(path):
@@ -152,16 +151,6 @@ def _resolved(recipe: R, model: ModelPreset, remarks: list[str]) -> R:
     if highest > recipe.schedule.T:
         raise UsageError(f"there is no level {highest}: the network knows {recipe.schedule.T}")
     return recipe
-
-
-def hidden_flags(model: ModelPreset) -> HiddenFlags:
-    """The flags of a model that its tensors do not show."""
-    return HiddenFlags(
-        num_heads=model.num_heads,
-        num_head_channels=model.num_head_channels,
-        num_heads_upsample=model.num_heads_upsample,
-        use_new_attention_order=model.use_new_attention_order,
-    )
 
 
 def schedule_of(model: ModelPreset) -> Schedule:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from ilvrctl.errors import UsageError
+from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.files.loading import load_network
 from ilvrctl.training.batches import Noised
 from ilvrctl.training.loss import Lesson, Levels, weights
 from ilvrctl.training.recipe import Recipe
-from ilvrctl.training.start import find_network, fingerprint, hidden_flags, schedule_of, time_scale
+from ilvrctl.training.start import find_network, fingerprint, schedule_of, time_scale
 
 MOST = 25.0
 """Where the teacher teaches, the weight is cut above this, not the recipe's gamma: an estimate has no noise."""
@@ -65,7 +66,7 @@ def find_teacher(recipe: Recipe, levels: Levels, dtype: torch.dtype) -> Teacher 
             f"schedule, and {recipe.schedule.T} of {recipe.noise_schedule} are learned",
             f"--schedule {model.noise_schedule} --set diffusion_steps={model.diffusion_steps}",
         )
-    network = load_network(path, hidden_flags(model), dtype=dtype, device=levels.alpha.device)
+    network = load_network(path, HiddenFlags.of(model), dtype=dtype, device=levels.alpha.device)
     weight = weights(replace(recipe, weighting="min-snr", gamma=MOST), recipe.schedule)
     return Teacher(
         network,

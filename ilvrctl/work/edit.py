@@ -4,44 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from ilvrctl.config import Layer
 from ilvrctl.errors import UsageError
+from ilvrctl.images.decode import without_pillow_limit
 from ilvrctl.images.geometry import parse_color
 from ilvrctl.images.masks import binary, difference, grown, looks_inverted, scribbled, share
 from ilvrctl.images.photo import Photo, open_photo
 from ilvrctl.images.regions import Edit, Region, find_regions
-from ilvrctl.work.pieces import Finished, Piece
+from ilvrctl.work.pieces import Composed, Piece
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ilvrctl.plans.inputs import Contents, Item
 
-Mode = Literal["scribble", "paint"]
 EVERYWHERE = 0.9
 """Two pictures that differ over more than this part are not one picture with scribbles."""
 BLACK = (0, 0, 0)
-
-
-def mode_layer(mode: Mode, size: int, *, masked: bool) -> Layer:
-    """The settings of a way of editing, for a model of ``size`` pixels.
-
-    ``scribble``: N = 8 at 256 px; not ``masked``, as in the paper, levels 1000 to 200, else down to where the
-    target says. ``paint``: a rough painting as a whole, N = 64 at 256 px, conditioned at all steps (Choi et al.,
-    ICCV 2021).
-    """
-    if mode == "paint":
-        method = {"name": "ilvr", "N": _scaled(64, size), "range": [1.0, 0.0]}
-        return Layer.of("--mode paint", {"method": method, "edit": {"mask": False}})
-    method = {"name": "ilvr", "N": _scaled(8, size), **({} if masked else {"range": [1.0, 0.2]})}
-    return Layer.of("--mode scribble", {"method": method, "edit": {}})
-
-
-def _scaled(N: int, size: int) -> int:
-    """The factor that is N at 256 px, or the next smaller one, from 2 up, that divides the size."""
-    return next(n for n in range(max(2, N * size // 256), 0, -1) if size % n == 0)
 
 
 @dataclass(frozen=True)
@@ -67,10 +47,11 @@ class Edited:
     name: str
     photo: bytes
     regions: tuple[Region, ...]
-    pieces: tuple[Piece, ...]
+    parts: tuple[Piece, ...]
     notes: tuple[str, ...] = ()
 
-    def result(self, samples: Sequence[Image]) -> Finished:
+    @without_pillow_limit()
+    def result(self, samples: Sequence[Image]) -> Composed:
         """The photo with the samples put back into their regions, its transparency as it was."""
         photo = open_photo(self.photo, self.name)
         image = photo.rgb
@@ -78,18 +59,20 @@ class Edited:
             region.put(image, sample)
         if photo.alpha is not None:
             image.putalpha(photo.alpha)
-        return Finished(image, photo.kept)
+        return Composed(image, photo.kept)
 
 
-def edit_canvas(item: Item, contents: Contents, edit: Edit, background: str, size: int) -> Edited:
+@without_pillow_limit()
+def edit_pieces(item: Item, contents: Contents, edit: Edit, background: str, size: int) -> Edited:
     """The regions of the item for a model of ``size`` pixels, and what it gets of each. Errors as for
     :func:`select`.
     """
     found = select(item, contents, edit, background, size)
-    pieces = (Piece(r.cut(found.seen, size), None if found.free else r.free(size)) for r in found.regions)
-    return Edited(item.name, contents.picture, found.regions, tuple(pieces), found.notes)
+    parts = (Piece(r.cut(found.seen, size), None if found.free else r.free(size)) for r in found.regions)
+    return Edited(item.name, contents.picture, found.regions, tuple(parts), found.notes)
 
 
+@without_pillow_limit()
 def select(item: Item, contents: Contents, edit: Edit, background: str, size: int) -> Selection:
     """What of the item is edited, with a model of ``size`` pixels.
 

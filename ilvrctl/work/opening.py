@@ -1,17 +1,19 @@
-"""Opening an input: its pictures decoded, and brought to what the network gets."""
+"""Inputs as the network wants them: read, hashed, decoded, cut up. Done in threads, ahead of the network."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ilvrctl.errors import InputError, UsageError
+from ilvrctl.errors import IlvrctlError, InputError, UsageError, is_shared, stage
 from ilvrctl.images.geometry import fit_picture, parse_color
 from ilvrctl.images.io import open_picture
 from ilvrctl.images.regions import mirrored
-from ilvrctl.work.edit import edit_canvas
-from ilvrctl.work.pieces import Canvas, Shape, Whole
+from ilvrctl.work.edit import edit_pieces
+from ilvrctl.work.ledger import Seen
+from ilvrctl.work.pieces import Pieces, Shape, Whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,10 +23,63 @@ if TYPE_CHECKING:
 NATIVE_PIXELS = 1 << 20
 """The largest picture that a network is run on at the picture's own size: attention grows with its square."""
 
-Opened = Callable[[int, int], Canvas]
+Opened = Callable[[int, int], Pieces]
 """An input that was read, to be brought to the network's size; the second number is what it asks sides of other
 sizes to be multiples of. InputError when it does not fit.
 """
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input that was read: ``opened``, and once the network is known ``pieces``, by the way of fitting it."""
+
+    item: Item
+    seen: Seen
+    opened: Mapping[Shape, Opened]
+    pieces: Mapping[Shape, Pieces] = field(default_factory=dict)
+
+    def fitted(self, size: int, multiple: int) -> Input | Unreadable:
+        """With the pieces for a network of ``size`` pixels, the pictures as they were let go of.
+
+        ``multiple``: what the network asks the sides of pictures of other sizes to be multiples of.
+        """
+        try:
+            with stage("fitting", self.item.name):
+                pieces = {shape: fit(size, multiple) for shape, fit in self.opened.items()}
+        except IlvrctlError as error:
+            return Unreadable.of(self.item, self.seen, error)
+        return replace(self, opened={}, pieces=pieces)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An input that nothing can be made of, and why; what is known of it."""
+
+    item: Item
+    seen: Seen
+    error: IlvrctlError
+
+    @classmethod
+    def of(cls, item: Item, seen: Seen, error: IlvrctlError) -> Unreadable:
+        """Raises the error where it would meet the other inputs too."""
+        if is_shared(error):
+            raise error
+        return cls(item, seen, error)
+
+
+def read_input(item: Item, shapes: Sequence[Shape], size: int | None) -> Input | Unreadable:
+    """The input, decoded once for every background; ``size``: the network's, as far as it is known, for edits."""
+    seen = Seen()
+    try:
+        with stage("reading", item.name):
+            seen = Seen(state=item.state())
+            contents = item.contents()
+            seen = replace(seen, digest=contents.digest)
+        with stage("decoding", item.name):
+            opened = open_input(item, contents, shapes, size)
+    except IlvrctlError as error:
+        return Unreadable.of(item, seen, error)
+    return Input(item, seen, opened)
 
 
 def open_input(
@@ -50,13 +105,13 @@ def _opened(
     if shape.edit is not None:
         if size is None:
             raise UsageError("an edit needs the model's picture size", hint="--set model.image_size=256")
-        canvas = edit_canvas(item, contents, shape.edit, shape.background, size)
-        return lambda *_: canvas
+        pieces = edit_pieces(item, contents, shape.edit, shape.background, size)
+        return lambda *_: pieces
     picture = pictures[shape.background]
     return lambda size, multiple: _fitted(item.name, picture, shape, size, multiple)
 
 
-def _fitted(name: str, picture: Image, shape: Shape, size: int, multiple: int) -> Canvas:
+def _fitted(name: str, picture: Image, shape: Shape, size: int, multiple: int) -> Pieces:
     if shape.fit != "native":
         return Whole(fit_picture(picture, size, shape.fit, parse_color(shape.background)))
     if picture.width * picture.height > NATIVE_PIXELS:

@@ -42,26 +42,26 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Finished:
+class Composed:
     """A result, and what its file takes over from the photo."""
 
     image: Image
     kept: Kept | None = None
 
 
-class Canvas(Protocol):
+class Pieces(Protocol):
     """An input in the size of the network."""
 
     @property
-    def pieces(self) -> tuple[Piece, ...]:
+    def parts(self) -> tuple[Piece, ...]:
         """What is translated, each by itself."""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What people should know about it."""
 
-    def result(self, samples: Sequence[Image]) -> Finished:
-        """The result of one sample of every piece."""
+    def result(self, samples: Sequence[Image]) -> Composed:
+        """The result of one sample of every part."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,8 @@ class Whole:
     notes: ClassVar[tuple[str, ...]] = ()
 
     @property
-    def pieces(self) -> tuple[Piece, ...]:
-        """The picture."""
+    def parts(self) -> tuple[Piece, ...]:
         return (Piece(self.picture),)
 
-    def result(self, samples: Sequence[Image]) -> Finished:
-        """The sample."""
-        return Finished(samples[0] if self.size is None else samples[0].crop((0, 0, *self.size)))
+    def result(self, samples: Sequence[Image]) -> Composed:
+        return Composed(samples[0] if self.size is None else samples[0].crop((0, 0, *self.size)))

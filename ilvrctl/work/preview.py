@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ilvrctl import __version__
 from ilvrctl.diffusion.lowpass import filtered_plainly
+from ilvrctl.images.decode import without_pillow_limit
 from ilvrctl.images.overlay import filtered, overlay
 from ilvrctl.images.sheets import SheetRow, contact_sheet
 
@@ -20,6 +21,7 @@ MOST = 8
 CELL = 256
 
 
+@without_pillow_limit()
 def draw_preview(found: Selection, settings: Settings, size: int) -> Image:
     """A sheet: the picture, its mask and its regions, then each region as a model of ``size`` pixels sees it, with
     its low frequencies, or whatever the method takes from it.

@@ -1,4 +1,4 @@
-"""A team of processes on this machine, one a device."""
+"""A fleet of processes on this machine, one a device."""
 
 from __future__ import annotations
 
@@ -12,48 +12,49 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
-from ilvrctl.errors import DeviceError, IlvrctlError
+from ilvrctl.errors import DeviceError, IlvrctlError, stage
 from ilvrctl.events import BatchStarted, StepDone
 
 if TYPE_CHECKING:
     from ilvrctl.plans.grid import Variant
-    from ilvrctl.plans.networks import Networks
-    from ilvrctl.work.batches import Order
-    from ilvrctl.work.worker import Bench
+    from ilvrctl.plans.plan import Networks
+    from ilvrctl.work.batches import Batch
+    from ilvrctl.work.worker import Worker
     from ilvrctl.work.workers import Message
 
 
 @dataclass(frozen=True)
-class Machine:
-    """How a worker loads networks: where, in batches of what size, compiled or not, with how many CPU threads."""
+class Place:
+    """Where a worker loads networks: in batches of what size, compiled or not, with how many CPU threads."""
 
     device: str = "auto"
     batch_size: int | None = None
     compiled: bool = False
     threads: int = 1
 
-    def bench(self, networks: Networks, variants: Sequence[Variant]) -> Bench:
-        """A bench with the networks, seen to be able to do all variants."""
+    def worker(self, networks: Networks, variants: Sequence[Variant]) -> Worker:
+        """A worker with the networks, seen to be able to do all variants."""
         import torch
 
-        from ilvrctl.work.worker import Bench
+        from ilvrctl.work.worker import Worker
 
         torch.set_num_threads(self.threads)
-        engine = networks.load(device=self.device, batch_size=self.batch_size, compiled=self.compiled)
-        bench = Bench(engine)
-        bench.check(variants)
-        return bench
+        with stage("loading", networks.model.name):
+            engine = networks.load(device=self.device, batch_size=self.batch_size, compiled=self.compiled)
+            worker = Worker(engine)
+            worker.check(variants)
+        return worker
 
 
-def results(bench: Bench, order: Order) -> list[Any]:
-    """What an order came to, without what only tells how far it is."""
-    return [event for event in bench.perform(order) if not isinstance(event, (BatchStarted, StepDone))]
+def results(worker: Worker, batch: Batch) -> list[Any]:
+    """What a batch came to, without what only tells how far it is."""
+    return [event for event in worker.perform(batch) if not isinstance(event, (BatchStarted, StepDone))]
 
 
 class Processes:
     """Workers in processes that are started afresh, one for each of ``machines``."""
 
-    def __init__(self, machines: Sequence[Machine]) -> None:
+    def __init__(self, machines: Sequence[Place]) -> None:
         self._machines = machines
         self._workers: dict[int, tuple[BaseProcess, Connection]] = {}
 
@@ -68,18 +69,18 @@ class Processes:
             there.close()
             self._workers[number] = process, here
 
-    def send(self, worker: int, order: Order) -> None:
-        """Give a worker another order; one that is gone is told of by :meth:`receive`."""
+    def send(self, worker: int, batch: Batch) -> None:
+        """Give a worker another batch; one that is gone is told of by :meth:`receive`."""
         try:
-            self._workers[worker][1].send(order)
+            self._workers[worker][1].send(batch)
         except OSError:
             return
 
-    def receive(self) -> list[Message]:
-        """Wait for a message of any worker. DeviceError when none is left."""
+    def receive(self, seconds: float) -> list[Message]:
+        """Wait for a message of any worker, for so long. DeviceError when none is left."""
         if not self._workers:
             raise DeviceError("all workers were lost", hint="run the same command again, with -v")
-        told = wait([connection for _, connection in self._workers.values()])
+        told = wait([connection for _, connection in self._workers.values()], seconds)
         return [self._told(n) for n, (_, connection) in list(self._workers.items()) if connection in told]
 
     def _told(self, number: int) -> Message:
@@ -101,25 +102,24 @@ class Processes:
         self._workers = {}
 
 
-def _serve(connection: Connection, machine: Machine, networks: Networks, variants: Sequence[Variant]) -> None:
+def _serve(connection: Connection, machine: Place, networks: Networks, variants: Sequence[Variant]) -> None:
     """The life of a worker. Ctrl-C at the terminal is for the driver, which ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        bench = machine.bench(networks, variants)
-        connection.send(("ready", bench.facts()))
-        orders = _orders(connection)
-        while (order := orders.get()) is not None:
-            connection.send(("done", results(bench, order)))
+        worker = machine.worker(networks, variants)
+        connection.send(("ready", worker.facts()))
+        batches = _batches(connection)
+        while (batch := batches.get()) is not None:
+            connection.send(("done", results(worker, batch)))
     except IlvrctlError as error:
-        plain = IlvrctlError(error.message, error.hint)
-        connection.send(("error", plain))
+        connection.send(("error", error))
     except OSError:
         return  # the driver has gone
 
 
-def _orders(connection: Connection) -> queue.Queue[Order | None]:
-    """Orders as they come, taken by a thread so that the driver never waits for a worker that is busy."""
-    found: queue.Queue[Order | None] = queue.Queue()
+def _batches(connection: Connection) -> queue.Queue[Batch | None]:
+    """Batches as they come, taken by a thread so that the driver never waits for a worker that is busy."""
+    found: queue.Queue[Batch | None] = queue.Queue()
 
     def take() -> None:
         try:

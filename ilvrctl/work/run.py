@@ -1,42 +1,54 @@
-"""Carry out plans: read ahead, have a crew translate, write behind, one event after the other."""
+"""Carry out plans: read ahead, have workers translate, write behind, one event after the other."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING
 
-from ilvrctl.errors import IlvrctlError
-from ilvrctl.events import Extra, ItemFailed, JobEvent, Loaded, Skipped, Stopped, Warned, Written
+from ilvrctl.errors import IlvrctlError, is_shared, stage
+from ilvrctl.events import (
+    Extra,
+    ItemFailed,
+    JobEvent,
+    Loaded,
+    SampleFailed,
+    Skipped,
+    Stopped,
+    Warned,
+    Written,
+)
+from ilvrctl.files import make_folder, sweep
 from ilvrctl.images.io import encode_picture, save_gif, save_picture
-from ilvrctl.plans.outputs import Output, make_folder
+from ilvrctl.plans.outputs import Output
 from ilvrctl.plans.record import result_record
-from ilvrctl.work.batches import HELD, Batch, Made, Order, Piece, Slot, batches, slot_of, token
+from ilvrctl.work.batches import HELD, Made, PlannedBatch, Slot, Wanted, batches, filled
 from ilvrctl.work.ledger import Ledger, Seen
-from ilvrctl.work.pieces import Canvas, Shape
+from ilvrctl.work.opening import Input, Unreadable, read_input
+from ilvrctl.work.pieces import Pieces, Shape
 from ilvrctl.work.read_ahead import Ahead, Behind
-from ilvrctl.work.reading import Input, Unreadable, read_input
 from ilvrctl.work.sheet import Gallery, small, write_sheet
-from ilvrctl.work.workers import Crew
+from ilvrctl.work.workers import Workers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ilvrctl.plans.inputs import Item
-    from ilvrctl.plans.plan import Plan
+    from ilvrctl.plans.plan import Networks, Plan
     from ilvrctl.settings import Settings
     from ilvrctl.work.worker import Facts
 
 Found = Input | Unreadable
+Way = tuple[int, int]
+"""The number of a plan, and that of one of its variants."""
 
 
 @dataclass(frozen=True)
-class Finished:
+class Saved:
     """A result that was written, in a thread: its slot, its input, what to tell, a small copy for a sheet."""
 
     slot: Slot
@@ -46,44 +58,55 @@ class Finished:
     extras: tuple[Extra, ...] = ()
 
 
+@dataclass(frozen=True)
+class Unsaved:
+    """A result that could not be written, for a reason of its own."""
+
+    slot: Slot
+    seen: Seen
+    error: IlvrctlError
+
+
 class _EnoughError(Exception):
     """So many failures that the rest is not begun."""
 
 
 def run(
     plans: Sequence[Plan],
-    crew: Crew,
+    workers: Workers,
     ledger: Ledger | None = None,
     *,
     max_failures: int | None = None,
-    rescued: Callable[[JobEvent], None] = lambda event: None,
+    rescued: Callable[[JobEvent], object] = lambda event: None,
 ) -> Generator[JobEvent, None, None]:
     """Make what the plans still want, those with equal networks together.
 
-    The crew loads networks when an input for them could be read. A bad input is an ItemFailed event and the others
-    go on, up to ``max_failures`` of them; an output that cannot be written is raised as OutputError. Closing the
-    iterator stops; what was written stays, and the same plans made again go on. ``rescued`` is told of results that
-    were still being written then.
+    The workers load networks when an input for them could be read. Whatever goes wrong with one input or result is
+    an ItemFailed event and the others go on, up to ``max_failures`` of them. What would meet all of them is raised
+    once: OutputError for a full disk, WeightsError, DeviceError. Closing the iterator stops; what was written
+    stays, and the same plans made again go on. ``rescued`` is told of results that were still being written then.
     """
-    job = _Job(plans, crew, ledger, max_failures, rescued)
+    job = _Job(plans, workers, ledger, max_failures, rescued)
     try:
         yield from job.before()
-        for numbers in _same_networks(plans):
-            yield from _Round(job, numbers).make()
+        for networks, ways in _same_networks(plans).items():
+            yield from _Round(job, networks, ways).make()
         for plan, gallery in zip(plans, job.galleries, strict=True):
-            yield from write_sheet(plan, gallery)
+            with stage("drawing", f"the sheet {plan.sheet}"):
+                yield from write_sheet(plan, gallery)
     except _EnoughError:
-        yield Stopped(job.failures)
+        yield Stopped(job.failures, job.left)
     finally:
-        crew.close()
+        workers.close()
 
 
-def _same_networks(plans: Sequence[Plan]) -> list[dict[int, Plan]]:
-    """Plans by their number, those together that share an engine; those that are done count for the batches too."""
-    groups: dict[str, dict[int, Plan]] = {}
+def _same_networks(plans: Sequence[Plan]) -> dict[Networks, list[Way]]:
+    """The ways of translating that share an engine, in the order of the plans."""
+    groups: dict[Networks, list[Way]] = {}
     for number, plan in enumerate(plans):
-        groups.setdefault(repr(plan.networks), {})[number] = plan
-    return [group for group in groups.values() if any(plan.pending for plan in group.values())]
+        for v, variant in enumerate(plan.variants):
+            groups.setdefault(plan.networks_of(variant), []).append((number, v))
+    return groups
 
 
 class _Job:
@@ -92,26 +115,29 @@ class _Job:
     def __init__(
         self,
         plans: Sequence[Plan],
-        crew: Crew,
+        workers: Workers,
         ledger: Ledger | None,
         max_failures: int | None,
-        rescued: Callable[[JobEvent], None],
+        rescued: Callable[[JobEvent], object],
     ) -> None:
-        self.plans, self.crew, self.ledger, self.rescued = plans, crew, ledger, rescued
+        self.plans, self.workers, self.ledger, self.rescued = plans, workers, ledger, rescued
         self.failures, self._max_failures = 0, max_failures
+        self.left = sum(len(plan.pending) for plan in plans)
         self.galleries = [Gallery(plan) for plan in plans]
 
     def output(self, slot: Slot) -> Output:
         """The output of a slot."""
-        return self.plans[slot[0]].outputs[slot[1]]
+        return self.plans[slot.plan].outputs[slot.place]
 
     def before(self) -> Iterator[JobEvent]:
-        """What was done or had failed before this run."""
+        """What was done or had failed before this run. What a run that was killed left half-written is removed."""
         if self.ledger is not None:
             self.ledger.begin(self.plans)
         for plan in self.plans:
             for output in plan.outputs:
                 name, changes = output.item.name, plan.changes(output)
+                for file in output.files if output.status != "elsewhere" else ():
+                    sweep(file)
                 if output.status == "done" and output.path is not None:
                     yield Skipped(name, output.sample, output.path, changes, plan.name)
                 elif output.status == "failed":
@@ -121,88 +147,93 @@ class _Job:
                 what = "1 input has" if stale == 1 else f"{stale} inputs have"
                 yield Warned(f"{plan.name}: {what} changed since; made again")
 
-    def failed(self, event: ItemFailed, slots: Sequence[Slot], seen: Seen) -> Iterator[JobEvent]:
-        """Tell of results of one plan that cannot be made, under the name that people know the input by."""
-        plan, first = self.plans[slots[0][0]], self.output(slots[0])
+    def failed(
+        self, slots: Sequence[Slot], seen: Seen, error: IlvrctlError, sample: int | None = None
+    ) -> Iterator[JobEvent]:
+        """Tell of results of one plan that cannot be made; one ``sample`` of an input, or all of them."""
+        plan, first = self.plans[slots[0].plan], self.output(slots[0])
         if self.ledger is not None:
-            self.ledger.failed(plan, map(self.output, slots), seen, event.error)
-        changes = {} if event.sample is None else plan.changes(first)
+            self.ledger.failed(plan, map(self.output, slots), seen, error)
+        changes = {} if sample is None else plan.changes(first)
         self.failures += 1
-        yield replace(event, key=first.item.name, lost=len(slots), changes=changes, job=plan.name)
+        self.left -= len(slots)
+        yield ItemFailed(first.item.name, error, sample, len(slots), changes, plan.name)
         if self.failures == self._max_failures:
             raise _EnoughError
 
-    def finished(self, result: Finished) -> Iterator[JobEvent]:
-        """Tell of a result that is on disk."""
+    def finished(self, result: Saved | Unsaved) -> Iterator[JobEvent]:
+        """Tell of a result that is on disk, or could not be written."""
+        output = self.output(result.slot)
+        if isinstance(result, Unsaved):
+            yield from self.failed([result.slot], result.seen, result.error, output.sample)
+            return
         if self.ledger is not None:
-            plan = self.plans[result.slot[0]]
-            self.ledger.done(plan, self.output(result.slot), result.seen, result.written.seconds)
+            plan = self.plans[result.slot.plan]
+            self.ledger.done(plan, output, result.seen, result.written.seconds)
         if result.small is not None:
-            self.galleries[result.slot[0]].add(self.output(result.slot), result.small)
+            self.galleries[result.slot.plan].add(output, result.small)
+        self.left -= 1
         yield result.written
         yield from result.extras
 
 
 class _Round:
-    """The plans of one engine."""
+    """What is made with one engine; plans of which all is done count for the batches too."""
 
-    def __init__(self, job: _Job, plans: Mapping[int, Plan]) -> None:
-        self._job, self._plans = job, plans
-        self._shapes = list(dict.fromkeys(Shape.of(v.settings) for p in plans.values() for v in p.variants))
-        self._size = next(iter(plans.values())).model.image_size
-        self._failed: set[tuple[int, str]] = set()
+    def __init__(self, job: _Job, networks: Networks, ways: Sequence[Way]) -> None:
+        self._job, self._networks = job, networks
+        self._plans = {number: job.plans[number] for number, _ in ways}
+        self._variants = [job.plans[number].variants[v] for number, v in ways]
+        self._shapes = list(dict.fromkeys(Shape.of(variant.settings) for variant in self._variants))
+        self._items: dict[Item, None] = {}
+        self._slots: dict[tuple[int, str], list[Slot]] = {}
+        for number, plan in self._plans.items():
+            mine = {v for n, v in ways if n == number}
+            for place, output in enumerate(plan.outputs):
+                if output.status == "to do" and output.variant in mine:
+                    self._items.setdefault(output.item)
+                    self._slots.setdefault((number, output.item.key), []).append(Slot(number, place))
         self._news: deque[tuple[Unreadable, int]] = deque()
-        self._seen: dict[str, Seen] = {}
-        self._canvases: dict[Slot, Canvas] = {}
+        self._at_work: dict[Slot, tuple[Seen, Pieces]] = {}
         self._remarks: deque[str] = deque()
         self._remarked: set[tuple[str, Shape]] = set()
 
     def make(self) -> Iterator[JobEvent]:
         """Read up to the first good input, have the networks loaded, and translate it with all that follow."""
         first = None
-        for item in self._items():
-            found = read_input(item, self._shapes, self._size)
+        for item in self._items:
+            found = read_input(item, self._shapes, self._networks.model.image_size)
             if isinstance(found, Input):
                 first = found
                 break
-            for number in self._plans:
-                self._note(found, number)
+            self._news.extend((found, number) for number in self._plans)
             yield from self._tell()
         if first is None:
             return
         start = time.perf_counter()
-        networks = next(iter(self._plans.values())).networks
-        variants = [variant for plan in self._plans.values() for variant in plan.variants]
-        facts = self._job.crew.begin(networks, variants)
+        facts = yield from self._job.workers.begin(self._networks, self._variants)
         seconds = time.perf_counter() - start
-        yield Loaded(networks.model.name, facts.device, facts.precision, seconds)
+        yield Loaded(self._networks.model.name, facts.device, facts.precision, seconds)
         yield from self._translate(first, facts)
 
-    def _items(self) -> dict[Item, None]:
-        """The inputs that are wanted, in order."""
-        return dict.fromkeys(output.item for plan in self._plans.values() for output in plan.pending)
-
     def _translate(self, first: Input, facts: Facts) -> Iterator[JobEvent]:
-        wanted = batches(self._plans, lambda slot: self._job.output(slot).status == "to do", facts.batch_size)
-        make = partial(_prepared, shapes=self._shapes, size=self._size, facts=facts)
+        waiting = {slot for slots in self._slots.values() for slot in slots}
+        planned = batches(self._plans, waiting.__contains__, facts.batch_size)
+        make = partial(_prepared, shapes=self._shapes, size=self._networks.model.image_size, facts=facts)
         depth = max(2 * facts.batch_size, 8)
-        photos = any(
-            plan.edits for plan in self._plans.values()
-        )  # of their own size: few at a time in memory
+        photos = any(shape.edit is not None for shape in self._shapes)  # of their own size: few in memory
         ahead, kept = (1, 0) if photos else (depth, HELD)
         with ExitStack() as stack:
             reader = stack.enter_context(Ahead(make, lambda item: item.key, ahead, kept))
             reader.put(first.item, first.fitted(facts.image_size, facts.multiple))
-            writer: Behind[Finished] = stack.enter_context(Behind(depth, self._rescue))
-            orders = self._orders(wanted, reader)
-            for event in stack.enter_context(closing(self._job.crew.carry_out(orders))):
+            writer: Behind[Saved | Unsaved] = stack.enter_context(Behind(depth, self._rescue))
+            ready = filled(planned, self._wanted(planned, reader), self._settings)
+            for event in stack.enter_context(closing(self._job.workers.carry_out(ready))):
                 yield from self._tell()
                 if isinstance(event, Made):
                     writer.submit(self._writing(event, facts))
-                elif isinstance(event, ItemFailed):
-                    slot = slot_of(event.key)
-                    self._canvases.pop(slot, None)
-                    yield from self._job.failed(event, [slot], self._seen[self._job.output(slot).item.key])
+                elif isinstance(event, SampleFailed):
+                    yield from self._sample_failed(event)
                 else:
                     yield event
                 for result in writer.results():
@@ -211,75 +242,57 @@ class _Round:
             for result in writer.results(all_=True):
                 yield from self._job.finished(result)
 
-    def _rescue(self, result: Finished) -> None:
+    def _sample_failed(self, event: SampleFailed) -> Iterator[JobEvent]:
+        slot = event.sample.key
+        assert isinstance(slot, Slot)
+        seen, _ = self._at_work.pop(slot)
+        yield from self._job.failed([slot], seen, event.error, event.sample.sample)
+
+    def _rescue(self, result: Saved | Unsaved) -> None:
         """Keep account of a result that was still being written when the run was stopped."""
         for event in self._job.finished(result):
             self._job.rescued(event)
 
-    def _orders(self, wanted: Sequence[Batch], reader: Ahead[Item, Found]) -> Iterator[Order]:
-        """Orders of full size; where inputs fail, those that follow at the same place move up."""
-        found = reader.each([self._job.output(slot).item for batch in wanted for slot in batch.slots])
-        left = Counter((batch.kind, batch.size) for batch in wanted)
-        rows = {kind: [deque[Piece]() for _ in range(kind[1])] for kind in left}
-        for batch in wanted:
-            kind = batch.kind, batch.size
-            left[kind] -= 1
-            values = islice(found, len(batch.slots))
-            for slot, place, value in zip(batch.slots, batch.places, values, strict=True):
-                if isinstance(value, Unreadable):
-                    self._note(value, slot[0])
-                else:
-                    rows[kind][place].append(self._piece(slot, place, value))
-            while _enough(rows[kind], last=not left[kind]):
-                pieces = tuple(places.popleft() for places in rows[kind] if places)
-                yield Order(self._settings(slot_of(pieces[0].key)), pieces, batch.size)
+    def _wanted(self, planned: Sequence[PlannedBatch], reader: Ahead[Item, Found]) -> Iterator[Wanted | None]:
+        """What is made of the input of every slot; None where it cannot be read."""
+        slots = [slot for batch in planned for slot in batch.slots]
+        found = reader.each([self._job.output(slot).item for slot in slots])
+        for slot, value in zip(slots, found, strict=True):
+            if isinstance(value, Unreadable):
+                self._news.append((value, slot.plan))
+                yield None
+            else:
+                yield self._one(slot, value)
 
     def _settings(self, slot: Slot) -> Settings:
-        return self._plans[slot[0]].variants[self._job.output(slot).variant].settings
+        return self._plans[slot.plan].variants[self._job.output(slot).variant].settings
 
-    def _piece(self, slot: Slot, place: int, value: Input) -> Piece:
+    def _one(self, slot: Slot, value: Input) -> Wanted:
         output, settings = self._job.output(slot), self._settings(slot)
-        self._seen[output.item.key] = value.seen
         shape = Shape.of(settings)
-        canvas = self._canvases[slot] = value.canvases[shape]
-        if (output.item.key, shape) not in self._remarked:
+        pieces = value.pieces[shape]
+        self._at_work[slot] = value.seen, pieces
+        if (output.item.key, shape) not in self._remarked and pieces.notes:
             self._remarked.add((output.item.key, shape))
-            self._remarks.extend(canvas.notes)
+            self._remarks.extend(pieces.notes)
         filmed = output.gif is not None
-        return Piece(
-            token(slot), canvas.pieces, value.seen.digest, output.sample, settings.seed, place, filmed
-        )
-
-    def _note(self, found: Unreadable, number: int) -> None:
-        """Remember a failure, to be told once for every plan that wants the input."""
-        if (number, found.item.key) not in self._failed:
-            self._failed.add((number, found.item.key))
-            self._news.append((found, number))
+        name, digest = output.item.name, value.seen.digest
+        return Wanted(slot, name, pieces.parts, digest, output.sample, settings.seed, filmed=filmed)
 
     def _tell(self) -> Iterator[JobEvent]:
+        """Remarks, and failures, each once for every plan that wants the input."""
         while self._remarks:
             yield Warned(self._remarks.popleft())
         while self._news:
             found, number = self._news.popleft()
-            slots = [
-                (number, place)
-                for place, output in enumerate(self._plans[number].outputs)
-                if output.item.key == found.item.key and output.status == "to do"
-            ]
-            if slots:
-                yield from self._job.failed(ItemFailed(found.item.key, found.error), slots, found.seen)
+            if slots := self._slots.pop((number, found.item.key), None):
+                yield from self._job.failed(slots, found.seen, found.error)
 
-    def _writing(self, made: Made, facts: Facts) -> Callable[[], Finished]:
+    def _writing(self, made: Made, facts: Facts) -> Callable[[], Saved | Unsaved]:
         """What a thread does with a result."""
-        slot = slot_of(made.sample.key)
-        plan, output = self._plans[slot[0]], self._job.output(slot)
-        canvas = self._canvases.pop(slot)
-        return partial(_write, plan, output, slot, self._seen[output.item.key], canvas, made, facts)
-
-
-def _enough(places: Sequence[deque[Piece]], *, last: bool) -> bool:
-    """Whether a batch is made of what waits for its places: when it is full, when much waits, or at the end."""
-    return all(places) or any(len(waiting) > 2 for waiting in places) or (last and any(places))
+        plan, output = self._plans[made.slot.plan], self._job.output(made.slot)
+        seen, pieces = self._at_work.pop(made.slot)
+        return partial(_write, plan, output, seen, pieces, made, facts)
 
 
 def _prepared(item: Item, shapes: Sequence[Shape], size: int | None, facts: Facts) -> Found:
@@ -288,20 +301,38 @@ def _prepared(item: Item, shapes: Sequence[Shape], size: int | None, facts: Fact
 
 
 def _write(
-    plan: Plan, output: Output, slot: Slot, seen: Seen, canvas: Canvas, made: Made, facts: Facts
-) -> Finished:
+    plan: Plan, output: Output, seen: Seen, pieces: Pieces, made: Made, facts: Facts
+) -> Saved | Unsaved:
+    try:
+        with stage("writing", output.item.name):
+            return _saved(plan, output, seen, pieces, made, facts)
+    except IlvrctlError as error:
+        if is_shared(error):
+            raise
+        return Unsaved(made.slot, seen, error)
+
+
+def _saved(plan: Plan, output: Output, seen: Seen, pieces: Pieces, made: Made, facts: Facts) -> Saved:
     """The result, then its animation: so a result whose animation is missing is known to be made halfway."""
-    done = canvas.result(made.images)
+    done = pieces.result(made.images)
     record = result_record(plan, output, seen.digest, facts.run)
-    written = Written(output.item.name, output.sample, output.path, made.seconds, None, plan.changes(output))
-    written = replace(written, job=plan.name)
+    written = Written(
+        output.item.name,
+        output.sample,
+        output.path,
+        made.seconds,
+        image=done.image,
+        record=record,
+        changes=plan.changes(output),
+        job=plan.name,
+    )
     shown = None if plan.sheet is None else small(done.image)
     if output.path is None:
         data = encode_picture(done.image, "png", record, kept=done.kept)
-        return Finished(slot, seen, replace(written, data=data), shown)
+        return Saved(made.slot, seen, replace(written, data=data), shown)
     make_folder(output.path.parent)
     save_picture(done.image, output.path, record=record, quality=plan.quality, kept=done.kept)
     if output.gif is None:
-        return Finished(slot, seen, written, shown)
+        return Saved(made.slot, seen, written, shown)
     save_gif(list(made.frames) or [made.images[0]], output.gif)
-    return Finished(slot, seen, written, shown, (Extra("gif", output.gif),))
+    return Saved(made.slot, seen, written, shown, (Extra("gif", output.gif),))

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from ilvrctl import __version__
 from ilvrctl.errors import InputError
 from ilvrctl.events import Extra
+from ilvrctl.files import make_folder
 from ilvrctl.images.geometry import fit_picture, parse_color
 from ilvrctl.images.io import open_picture, read_bytes, save_picture
 from ilvrctl.images.sheets import SheetRow, contact_sheet
 from ilvrctl.images.tensors import to_image, to_tensor
-from ilvrctl.plans.outputs import make_folder
 from ilvrctl.plans.places import exists
 from ilvrctl.plans.record import sheet_record
 from ilvrctl.work.opening import decode

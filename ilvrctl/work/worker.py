@@ -1,4 +1,4 @@
-"""A worker's bench: an engine that carries out orders. The same at home, in a process, and on a cluster."""
+"""A worker: an engine that makes batches. The same at home, in a process, and on a cluster."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ilvrctl.errors import UsageError
-from ilvrctl.events import BatchShrunk, BatchStarted, ItemFailed, SampleDone, StepDone
+from ilvrctl.devices import device_lost, out_of_memory
+from ilvrctl.errors import DeviceError, DeviceMemoryError, IlvrctlError, UsageError, item_error
+from ilvrctl.events import BatchShrunk, BatchStarted, SampleDone, SampleFailed, SampleId, StepDone
 from ilvrctl.images.tensors import to_image, to_tensor
 from ilvrctl.plans.digest import sha256_hex
 from ilvrctl.plans.grid import Variant, naming
-from ilvrctl.work.batches import Made, Order, Piece
+from ilvrctl.work.batches import Batch, Made, Slot, Wanted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from ilvrctl.engine import Engine, Reference
+    from ilvrctl.engine import Asked, Engine
     from ilvrctl.events import EngineEvent
+    from ilvrctl.methods import Method
 
 GIF_FRAMES = 48
-COPY = ""
-"""The key of a reference that only fills a place in its batch."""
+WorkerEvent = BatchStarted | StepDone | SampleFailed | BatchShrunk | Made
+"""What a worker tells; samples have slots for keys."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,14 @@ class Facts:
     run: dict[str, str]
 
 
-class Bench:
-    """Carries out orders one by one. What out-of-memory taught about the size of batches is kept."""
+class Worker:
+    """Makes batches one by one. What out-of-memory taught about their size is kept."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._method: tuple[str, Mapping[str, Any]] = "", {}
+        self._method: Method | None = None
+        self._networks: Mapping[str, Any] = {}
+        self._fits: bool | None = None
 
     def facts(self) -> Facts:
         """What the driver of the work must know."""
@@ -65,58 +69,111 @@ class Bench:
             except UsageError as error:
                 raise naming(variant.label, error) from None
 
-    def perform(self, order: Order) -> Iterator[BatchStarted | StepDone | ItemFailed | BatchShrunk | Made]:
+    def perform(self, batch: Batch) -> Iterator[WorkerEvent]:
         """What the engine tells, with the pictures of its parts in the place of every finished sample.
 
-        Parts are made one layer after the other, each in batches of the order's size.
+        Parts are made one layer after the other, each in batches of the planned size. One that makes a batch fail
+        fails by itself: the batch is tried again in halves. Errors that would meet every batch are raised.
         """
-        made = _Making(order)
-        networks = self._networks(order)
-        for layer, pieces in _layers(order):
-            wanted = [piece for piece in pieces if piece.key not in made.lost]
-            if not wanted:
-                continue
-            references = _references(wanted, layer, order.size)
-            translate = self._engine.translate
-            with closing(translate(references, order.settings, networks=networks)) as events:
-                for event in events:
-                    if isinstance(event, BatchShrunk):
-                        self._engine = replace(self._engine, batch_size=event.now)
-                    yield from made.after(event, layer)
+        making = _Making(batch)
+        method = batch.settings.method
+        if self._method != method:
+            self._method, self._networks = method, method.load(self._engine.device)
+        for layer, group in _layers(batch):
+            yield from self._in_halves(
+                [one for one in group if one.slot not in making.lost], layer, batch, making
+            )
 
-    def _networks(self, order: Order) -> Mapping[str, Any]:
-        """The networks of the method's energies, kept until another method is asked for."""
-        method = order.settings.method
-        if self._method[0] != repr(method):
-            self._method = repr(method), method.load(self._engine.device)
-        return self._method[1]
+    def _in_halves(
+        self, group: Sequence[Wanted], layer: int, batch: Batch, making: _Making
+    ) -> Iterator[WorkerEvent]:
+        if not group:
+            return
+        try:
+            yield from self._together(group, layer, batch, making)
+        except Exception as error:
+            self._raise_shared(error)
+            if len(group) == 1:
+                yield making.failed(group[0], error)
+                return
+            left = [one for one in group if making.lacks(one.slot, layer)]
+            middle = (len(left) + 1) // 2
+            for half in (left[:middle], left[middle:]):
+                yield from self._in_halves(half, layer, batch, making)
+
+    def _together(
+        self, group: Sequence[Wanted], layer: int, batch: Batch, making: _Making
+    ) -> Iterator[WorkerEvent]:
+        """A part of each, at its place in a batch of the planned size as long as memory has room for that."""
+        full = batch.size if batch.size <= self._engine.batch_size else None
+        asked = _asked(group, layer, full)
+        with closing(self._engine.make(asked, batch.settings, self._networks)) as events:
+            for event in events:
+                if isinstance(event, BatchShrunk):
+                    self._engine = replace(self._engine, batch_size=event.now)
+                yield from making.after(event, layer)
+
+    def _raise_shared(self, error: Exception) -> None:
+        """Raise an error that the next batches would meet too."""
+        if isinstance(error, DeviceMemoryError):
+            if not self._network_fits():
+                raise error
+        elif isinstance(error, IlvrctlError):
+            raise error
+        elif not out_of_memory(error) and device_lost(error):
+            device = self._engine.device
+            raise DeviceError(
+                f"the device {device} was lost: {str(error).splitlines()[0]}",
+                hint="run the same command again: it goes on; `ilvrctl doctor` looks at the device",
+            ) from error
+
+    def _network_fits(self) -> bool:
+        """Whether there is memory for a single call of the network: then it is the sample that is too large."""
+        from ilvrctl.timing import call_seconds
+
+        if self._fits is None:
+            try:
+                call_seconds(self._engine, 1, rounds=1)
+                self._fits = True
+            except (RuntimeError, MemoryError) as error:
+                self._fits = not out_of_memory(error)
+        return self._fits
 
 
-def _layers(order: Order) -> Iterator[tuple[int, list[Piece]]]:
-    """The numbers of the parts, each with the pieces that have such a part; those of a kind together."""
-    for layer in range(max(len(piece.parts) for piece in order.pieces)):
-        groups: dict[tuple[object, ...], list[Piece]] = {}
-        for piece in order.pieces:
-            if layer < len(piece.parts):
-                part = piece.parts[layer]
-                groups.setdefault((part.picture.size, part.free is None), []).append(piece)
+def _layers(batch: Batch) -> Iterator[tuple[int, list[Wanted]]]:
+    """The numbers of the parts, each with the results that have such a part; those of a kind together."""
+    for layer in range(max(len(wanted.parts) for wanted in batch.wanted)):
+        groups: dict[tuple[object, ...], list[Wanted]] = {}
+        for wanted in batch.wanted:
+            if layer < len(wanted.parts):
+                part = wanted.parts[layer]
+                groups.setdefault((part.picture.size, part.free is None), []).append(wanted)
         for group in groups.values():
             yield layer, group
 
 
-def _references(pieces: Sequence[Piece], layer: int, size: int) -> list[Reference]:
-    """A part of each at its place in a batch of ``size``; copies of the first where nothing is wanted."""
-    at = {piece.place: piece for piece in pieces}
-    return [_reference(at.get(n, replace(pieces[0], key=COPY)), layer) for n in range(size)]
+def _asked(group: Sequence[Wanted], layer: int, size: int | None) -> list[Asked]:
+    """A part of each at its place in a batch of ``size``, with copies of the first, without a slot, where nothing
+    is wanted; None: those that are wanted alone.
+    """
+    if size is None:
+        return [_reference(wanted, wanted.slot, layer) for wanted in group]
+    at = {wanted.place: wanted for wanted in group}
+    places = (at.get(n) for n in range(size))
+    return [
+        _reference(group[0] if wanted is None else wanted, None if wanted is None else wanted.slot, layer)
+        for wanted in places
+    ]
 
 
-def _reference(piece: Piece, layer: int) -> Reference:
+def _reference(wanted: Wanted, slot: Slot | None, layer: int) -> Asked:
     from ilvrctl.engine import Reference
 
-    part = piece.parts[layer]
+    part = wanted.parts[layer]
     free = None if part.free is None else to_tensor(part.free)[:1] > 0
-    digest = _part_digest(piece.digest, layer)
-    return Reference(piece.key, to_tensor(part.picture), digest, (piece.sample,), piece.seed, free)
+    digest = _part_digest(wanted.digest, layer)
+    reference = Reference(slot, to_tensor(part.picture), digest, (wanted.sample,), wanted.seed, free)
+    return SampleId(slot, wanted.sample), reference
 
 
 def _part_digest(digest: str, n: int) -> str:
@@ -125,57 +182,72 @@ def _part_digest(digest: str, n: int) -> str:
 
 
 class _Making:
-    """The results of an order as their parts are made."""
+    """The results of a batch as their parts are made."""
 
-    def __init__(self, order: Order) -> None:
-        self._parts = {piece.key: len(piece.parts) for piece in order.pieces}
-        self._filmed = {piece.key for piece in order.pieces if piece.filmed}
-        self._images: dict[str, list[Image]] = {key: [] for key in self._parts}
+    def __init__(self, batch: Batch) -> None:
+        self._parts = {wanted.slot: len(wanted.parts) for wanted in batch.wanted}
+        self._filmed = {wanted.slot for wanted in batch.wanted if wanted.filmed}
+        self._images: dict[Slot, list[Image]] = {slot: [] for slot in self._parts}
         self._seconds = dict.fromkeys(self._parts, 0.0)
-        self._frames: dict[str, list[Image]] = {}
+        self._frames: dict[Slot, list[Image]] = {}
         self._start, self._share = time.perf_counter(), 1
-        self.lost: set[str] = set()
+        self.lost: set[Slot] = set()
 
-    def after(
-        self, event: EngineEvent, layer: int
-    ) -> Iterator[BatchStarted | StepDone | ItemFailed | BatchShrunk | Made]:
+    def lacks(self, slot: Slot, layer: int) -> bool:
+        """Whether that part of the result is still to be made."""
+        return slot not in self.lost and len(self._images[slot]) <= layer
+
+    def failed(self, wanted: Wanted, error: Exception) -> SampleFailed:
+        """A result that cannot be made, for a reason of its own."""
+        self.lost.add(wanted.slot)
+        if not isinstance(error, IlvrctlError):
+            error = item_error(error, "sampling", wanted.name)
+        return SampleFailed(SampleId(wanted.slot, wanted.sample), error)
+
+    def after(self, event: EngineEvent, layer: int) -> Iterator[WorkerEvent]:
         """What to tell of an event of the engine; of a result that is lost with a part once."""
         if isinstance(event, BatchStarted):
-            event = BatchStarted(tuple(s for s in event.samples if s.key != COPY), event.steps)
+            event = BatchStarted(tuple(s for s in event.samples if s.key is not None), event.steps)
             self._start, self._share = time.perf_counter(), max(1, len(event.samples))
             if layer == 0:
                 for sample in event.samples:
-                    self._frames.pop(sample.key, None)
+                    self._frames.pop(_slot(sample), None)
         elif isinstance(event, StepDone) and layer == 0:
             self._film(event)
-        elif isinstance(event, ItemFailed):
-            if event.key == COPY:
+        elif isinstance(event, SampleFailed):
+            if event.sample.key is None:
                 return
-            self.lost.add(event.key)
+            self.lost.add(_slot(event.sample))
         elif isinstance(event, SampleDone):
-            if event.sample.key != COPY:
+            if event.sample.key is not None:
                 yield from self._take(event)
             return
         yield event
 
     def _take(self, event: SampleDone) -> Iterator[Made]:
-        key = event.sample.key
-        images = self._images[key]
+        slot = _slot(event.sample)
+        images = self._images[slot]
         images.append(to_image(event.x))
-        self._seconds[key] += (time.perf_counter() - self._start) / self._share
-        if len(images) == self._parts[key]:
-            frames = self._frames.pop(key, [])
+        self._seconds[slot] += (time.perf_counter() - self._start) / self._share
+        if len(images) == self._parts[slot]:
+            frames = self._frames.pop(slot, [])
             film = (*frames, _side_by_side(images[0], images[0])) if frames else ()
-            yield Made(event.sample, tuple(images), self._seconds[key], film)
+            yield Made(slot, tuple(images), self._seconds[slot], film)
 
     def _film(self, event: StepDone) -> None:
         every = -(-event.n // GIF_FRAMES)
         if event.i % every and event.i != event.n - 1:
             return
-        for b, name in enumerate(event.samples):
-            if name.key in self._filmed:
+        for b, sample in enumerate(event.samples):
+            if sample.key in self._filmed:
                 frame = _side_by_side(to_image(event.x[b]), to_image(event.x0[b]))
-                self._frames.setdefault(name.key, []).append(frame)
+                self._frames.setdefault(_slot(sample), []).append(frame)
+
+
+def _slot(sample: SampleId) -> Slot:
+    """The slot that was given to the engine as a key."""
+    assert isinstance(sample.key, Slot)
+    return sample.key
 
 
 def _side_by_side(left: Image, right: Image) -> Image:

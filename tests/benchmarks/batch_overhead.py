@@ -25,7 +25,7 @@ from ilvrctl.cli.app import build
 from ilvrctl.config import Layer
 from ilvrctl.engine import Engine, Reference
 from ilvrctl.images.tensors import to_tensor
-from ilvrctl.plans.networks import Networks
+from ilvrctl.plans.plan import Networks
 from ilvrctl.presets import find_model, find_target
 from ilvrctl.settings import build_settings
 

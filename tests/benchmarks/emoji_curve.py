@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from ilvrctl.evaluation.evaluate import Order, evaluate
+from ilvrctl.evaluation.catalogue import ARROWS, number
+from ilvrctl.evaluation.evaluate import Comparison, evaluate
 from ilvrctl.evaluation.plot import pareto_svg
-from ilvrctl.evaluation.words import ARROWS, number
 
 EMOJI = Path(__file__).parents[1] / "emoji"
 COLUMNS = ("L2 to source", "phi_4 to source", "PSNR to truth", "SSIM to truth", "KID", "precision", "recall")
@@ -36,7 +36,7 @@ def main() -> None:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    order = Order(
+    order = Comparison(
         (EMOJI / "flat", grid), source=EMOJI / "flat", truth=EMOJI / "3d", extractor="efficientnet-lite0"
     )
     found = evaluate(order, torch.device("cpu"), lambda *_: None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ilvrctl.errors import ConfigError, WeightsError
+from ilvrctl.presets import ModelPreset
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,16 @@ class HiddenFlags:
                 object.__setattr__(self, name, None)
             elif value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}: expected a whole number of at least 1, or -1 for none")
+
+    @classmethod
+    def of(cls, model: ModelPreset) -> HiddenFlags:
+        """Those that a preset states."""
+        return cls(
+            num_heads=model.num_heads,
+            num_head_channels=model.num_head_channels,
+            num_heads_upsample=model.num_heads_upsample,
+            use_new_attention_order=model.use_new_attention_order,
+        )
 
     @property
     def known(self) -> bool:

@@ -1,4 +1,4 @@
-"""How fast this machine runs a network: calls against the machine's own matrix products, and its memory."""
+"""How fast this machine runs a network: calls against the machine's own matrix products, memory, batch sizes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ilvrctl.devices import precision_name
+from ilvrctl.devices import out_of_memory, precision_name
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ilvrctl.settings import Settings
 
 CALLS = 3
+GAIN = 0.05
+"""A batch twice as large must save this share of the time of a picture, to be worth its memory."""
 FOLDER = 100
 """Pictures of the folder that a time is told for."""
 
@@ -90,6 +92,39 @@ def measure(engine: Engine, settings: Settings) -> Measured:
         images_per_second=1 / a_picture,
         folder_seconds=FOLDER * a_picture,
     )
+
+
+def call_seconds(engine: Engine, size: int, rounds: int = CALLS) -> float:
+    """Seconds that a network call for ``size`` pictures takes: the best of ``rounds``, after one to warm up."""
+    import torch
+
+    step = engine.schedule.steps([engine.schedule.T // 2])[0]
+    x = torch.zeros(size, 3, engine.image_size, engine.image_size, device=engine.device)
+    denoiser = replace(engine.denoiser, class_label=None if engine.class_count is None else 0)
+    with torch.no_grad():
+        return min([_timed(lambda: denoiser(x, step), engine.device) for _ in range(rounds + 1)][1:])
+
+
+def best_batch_size(
+    engine: Engine, most: int = 64, seconds: Callable[[Engine, int], float] = call_seconds
+) -> tuple[int, float]:
+    """The largest batch that is faster than its half by ``GAIN`` a picture, and its seconds a picture.
+
+    Sizes are doubled until nothing is gained, or memory runs out.
+    """
+    best, least = 1, seconds(engine, 1)
+    size = 2
+    while size <= most:
+        try:
+            each = seconds(engine, size) / size
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            break
+        if each > least * (1 - GAIN):
+            break
+        best, least, size = size, each, size * 2
+    return best, least
 
 
 def _flop(call: Callable[[], object]) -> int:

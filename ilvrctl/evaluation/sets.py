@@ -46,7 +46,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Run:
+class ResultSet:
     """Results to be judged together: a name for people, and the settings that a sweep gave them."""
 
     name: str
@@ -116,7 +116,7 @@ def _picture(path: Path, folder: Path) -> Picture | None:
         return plain
 
 
-def runs_of(folders: Sequence[Path]) -> list[Run]:
+def runs_of(folders: Sequence[Path]) -> list[ResultSet]:
     """The runs in ``folders``: a folder is one, but a sweep of ``batch`` (by its manifest) or a grid of
     ``translate`` (subfolders made with different settings) is several. UsageError as :func:`pictures_of`.
     """
@@ -124,20 +124,20 @@ def runs_of(folders: Sequence[Path]) -> list[Run]:
     names = [run.name for run in found]
     if len(set(names)) == len(names):
         return found
-    return [Run(f"{run.name} ({n})" if names.count(run.name) > 1 else run.name, run.pictures, run.settings)
+    return [ResultSet(f"{run.name} ({n})" if names.count(run.name) > 1 else run.name, run.pictures, run.settings)
             for n, run in enumerate(found, 1)]  # fmt: skip
 
 
-def _runs(folder: Path) -> list[Run]:
+def _runs(folder: Path) -> list[ResultSet]:
     pictures = pictures_of(folder)
     sweep = _sweep(folder, pictures) if manifest_files(folder) else _grid(pictures)
     if len(sweep) > 1:
         return sweep
     name = folder.resolve().name if folder.is_absolute() or not folder.name else str(folder)
-    return [Run(name, tuple(pictures), sweep[0].settings if sweep else {})]
+    return [ResultSet(name, tuple(pictures), sweep[0].settings if sweep else {})]
 
 
-def _sweep(folder: Path, pictures: Sequence[Picture]) -> list[Run]:
+def _sweep(folder: Path, pictures: Sequence[Picture]) -> list[ResultSet]:
     """Groups by the job and the settings that its matrix gave, in the order of the manifest."""
     by_place = {picture.path.relative_to(folder).as_posix(): picture for picture in pictures}
     groups: dict[tuple[str, str], list[Picture]] = defaultdict(list)
@@ -152,11 +152,11 @@ def _sweep(folder: Path, pictures: Sequence[Picture]) -> list[Run]:
     for key, members in groups.items():
         label = " ".join(f"{k}={v}" for k, v in settings[key].items()) or key[0]
         name = f"{key[0]} {label}" if len(jobs) > 1 and settings[key] else label
-        runs.append(Run(name, _below(members, _common_folder(members)), settings[key]))
+        runs.append(ResultSet(name, _below(members, _common_folder(members)), settings[key]))
     return sorted(runs, key=lambda run: _natural(run.name))
 
 
-def _grid(pictures: Sequence[Picture]) -> list[Run]:
+def _grid(pictures: Sequence[Picture]) -> list[ResultSet]:
     """Groups by the first folder, when these were made with different settings; else none."""
     groups: dict[str, list[Picture]] = defaultdict(list)
     for picture in pictures:
@@ -166,7 +166,7 @@ def _grid(pictures: Sequence[Picture]) -> list[Run]:
     told = all(p.identity for p in pictures)
     if "" in groups or not told or len(identities) != len(groups):
         return []
-    runs = [Run(name, _below(members, name)) for name, members in groups.items()]
+    runs = [ResultSet(name, _below(members, name)) for name, members in groups.items()]
     return sorted(runs, key=lambda run: _natural(run.name))
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ilvrctl import paths
-from ilvrctl.cli.known import FACTS, GUESS, Known
 from ilvrctl.diffusion.lowpass import usual_factor
 from ilvrctl.errors import UsageError
 from ilvrctl.files import write_text
 from ilvrctl.plans.digest import weights_sha256
+from ilvrctl.plans.facts import FACTS, GUESS, KnownFacts
 from ilvrctl.presets import Kind, find_model, find_target, load_models, load_targets
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def check_name(name: str, *, overwrite: bool) -> None:
         raise UsageError(f"{mine[0]} is there already", hint="--overwrite, or choose another name")
 
 
-def preset_facts(file: Path, info: CheckpointInfo, known: Known) -> dict[str, Any]:
+def preset_facts(file: Path, info: CheckpointInfo, known: KnownFacts) -> dict[str, Any]:
     """The model preset of ``file`` (or folder): what is known, under the names of a preset."""
     from ilvrctl.models.files.diffusers_folder import network_files
     from ilvrctl.models.files.formats import GUIDED_DIFFUSION
@@ -50,7 +50,7 @@ def preset_facts(file: Path, info: CheckpointInfo, known: Known) -> dict[str, An
     return facts | {name: value for name, value in values.items() if value is not None}
 
 
-def preset_text(file: Path, info: CheckpointInfo, known: Known) -> str:
+def preset_text(file: Path, info: CheckpointInfo, known: KnownFacts) -> str:
     """The same as YAML, with a remark at every guess."""
     lines = yaml.safe_dump(preset_facts(file, info, known), sort_keys=False, allow_unicode=True).splitlines()
     guesses = {name for name, origin in known.origins.items() if origin == GUESS}
@@ -58,7 +58,7 @@ def preset_text(file: Path, info: CheckpointInfo, known: Known) -> str:
     return "\n".join(marked) + "\n"
 
 
-def save_presets(name: str, file: Path, info: CheckpointInfo, known: Known) -> list[Path]:
+def save_presets(name: str, file: Path, info: CheckpointInfo, known: KnownFacts) -> list[Path]:
     """Write both presets to the configuration folder and read them back; the paths.
 
     UsageError where something is not known that a network cannot be used without.

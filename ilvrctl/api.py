@@ -1,0 +1,223 @@
+"""ilvrctl from Python: what the commands do, as functions, and a model in memory.
+
+Names and values of parameters are those of the command line's options (:mod:`ilvrctl.plans.parameters`), and so are
+the errors, as exceptions: :class:`~ilvrctl.errors.IlvrctlError` and its kinds. Nothing here prints, exits, reads the
+terminal or handles signals. torch is imported by the first call that needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ilvrctl import paths
+from ilvrctl.config import Layer
+from ilvrctl.events import JobEvent
+from ilvrctl.model import Model, Picture, Progress, input_of
+from ilvrctl.plans.asked import Asked, asked_by_values
+from ilvrctl.plans.check import make_plan, networks_of
+from ilvrctl.plans.find_networks import NetworksAsked, find_networks
+from ilvrctl.plans.inputs import Item
+from ilvrctl.plans.jobs import plans_of
+from ilvrctl.plans.outputs import Destination
+from ilvrctl.plans.plan import Plan
+from ilvrctl.plans.request import edit as plan_edit
+from ilvrctl.plans.request import translation
+from ilvrctl.presets import WEIGHT_SUFFIXES, resolve_model
+from ilvrctl.work.machine import Machine, Tell, carry_out, share_of
+from ilvrctl.work.result import Result, results_of
+
+if TYPE_CHECKING:
+    from ilvrctl.evaluation.result import Evaluation
+    from ilvrctl.hub.events import HubEvent
+
+__all__ = ["Model", "Result", "batch", "download", "edit", "evaluate", "examples", "load", "translate"]
+
+
+def translate(
+    inputs: str | Path | Picture | Sequence[Any],
+    *,
+    to: str | None = None,
+    weights: str | Path | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    **parameters: Any,
+) -> Generator[Result, None, None]:
+    """Pictures in, pictures of the target domain out, as ``ilvrctl translate`` does.
+
+    ``inputs``: pictures (:data:`Picture`), folders, or a sequence of both. With ``out``, a folder or a file, results
+    are files, and what is there already is not made again; without, they are pictures only. ``parameters``: those of
+    the command, with text or values (``N=4``, ``N=[2, 4]`` for a grid, ``range=(1.0, 0.2)``, ``device="cpu"``).
+    Everything is checked by the call itself; the results come as they are made, and closing the iterator stops.
+
+    Raises UsageError for what cannot be meant, WeightsError for weights that are not here. An input that cannot be
+    read is a failed result.
+
+    >>> import ilvrctl
+    >>> for result in ilvrctl.translate("cats/", to="emoji3d", N=4, out="out/"):  # doctest: +SKIP
+    ...     print(result.path, result.seconds)
+    """
+    asked = asked_by_values("translate", {"to": to, "weights": weights, **parameters})
+    plan = translation(asked, _inputs(inputs), _destination(out))
+    return _results(plan, asked, progress)
+
+
+def edit(
+    photo: Picture,
+    scribbled: Picture | None = None,
+    *,
+    mask: Picture | None = None,
+    to: str | None = None,
+    weights: str | Path | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    **parameters: Any,
+) -> Generator[Result, None, None]:
+    """Edit a photo at its own size, as ``ilvrctl edit`` does: where ``scribbled`` differs, or ``mask`` is white.
+
+    Pictures and parameters as for :func:`translate`; ``mode`` is ``scribble`` or ``paint``.
+
+    Raises UsageError for pictures of different sizes and for what cannot be meant, WeightsError for weights that are
+    not here.
+    """
+    asked = asked_by_values("edit", {"to": to, "weights": weights, **parameters})
+    first, *others = (
+        None if one is None else input_of(one, n) for n, one in enumerate((photo, scribbled, mask))
+    )
+    assert first is not None
+    plan = plan_edit(asked, (first, others[0], others[1]), _destination(out))
+    return _results(plan, asked, progress)
+
+
+def batch(
+    jobs: str | Path | Mapping[str, Any],
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    max_failures: int | None = None,
+    shard: tuple[int, int] = (1, 1),
+    progress: Progress | None = None,
+    **machine: Any,
+) -> Generator[Result, None, None]:
+    """Carry out the jobs of a file, or of a mapping with the same keys, as ``ilvrctl batch`` does.
+
+    ``shard``: (3, 16) makes the third of sixteen parts. ``machine``: the fields of :class:`Machine`.
+
+    Raises UsageError for the first mistake, with its line.
+    """
+    plans, past = plans_of(
+        jobs if isinstance(jobs, Mapping) else Path(jobs),
+        None if out is None else Path(out),
+        overwrite=overwrite,
+        retry=retry_failed,
+    )
+
+    chosen = Machine(**machine)
+    parts, shard = share_of(plans, shard)
+
+    def begin(aside: Tell) -> Generator[JobEvent, None, None]:
+        return carry_out(parts, chosen, past=past, shard=shard, max_failures=max_failures, aside=aside)
+
+    return results_of(begin, progress)
+
+
+def evaluate(
+    *results: str | Path,
+    source: str | Path | None = None,
+    truth: str | Path | None = None,
+    against: str | Path | None = None,
+    device: str = "auto",
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+    **how: Any,
+) -> Evaluation:
+    """Measure folders of results, as ``ilvrctl eval`` does: against the inputs, the true results, or real pictures.
+
+    ``how``: the other fields of :class:`ilvrctl.evaluation.evaluate.Comparison`. ``progress`` is told what is
+    done, how much of it, of how much. The result has ``.record()``, and :func:`ilvrctl.evaluation.report.page` draws
+    it.
+
+    Raises UsageError for folders that do not go together, MissingExtraError for features that are not installed.
+    """
+    from ilvrctl.devices import choose_device
+    from ilvrctl.evaluation.evaluate import Comparison
+    from ilvrctl.evaluation.evaluate import evaluate as measure
+
+    sides = {"source": source, "truth": truth, "against": against}
+    places: dict[str, Any] = {name: Path(side) for name, side in sides.items() if side is not None}
+    asked = Comparison(tuple(map(Path, results)), **places, **how)
+    return measure(asked, choose_device(device), progress)
+
+
+def download(
+    name: str, *, overwrite: bool = False, progress: Callable[[HubEvent], object] = lambda event: None
+) -> Path:
+    """Have the weights of a model or target here, as ``ilvrctl download`` does; their place.
+
+    ``progress`` is told of everything that happens. Raises UsageError for an unknown name, and the error of the last
+    source where none has it.
+    """
+    from ilvrctl.hub.events import Failed
+    from ilvrctl.hub.fetch import Order, fetch
+    from ilvrctl.models.files.announced import check
+
+    model = resolve_model(name)
+    order = Order(lambda item, path: check(item.key, item.model.format, path), overwrite=overwrite)
+    for event in fetch([model], order):
+        progress(event)
+        if isinstance(event, Failed):
+            raise event.error
+    return model.path()
+
+
+def load(
+    name_or_file: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int | None = None,
+    **facts: Any,
+) -> Model:
+    """A model in memory: a target or model by its name, or a checkpoint file with ``facts`` that it does not tell.
+
+    Raises UsageError for an unknown name, WeightsError for weights that are not here or broken, DeviceError for a
+    device that is not there.
+
+    >>> import ilvrctl
+    >>> emoji = ilvrctl.load("emoji3d", device="cpu")
+    >>> [picture] = emoji.translate([ilvrctl.examples()[0]], steps=2, seed=7)
+    >>> picture.size
+    (64, 64)
+    """
+    path = Path(name_or_file)
+    file = isinstance(name_or_file, Path) or path.exists() or path.suffix.lower() in WEIGHT_SUFFIXES
+    given = Layer.of("load()", {"model": facts}) if facts else Layer({})
+    asked = (
+        NetworksAsked(weights=path, facts=given) if file else NetworksAsked(str(name_or_file), facts=given)
+    )
+    networks = find_networks(asked)
+    engine = networks_of(networks, precision).load(device=device, batch_size=batch_size)
+    return Model(networks, engine, precision)
+
+
+def examples() -> list[Path]:
+    """The example pictures that ship with ilvrctl."""
+    return sorted(paths.EXAMPLES.glob("*.png"))
+
+
+def _results(plan: Plan, asked: Asked, progress: Progress | None) -> Generator[Result, None, None]:
+    plan = make_plan(plan, overwrite=bool(asked.values.get("overwrite")))
+    machine = Machine(
+        **{key: asked.values[key] for key in ("device", "batch_size", "compile") if key in asked.values}
+    )
+    return results_of(lambda aside: carry_out([plan], machine, aside=aside), progress)
+
+
+def _destination(out: str | Path | None) -> Destination:
+    return Destination(memory=True) if out is None else Destination.parse(str(out))
+
+
+def _inputs(inputs: Any) -> list[str | Item]:
+    several = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+    return [str(one) if isinstance(one, (str, Path)) else input_of(one, n) for n, one in enumerate(several)]

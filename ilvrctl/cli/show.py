@@ -1,0 +1,151 @@
+"""Show a run or a plan: events to the screen and to stdout, the exit code from what was counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ilvrctl.cli import signals
+from ilvrctl.cli.display import Display, Tally
+from ilvrctl.cli.job_views import first_view, job_view, note_view
+from ilvrctl.cli.output import data_json, data_path, interrupted, say
+from ilvrctl.cli.screen import Plain, Screen
+from ilvrctl.events import Noted
+
+if TYPE_CHECKING:
+    from ilvrctl.events import JobEvent
+    from ilvrctl.plans.plan import Plan
+    from ilvrctl.training.events import Published, TrainingEvent
+
+
+def show_or_carry_out(
+    plan: Plan,
+    options: Mapping[str, Any],
+    display: Display,
+    *,
+    before: Callable[[Plan, Display], None] = lambda plan, display: None,
+) -> None:
+    """Check a plan and make its results; with ``--dry-run`` only tell what would be done, ``before`` that more of it.
+
+    Exit code 1 when some failed, 128 and the signal's number when interrupted.
+    """
+    from ilvrctl.plans.check import make_plan
+    from ilvrctl.work.machine import Machine, carry_out, share_of
+
+    machine = Machine(options["device"], options["batch_size"], options["compile"])
+    plan = make_plan(plan, overwrite=options["overwrite"])
+    if options["dry_run"]:
+        show_notes([plan], display)
+        before(plan, display)
+        show_plan(plan, display)
+        return
+    [plan], _ = share_of([plan])
+    count = sum(output.status != "elsewhere" for output in plan.outputs)
+    tally = Tally(count, verb="edited" if plan.edits else "translated")
+    finish(lambda aside: carry_out([plan], machine, aside=aside), tally, display, bars=bool(plan.pending))
+    if not display.quiet:
+        say(tally.summary())
+    if tally.code:
+        raise typer.Exit(tally.code)
+
+
+def show_notes(plans: Sequence[Plan], display: Display) -> None:
+    """What people should know before plans are carried out."""
+    screen = Plain(display)
+    for plan in plans:
+        for note in plan.notes:
+            screen.show(note_view(note))
+
+
+def finish(
+    begin: Callable[[Callable[[JobEvent], None]], Generator[JobEvent, None, None]],
+    tally: Tally,
+    display: Display,
+    *,
+    bars: bool,
+) -> None:
+    """Show and count the events of a run until its end, and of what happens while nobody waits for an event.
+
+    ``begin`` gets whom to tell of the latter. Exit code 128 and the signal's number when the run is interrupted.
+    """
+    screen = Screen(display, bars=bars)
+    stopped = False
+
+    def aside(event: JobEvent) -> None:
+        tally.add(event)
+        view = job_view(event, tally)
+        if stopped or not isinstance(event, Noted):
+            screen.programs.add(view)
+        else:
+            screen.show(view)
+
+    try:
+        with screen, closing(begin(aside)) as events:
+            screen.show(first_view(tally))
+            for event in events:
+                tally.add(event)
+                screen.show(job_view(event, tally))
+                signals.check()
+    except KeyboardInterrupt:
+        stopped = True
+    if display.as_json:
+        data_json({**tally.record(), "interrupted": stopped})
+    if stopped:
+        interrupted(tally.interrupted())
+
+
+def show_training(events: Iterator[TrainingEvent], display: Display) -> Published | None:
+    """Show a training; the path of the weights on stdout. Returns the event that ends it well."""
+    from ilvrctl.cli.training_views import training_view
+    from ilvrctl.training.events import Published
+
+    done = None
+    with Screen(display) as screen:
+        for event in events:
+            screen.show(training_view(event))
+            done = event if isinstance(event, Published) else done
+    return done
+
+
+def show_plan(plan: Plan, display: Display) -> None:
+    """What would be done: the files to make on stdout, the rest on stderr. Nothing is loaded or written."""
+    from ilvrctl.plans.places import exists
+
+    pending, calls = plan.pending, plan.network_calls()
+    for item in dict.fromkeys(output.item for output in pending):
+        if item.path is not None and not exists(item.path):
+            say(f"{item.name} does not exist", label="warning", color=display.color)
+    if display.as_json:
+        for output in plan.outputs:
+            data_json(
+                {
+                    "event": "planned",
+                    "input": output.item.name,
+                    "sample": output.sample,
+                    "output": str(output.path) if output.path else None,
+                    "status": output.status,
+                    **({"settings": plan.changes(output)} if plan.grid else {}),
+                }
+            )
+        done = len(plan.outputs) - len(pending)
+        data_json({"event": "summary", "pending": len(pending), "done": done, "network_calls": calls})
+    else:
+        for output in pending:
+            data_path(output.path or "-")
+    count = "1 result" if len(plan.outputs) == 1 else f"{len(plan.outputs)} results"
+    if not display.quiet:
+        say(
+            f"{count}: {len(pending)} to do, {len(plan.outputs) - len(pending)} there already; "
+            f"{plan.direction} ({plan.model.name}), {_what(plan)}, {calls} network calls"
+        )
+
+
+def _what(plan: Plan) -> str:
+    """The settings of the plan, or how many there are."""
+    if plan.grid:
+        return f"{len(plan.variants)} settings ({'; '.join(variant.label for variant in plan.variants)})"
+    settings = plan.variants[0].settings
+    return f"{settings.method.describe()}, {len(settings.chain(plan.schedule()))} steps"

@@ -1,0 +1,33 @@
+"""Where the process begins: signals are heeded first, then comes what takes time to import."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        _run()
+    except KeyboardInterrupt:  # SIGINT, before there was a handler
+        _interrupted(130)
+
+
+def _run() -> None:
+    from ilvrctl.cli import signals
+
+    signals.listen()
+    try:
+        from ilvrctl.cli.app import main as run
+
+        run()
+    except KeyboardInterrupt:
+        _interrupted(signals.exit_code())
+    finally:
+        signals.end()
+
+
+def _interrupted(code: int) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write("interrupted\n")
+    sys.exit(code)

@@ -1,0 +1,133 @@
+"""From what was found to a plan, and the plan checked: what cannot work, what is in the way, what is done already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ilvrctl.diffusion.schedule import match_models, match_sizes
+from ilvrctl.errors import IlvrctlError, UsageError
+from ilvrctl.events import Note, Warned
+from ilvrctl.images.geometry import parse_color
+from ilvrctl.methods.encoders import no_source
+from ilvrctl.plans.digest import weights_sha256
+from ilvrctl.plans.find_networks import FoundNetwork, FoundNetworks
+from ilvrctl.plans.grid import Variant, naming
+from ilvrctl.plans.outputs import Output, check_places, check_sheet
+from ilvrctl.plans.past import Past, mark_done
+from ilvrctl.plans.places import exists, real
+from ilvrctl.plans.plan import Networks, Plan, SourceModel, schedule_of
+from ilvrctl.plans.record import is_sheet_of
+
+
+def draft_plan(
+    networks: FoundNetworks,
+    variants: Sequence[Variant],
+    outputs: Sequence[Output],
+    *,
+    sheet: Path | None = None,
+    quality: int = 95,
+    name: str = "",
+) -> Plan:
+    """The plan with the digests of its networks, nothing checked yet."""
+    target, encoder = networks.target, networks.encoder
+    digest = weights_sha256(target.weights)
+    notes, source = _notes(target, digest), None
+    if encoder is not None:
+        source = SourceModel(encoder.model, weights_sha256(encoder.weights), encoder.domain, encoder.weights)
+        notes += _notes(encoder, source.weights_sha256)
+    return Plan(
+        tuple(outputs),
+        tuple(variants),
+        target.model,
+        digest,
+        target=target.domain,
+        sheet=sheet,
+        source=source,
+        quality=quality,
+        weights=target.weights,
+        name=name,
+        notes=notes,
+    )
+
+
+def networks_of(found: FoundNetworks, precision: str) -> Networks:
+    """What must be in memory for them."""
+    source = found.encoder
+    of_source = (None, Path()) if source is None else (source.model, source.weights)
+    return Networks(found.target.model, found.target.weights, precision, *of_source)
+
+
+def _notes(network: FoundNetwork, digest: str) -> tuple[Note, ...]:
+    if network.made_with in (None, digest):
+        return network.notes
+    what = "is not the file that the picture was made with; the result will differ"
+    return (*network.notes, Warned(f"{network.weights.name} {what}"))
+
+
+def make_plan(plan: Plan, *, overwrite: bool, past: Past | None = None) -> Plan:
+    """The plan, checked as far as is possible before the network is loaded, with what is done marked.
+
+    Done is a file made from the same input bytes with the same settings and weights, as itself or ``past`` tells.
+    UsageError for settings that cannot work, for an output that is an input (inputs are never touched), and, unless
+    ``overwrite``, naming the files that are there but were made otherwise.
+    """
+    for variant in plan.variants:
+        _check(plan, variant)
+    _check_source(plan)
+    files = [file for output in plan.outputs for file in output.files]
+    if plan.sheet is not None:
+        check_sheet(plan.sheet)
+        if real(plan.sheet) in {real(file) for file in files}:
+            raise UsageError(f"--sheet {plan.sheet} is also the name of a result", hint="choose another name")
+        files.append(plan.sheet)
+    check_places(files, {file for o in plan.outputs for file in o.item.files})
+    judged = mark_done(plan.outputs, plan.identities, past)
+    if not overwrite:
+        _refuse_taken(plan, judged)
+    pending = (replace(o, status="to do") if o.status == "taken" else o for o in judged)
+    return replace(plan, outputs=tuple(pending))
+
+
+def _check(plan: Plan, variant: Variant) -> None:
+    """UsageError naming the variant when its settings cannot work; WeightsError when they need a file."""
+    try:
+        variant.settings.method.weights()
+        parse_color(variant.settings.background)
+        if plan.model.image_size is not None:
+            variant.settings.check(plan.schedule(), plan.model.image_size)
+    except IlvrctlError as error:
+        raise naming(variant.label, error) from None
+
+
+def _check_source(plan: Plan) -> None:
+    """UsageError when methods and the source's model do not go together."""
+    wanting = [variant for variant in plan.variants if variant.settings.method.two_models]
+    if plan.source is None:
+        for variant in wanting:
+            raise naming(variant.label, no_source(variant.settings.method.name))
+        return
+    if not wanting:
+        raise UsageError(
+            "--from names the model of the inputs' own kind, which this method has no use for",
+            hint="--method cyclediffusion or --method ddib",
+        )
+    match_models(schedule_of(plan.source.model), plan.schedule())
+    source, target = plan.source.model.image_size, plan.model.image_size
+    if source is not None and target is not None:
+        match_sizes(source, target)
+
+
+def _refuse_taken(plan: Plan, judged: Sequence[Output]) -> None:
+    """UsageError naming the files that are in the way."""
+    taken = [str(file) for o in judged if o.status == "taken" for file in o.files if exists(file)]
+    if plan.sheet is not None and exists(plan.sheet) and not is_sheet_of(plan.sheet, plan.identities):
+        taken.append(str(plan.sheet))
+    if taken:
+        more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
+        raise UsageError(
+            f"{', '.join(taken[:3])}{more} {'are' if len(taken) > 1 else 'is'} there already, made from "
+            "another input or with other settings",
+            hint="--overwrite, or another name",
+        )

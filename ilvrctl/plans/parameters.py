@@ -1,0 +1,390 @@
+"""The one table of parameters: a row for everything that can be asked for.
+
+From its rows come the options of the commands, the keys of a jobs file with their JSON schema, the arguments of the
+functions in :mod:`ilvrctl.api`, and the readers of their values. To add a flag is to add a row.
+"""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from ilvrctl.choices import Fit, Precision, Speed
+from ilvrctl.plans.parameter import MAKING, Command, Parameter
+from ilvrctl.plans.values import (
+    bounds,
+    count,
+    decimal,
+    file,
+    jumps,
+    level,
+    one_of,
+    switch,
+    whole,
+    words,
+)
+
+_COMMANDS = frozenset[Command]({"translate", "edit"})
+_EDIT = frozenset[Command]({"edit", "jobs"})
+_RUNS = frozenset[Command]({"translate", "edit", "batch"})
+_TRANSLATE = frozenset[Command]({"translate"})
+_JOBS = frozenset[Command]({"translate", "jobs"})
+
+METHOD = "Method"
+SAMPLING = "Sampling"
+PICTURES = "Pictures"
+MACHINE = "Machine"
+OUTPUT = "Output"
+EDITED = "What is edited"
+
+
+TABLE: tuple[Parameter, ...] = (
+    Parameter("to", "Target domain: see [bold]ilvrctl presets[/].", flags=("--to", "-t")),
+    Parameter(
+        "out",
+        "Folder, file, or - for standard output.",
+        commands=_COMMANDS,
+        flags=("--out", "-o"),
+        metavar="PATH",
+        default="out",
+    ),
+    Parameter(
+        "mode",
+        "scribble: keep the photo, clean the scribbles. paint: a rough painting to a picture.",
+        commands=frozenset({"edit"}),
+        default="scribble",
+    ),
+    Parameter(
+        "preset",
+        "Settings by name (paint, scribble, ilvr_adm) or from a YAML file.",
+        key="preset",
+        panel=METHOD,
+        metavar="NAME|FILE",
+    ),
+    Parameter(
+        "method",
+        "Method: ilvr, sddm, egsde, sdedit, sddm+egsde, ddib, cyclediffusion, or your own.",
+        key="method.name",
+        panel=METHOD,
+    ),
+    Parameter(
+        "from",
+        "Domain of the inputs, for methods with two models: ddib, cyclediffusion.",
+        commands=_JOBS,
+        panel=METHOD,
+    ),
+    Parameter(
+        "compat",
+        "Follow published code where it differs from the paper: ilvr_adm, sddm, egsde.",
+        key="compat",
+        commands=_JOBS,
+        panel=METHOD,
+    ),
+    Parameter(
+        "N",
+        "Factor of the low-pass filter: small stays close to the input, large keeps only its colours.",
+        whole(1),
+        "method.N",
+        flags=("--N", "-N"),
+    ),
+    Parameter(
+        "samples",
+        "Samples of every input.",
+        whole(1),
+        flags=("--samples", "-n"),
+        shown="1",
+        rival=("from_image", "which samples are made"),
+    ),
+    Parameter(
+        "range",
+        "Condition these levels: 1000:200, or fractions 1.0:0.2, whatever the number of steps.",
+        bounds,
+        "method.range",
+        panel=METHOD,
+        rival=("range_t", "what is conditioned"),
+    ),
+    Parameter(
+        "range_t",
+        "Condition the steps with more than this many to go (respaced steps, as ILVR's range_t).",
+        whole(-1),
+        "method.range_t",
+        panel=METHOD,
+    ),
+    Parameter("kernel", "Low-pass kernel: cubic, linear, box, lanczos3.", key="method.kernel", panel=METHOD),
+    Parameter(
+        "blocks",
+        "Blocks a side whose statistics sddm holds: few leave much free.",
+        whole(1),
+        "method.blocks",
+        panel=METHOD,
+    ),
+    Parameter(
+        "start",
+        "Begin from the noised input at this level: 0.8 of all, or 500. 1.0 is pure noise.",
+        level,
+        "method.start",
+        panel=METHOD,
+    ),
+    Parameter(
+        "repeats",
+        "Passes, each from the noised output of the last (K of SDEdit and EGSDE).",
+        whole(1),
+        "method.repeats",
+        panel=METHOD,
+    ),
+    Parameter(
+        "resample",
+        "Walk the last JUMP steps TIMES times, so that what is painted in joins its surroundings.",
+        jumps,
+        "method.resample",
+        commands=_EDIT,
+        panel=METHOD,
+    ),
+    Parameter(
+        "set",
+        "Any setting, for instance energies.dse.weight=500 or model.num_heads=4.",
+        words,
+        commands=_COMMANDS | {"inspect"},
+        panel=METHOD,
+    ),
+    Parameter("sampler", "Sampler: ddpm, ddim, dpmpp_2m, dpmpp_2m_sde.", key="sampler.name", panel=SAMPLING),
+    Parameter("eta", "Noise of the ddim sampler, 0 to 1.", decimal(0, 1), "sampler.eta", panel=SAMPLING),
+    Parameter(
+        "variance",
+        "Variance of the ddpm sampler: auto, learned, fixed_small, fixed_large.",
+        key="sampler.variance",
+        panel=SAMPLING,
+    ),
+    Parameter(
+        "steps",
+        "Sampling steps, spread evenly over the levels.",
+        whole(1),
+        "steps",
+        rival=("timestep_respacing", "how many steps there are"),
+    ),
+    Parameter(
+        "timestep_respacing",
+        "Respacing as published: 100, ddim50, or 10,15,20.",
+        key="timestep_respacing",
+        panel=SAMPLING,
+        metavar="TEXT",
+        one=True,
+    ),
+    Parameter(
+        "clip",
+        "Keep clean estimates in the range of pictures.",
+        switch,
+        "clip_denoised",
+        panel=SAMPLING,
+        flags=("--clip/--no-clip",),
+        shown="clip",
+    ),
+    Parameter("class_label", "Class, for class-conditional models.", whole(0), "class_label", panel=SAMPLING),
+    Parameter(
+        "seed",
+        "Noise for this seed; also ILVRCTL_SEED in the environment.",
+        whole(),
+        "seed",
+        shown="0",
+        environment="ILVRCTL_SEED",
+    ),
+    Parameter(
+        "examples",
+        "Also take the twelve example pictures that ship with ilvrctl.",
+        switch,
+        commands=_JOBS,
+        default=False,
+    ),
+    Parameter(
+        "sheet", "Contact sheet: input, low-pass, samples; a grid has one anyhow.", file, commands=_COMMANDS
+    ),
+    Parameter(
+        "preview",
+        "Only draw mask, regions and what is kept of the picture; the model is not loaded.",
+        file,
+        commands=frozenset({"edit"}),
+    ),
+    Parameter(
+        "mask",
+        "A picture of the photo's size: white is edited, black is kept.",
+        commands=frozenset({"edit"}),
+        panel=EDITED,
+        shown="where the two pictures differ",
+        rival=("no_mask", "what is edited"),
+    ),
+    Parameter(
+        "no_mask",
+        "Edit all of the picture, as in the paper.",
+        switch,
+        "edit.mask",
+        commands=_EDIT,
+        panel=EDITED,
+        default=False,
+        sets=False,
+    ),
+    Parameter(
+        "fit",
+        "Make inputs square: crop, pad or stretch; or native: keep their size.",
+        one_of(*get_args(Fit)),
+        "fit",
+        commands=_JOBS,
+        panel=PICTURES,
+    ),
+    Parameter(
+        "background", "Behind transparency and padding.", key="background", panel=PICTURES, metavar="COLOR"
+    ),
+    Parameter(
+        "recursive",
+        "Pictures of subfolders too.",
+        switch,
+        commands=_JOBS,
+        panel=PICTURES,
+        flags=("--recursive", "-r"),
+        default=False,
+    ),
+    Parameter(
+        "from_file", "Read input names from a file, - for standard input.", commands=_JOBS, panel=PICTURES
+    ),
+    Parameter(
+        "null",
+        "Names in --from-file end with a zero byte.",
+        switch,
+        commands=_TRANSLATE,
+        panel=PICTURES,
+        flags=("-0", "--null"),
+        default=False,
+    ),
+    Parameter(
+        "device",
+        "auto, cpu, cuda, cuda:1, mps.",
+        commands=_RUNS | {"train", "doctor", "inspect"},
+        panel=MACHINE,
+        default="auto",
+        environment="ILVRCTL_DEVICE",
+    ),
+    Parameter(
+        "precision",
+        "auto, fp32, bf16, fp16; also ILVRCTL_PRECISION in the environment.",
+        one_of(*get_args(Precision)),
+        "precision",
+        commands=MAKING | {"train", "doctor"},
+        panel=MACHINE,
+        shown="auto",
+        environment="ILVRCTL_PRECISION",
+        one=True,
+    ),
+    Parameter(
+        "speed",
+        "exact: fp32. fast: the hardware's own precision. turbo: few steps from the noised input by ddim, "
+        "deep features reused. --steps, --sampler, --start, --precision and --set beside it win.",
+        one_of(*get_args(Speed)),
+        "speed",
+        commands=MAKING | {"doctor"},
+        shown="fast",
+        one=True,
+    ),
+    Parameter(
+        "threshold",
+        "Differences above this, of 255, are scribbles: higher for noisy copies, lower for faint pens.",
+        whole(1),
+        "edit.threshold",
+        commands=_EDIT,
+        panel=EDITED,
+        shown="20",
+    ),
+    Parameter(
+        "grow",
+        "Edit this far around the scribbles.",
+        whole(0),
+        "edit.grow",
+        commands=_EDIT,
+        panel=EDITED,
+        metavar="PX",
+        shown="1 % of the longer side; 0 with --mask",
+    ),
+    Parameter(
+        "feather",
+        "Fade into the photo over this many pixels more.",
+        whole(0),
+        "edit.feather",
+        commands=_EDIT,
+        panel=EDITED,
+        metavar="PX",
+        shown="1 % of the longer side",
+    ),
+    Parameter(
+        "context",
+        "What the model sees around an edited part, on each side, in sizes of that part.",
+        decimal(0, 100),
+        "edit.context",
+        commands=_EDIT,
+        panel=EDITED,
+        shown="0.5",
+    ),
+    Parameter(
+        "whole",
+        "Show the model the whole picture, not a square around each edited part.",
+        switch,
+        "edit.whole",
+        commands=_EDIT,
+        panel=EDITED,
+    ),
+    Parameter(
+        "batch_size",
+        "Samples at a time, or auto: the fastest is measured; pixels do not depend on it.",
+        commands=_RUNS,
+        panel=MACHINE,
+        metavar="N|auto",
+        environment="ILVRCTL_BATCH_SIZE",
+    ),
+    Parameter(
+        "compile",
+        "torch.compile; by itself only on CUDA and for long jobs.",
+        switch,
+        commands=_RUNS,
+        panel=MACHINE,
+        flags=("--compile/--no-compile",),
+        shown="where it pays",
+    ),
+    Parameter(
+        "weights", "A checkpoint that you have: a file, or a folder of diffusers.", file, panel=MACHINE
+    ),
+    Parameter("from_weights", "A checkpoint of the inputs' kind.", file, commands=_JOBS, panel=MACHINE),
+    Parameter("quality", "Of results in JPEG and WebP.", whole(1, 100), panel=OUTPUT, default=95),
+    Parameter("gif", "An animation of every sample.", switch, panel=OUTPUT, default=False),
+    Parameter(
+        "overwrite", "Replace outputs made otherwise.", switch, commands=_RUNS, panel=OUTPUT, default=False
+    ),
+    Parameter(
+        "from_image",
+        "Take target, settings and sample from a result of ilvrctl.",
+        file,
+        commands=_COMMANDS,
+        panel=OUTPUT,
+    ),
+    Parameter(
+        "dry_run", "Tell what would be done.", switch, commands=_RUNS | {"train"}, panel=OUTPUT, default=False
+    ),
+)
+"""In the order in which several of them make a grid: the first varies slowest."""
+
+SCREEN: tuple[Parameter, ...] = (
+    Parameter("json", "JSON lines on stdout.", switch, panel=OUTPUT, default=False),
+    Parameter(
+        "quiet", "Only failures and warnings.", switch, panel=OUTPUT, flags=("--quiet", "-q"), default=False
+    ),
+    Parameter(
+        "verbose", "More; -vv with tracebacks.", count, panel=OUTPUT, flags=("--verbose", "-v"), default=0
+    ),
+    Parameter("color", "auto, always or never.", panel=OUTPUT, metavar="WHEN", default="auto"),
+)
+"""What every command knows: how it is shown."""
+
+
+def parameters_of(command: Command) -> dict[str, Parameter]:
+    """The rows of a command, by name."""
+    return {row.name: row for row in TABLE if command in row.commands}
+
+
+def settings_of(command: Command) -> dict[str, Parameter]:
+    """Those of them that give a setting."""
+    return {name: row for name, row in parameters_of(command).items() if row.key}

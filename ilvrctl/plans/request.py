@@ -1,0 +1,108 @@
+"""From what is asked for to a plan: a translation, or an edit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ilvrctl import paths
+from ilvrctl.errors import UsageError
+from ilvrctl.plans.asked import Asked
+from ilvrctl.plans.check import draft_plan
+from ilvrctl.plans.edit_modes import PAINTINGS, way_of
+from ilvrctl.plans.find_networks import FoundNetworks, NetworksAsked, find_networks
+from ilvrctl.plans.inputs import STDIN, Item, collect, one_picture
+from ilvrctl.plans.outputs import Destination, outputs_of
+from ilvrctl.plans.plan import Plan
+
+
+def translation(
+    asked: Asked,
+    inputs: Sequence[str | Item],
+    destination: Destination,
+    *,
+    stdin: bytes | None = None,
+    networks: FoundNetworks | None = None,
+) -> Plan:
+    """The plan of a translation of pictures and folders, nothing checked yet; ``stdin``: the input ``-``.
+    ``networks``: where they are known already.
+
+    UsageError for what cannot be meant, WeightsError for weights that are not here.
+    """
+    value, examples = asked.values.get, bool(asked.values.get("examples"))
+    named = value("to") or value("weights") or value("from_image")
+    networks = networks or _networks(asked, "emoji3d" if examples and not named else value("to"))
+    if networks.samples and networks.settings.values.get("edit"):
+        raise UsageError(
+            f"{value('from_image')} was made by ilvrctl edit", hint="ilvrctl edit ... --from-image FILE"
+        )
+    variants = asked.variants(networks)
+    items = collect(
+        [*inputs, *([str(paths.EXAMPLES)] if examples else [])],
+        recursive=bool(value("recursive")),
+        stdin=stdin,
+        output=destination.folder or destination.file,
+    )
+    numbers = networks.samples or _numbers(value("samples") or 1)
+    folders = [variant.folder for variant in variants]
+    outputs = outputs_of(items, numbers, destination, gif=bool(value("gif")), folders=folders)
+    sheet = _path(value("sheet"))
+    if sheet is None and any(folders):
+        sheet = destination.beside("sheet")
+    return draft_plan(networks, variants, outputs, sheet=sheet, quality=value("quality") or 95)
+
+
+def edit(
+    asked: Asked,
+    pictures: tuple[str | Item, str | Item | None, str | Item | None],
+    destination: Destination,
+    *,
+    stdin: bytes | None = None,
+    networks: FoundNetworks | None = None,
+) -> Plan:
+    """The plan of an edit, nothing checked yet. ``pictures``: the photo, its scribbled copy, and a mask.
+    ``networks``: where they are known already.
+
+    UsageError for what cannot be meant, WeightsError for weights that are not here.
+    """
+    value, mode = asked.values.get, asked.values.get("mode") or "scribble"
+    networks = networks or _networks(asked, value("to"))
+    if networks.samples and not networks.settings.values.get("edit"):
+        raise UsageError(
+            "the picture was not made by ilvrctl edit", hint="ilvrctl translate --from-image FILE"
+        )
+    everything = any(choice.key == "edit.mask" for choice in asked.choices)
+    masked = not everything and any(picture is not None for picture in pictures[1:])
+    way = None if networks.samples else way_of(networks.target, mode, masked=masked)
+    variants = asked.variants(networks, way)
+    photo, guide, mask = (None if one is None else _item(one, stdin) for one in pictures)
+    assert photo is not None
+    item = replace(photo, guide=guide, mask=mask)
+    usual = PAINTINGS if mode == "paint" and not destination.stdout else 1
+    numbers = networks.samples or _numbers(value("samples") or usual)
+    folders = [variant.folder for variant in variants]
+    outputs = outputs_of([item], numbers, destination, gif=bool(value("gif")), folders=folders)
+    sheet = _path(value("sheet"))
+    if sheet is None and (mode != "scribble" or any(folders)):
+        sheet = destination.beside("sheet")
+    return draft_plan(networks, variants, outputs, sheet=sheet, quality=value("quality") or 95)
+
+
+def _networks(asked: Asked, to: str | None) -> FoundNetworks:
+    value: Any = asked.values.get
+    weights, from_image, encoder = (_path(value(name)) for name in ("weights", "from_image", "from_weights"))
+    return find_networks(NetworksAsked(to, weights, from_image, value("from"), encoder, asked.facts))
+
+
+def _path(value: str | Path | None) -> Path | None:
+    return None if value is None else Path(value)
+
+
+def _numbers(count: int) -> tuple[int, ...]:
+    return tuple(range(1, count + 1))
+
+
+def _item(picture: str | Item, stdin: bytes | None) -> Item:
+    return picture if isinstance(picture, Item) else one_picture(picture, stdin if picture == STDIN else None)

@@ -1,0 +1,142 @@
+"""On what plans are carried out: a device, several, or a cluster; and carrying them out there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ilvrctl.errors import UsageError
+from ilvrctl.events import JobEvent, Noted
+
+if TYPE_CHECKING:
+    from ilvrctl.engine import Engine
+    from ilvrctl.plans.past import Past
+    from ilvrctl.plans.plan import Networks, Plan
+    from ilvrctl.work.workers import Workers
+
+Tell = Callable[[JobEvent], object]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """As ``--device``, ``--batch-size``, ``--compile`` and those of ``batch`` say.
+
+    ``batch_size``: a number, ``auto``, or None for the usual one. ``devices``: a list, or a number of GPUs, each with
+    a process of its own. ``engine``: ``local``, or ``ray`` with the cluster's ``address`` and a number of ``workers``.
+    """
+
+    device: str = "auto"
+    batch_size: int | str | None = None
+    compile: bool | None = None
+    devices: str | None = None
+    engine: str = "local"
+    address: str | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        text = str(self.batch_size)
+        if self.batch_size not in (None, "auto") and (not text.isdigit() or int(text) < 1):
+            raise UsageError(f"--batch-size takes a number or auto, not {text!r}")
+        if self.engine not in ("local", "ray"):
+            raise UsageError(f"unknown engine {self.engine!r}; known: local, ray")
+        if self.batch_size == "auto" and self.spread:
+            raise UsageError("--batch-size auto measures on this machine alone", hint="give a number")
+
+    @property
+    def spread(self) -> bool:
+        """Whether others than this process do the work."""
+        return self.engine == "ray" or self.devices is not None
+
+    @property
+    def names(self) -> list[str]:
+        """The devices that are listed."""
+        text = self.device if self.devices is None else self.devices
+        if text.isdigit():
+            return [f"cuda:{n}" for n in range(int(text))]
+        return [name.strip() for name in text.split(",")]
+
+    def compiles(self, calls: int, tell: Tell) -> bool:
+        """Whether to compile for so many calls: as asked for, else where it pays; a choice for it is told."""
+        if self.compile is not None:
+            return self.compile
+        from ilvrctl.devices import choose_device, compile_pays
+
+        pays = compile_pays(choose_device(self.names[0]), calls)
+        if pays:
+            tell(Noted(f"compiling the network, which pays for {calls} calls; --no-compile leaves it out"))
+        return pays
+
+    def load(self, networks: Networks, calls: int, tell: Tell) -> Engine:
+        """The engine of networks for so many calls."""
+        auto = self.batch_size == "auto"
+        size = None if auto or self.batch_size is None else int(self.batch_size)
+        engine = networks.load(device=self.device, batch_size=size, compiled=self.compiles(calls, tell))
+        if not auto:
+            return engine
+        from ilvrctl.timing import best_batch_size
+
+        best, seconds = best_batch_size(engine)
+        tell(Noted(f"batch size {best}: {seconds * 1000:.1f} ms a picture and call"))
+        return replace(engine, batch_size=best)
+
+    def team(self, calls: int, tell: Tell) -> Workers:
+        """Who does the work."""
+        from ilvrctl.work.workers import Alone, Spread
+
+        if not self.spread:
+            return Alone(lambda networks: self.load(networks, calls, tell))
+        import torch
+
+        from ilvrctl.work.processes import Place, Processes
+
+        size = None if self.batch_size is None else int(self.batch_size)
+        place = Place(self.device, size, self.compiles(calls, tell), torch.get_num_threads())
+        if self.engine == "ray":
+            from ilvrctl.work.cluster import Cluster
+
+            return Spread(Cluster(place, self.address, self.workers))
+        return Spread(Processes([replace(place, device=name) for name in self.names]))
+
+
+def share_of(
+    plans: Sequence[Plan], shard: tuple[int, int] = (1, 1)
+) -> tuple[tuple[Plan, ...], tuple[int, int]]:
+    """The plans with what others make marked: other shards, and other processes that ``torchrun`` has started; and
+    which part of how many this is.
+    """
+    from ilvrctl.work.batches import divide, launched_share
+
+    rank, count = launched_share(os.environ)
+    whole = (shard[0] - 1) * count + rank, shard[1] * count
+    return divide(plans, whole), whole
+
+
+def carry_out(
+    plans: Sequence[Plan],
+    machine: Machine,
+    *,
+    past: Past | None = None,
+    shard: tuple[int, int] = (1, 1),
+    max_failures: int | None = None,
+    aside: Tell = lambda event: None,
+) -> Generator[JobEvent, None, None]:
+    """Make what checked plans still want, as :func:`ilvrctl.work.run.run` does, kept account of where ``past`` is.
+
+    ``aside`` is told of what happens while nobody waits for an event.
+    """
+    from ilvrctl.plans.manifest import ManifestWriter
+    from ilvrctl.work.ledger import Ledger
+    from ilvrctl.work.run import run
+
+    for plan in plans:
+        yield from plan.notes
+    calls = sum(plan.network_calls() for plan in plans)
+    with ExitStack() as stack:
+        ledger = None
+        if past is not None:
+            ledger = Ledger(stack.enter_context(ManifestWriter(past.root, shard)), past)
+        team = machine.team(calls, aside)
+        yield from run(plans, team, ledger, max_failures=max_failures, rescued=aside)

@@ -1,0 +1,88 @@
+"""Results of a run, out of the events that tell of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ilvrctl.errors import IlvrctlError
+from ilvrctl.events import ItemFailed, JobEvent, Skipped, Written
+from ilvrctl.images.io import open_picture
+from ilvrctl.images.metadata import read_record
+from ilvrctl.work.machine import Tell
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one sample of an input.
+
+    ``state``: ``done``, ``skipped`` (it was there already) or ``failed`` with its ``error``. ``path``: its file, or
+    None where nothing is written. ``changes``: the settings that tell it from others of a grid.
+    """
+
+    input: str
+    state: Literal["done", "skipped", "failed"]
+    sample: int | None = None
+    path: Path | None = None
+    seconds: float = 0.0
+    error: IlvrctlError | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    data: bytes | None = field(default=None, repr=False)
+
+    @cached_property
+    def _bytes(self) -> bytes:
+        if self.error is not None:
+            raise self.error
+        if self.data is not None:
+            return self.data
+        assert self.path is not None
+        return self.path.read_bytes()
+
+    @property
+    def image(self) -> Image:
+        """The picture. The result's error where it failed."""
+        return open_picture(self._bytes, self.input)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """How it was made: the record in its file, from which ``from_image`` makes it again."""
+        found: dict[str, Any] = json.loads(read_record(self._bytes, self.input))
+        return found
+
+
+def results_of(
+    begin: Callable[[Tell], Generator[JobEvent, None, None]], progress: Tell | None
+) -> Generator[Result, None, None]:
+    """The results among the events of a run; ``progress`` is told of all."""
+    tell = progress or (lambda event: None)
+    with closing(begin(tell)) as events:
+        for event in events:
+            tell(event)
+            if (result := _result(event)) is not None:
+                yield result
+
+
+def _result(event: JobEvent) -> Result | None:
+    if isinstance(event, Written):
+        return Result(
+            event.name,
+            "done",
+            event.sample,
+            event.path,
+            event.seconds,
+            changes=event.changes,
+            data=event.data,
+        )
+    if isinstance(event, Skipped):
+        return Result(event.name, "skipped", event.sample, event.path, changes=event.changes)
+    if isinstance(event, ItemFailed):
+        return Result(event.name, "failed", event.sample, error=event.error, changes=event.changes)
+    return None

@@ -1,0 +1,187 @@
+"""ilvrctl from Python: what the commands do, with their names, values, bytes and errors."""
+
+from __future__ import annotations
+
+import doctest
+import hashlib
+import io
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from commands import CUP, FOX, QUICK
+from commands import ilvrctl as run_command
+from PIL import Image
+
+import ilvrctl
+import ilvrctl.api
+from ilvrctl.images.tensors import to_tensor
+
+SAME: dict[str, Any] = {"steps": 3, "precision": "fp32", "device": "cpu"}
+"""As QUICK says."""
+
+
+@pytest.fixture(scope="module")
+def emoji() -> ilvrctl.Model:
+    return ilvrctl.load("emoji3d", device="cpu", precision="fp32")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_files_are_those_of_the_command_and_are_known_as_done(tmp_path: Path) -> None:
+    ran = run_command("translate", FOX, CUP, *QUICK, "--N", "4", "-o", tmp_path / "command")
+    assert ran.code == 0
+    first = list(ilvrctl.translate([FOX, str(CUP)], to="emoji3d", N=4, out=tmp_path / "python", **SAME))
+    assert [(r.state, r.path and r.path.name) for r in first] == [("done", "fox.png"), ("done", "cup.png")]
+    for result in first:
+        assert result.path is not None
+        assert result.path.read_bytes() == (tmp_path / "command" / result.path.name).read_bytes()
+        assert result.record["settings"]["method"]["constraint"]["N"] == 4
+    again = list(ilvrctl.translate([FOX, CUP], to="emoji3d", N=4, out=tmp_path / "command", **SAME))
+    assert [r.state for r in again] == ["skipped", "skipped"]
+
+
+def test_without_a_place_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    events: list[Any] = []
+    results = ilvrctl.translate(FOX, to="emoji3d", N=[2, 4], progress=events.append, **SAME)
+    found = {result.changes["N"]: result.image for result in results}
+    assert set(found) == {2, 4} and found[2].tobytes() != found[4].tobytes()
+    assert list(tmp_path.iterdir()) == []
+    assert {type(event).__name__ for event in events} >= {"Loaded", "StepDone", "Written"}
+
+
+def test_pictures_of_every_kind_give_the_same_result(emoji: ilvrctl.Model) -> None:
+    picture = Image.open(FOX).convert("RGB")
+    array = numpy.asarray(picture)
+    png = io.BytesIO()
+    picture.save(png, "PNG", compress_level=1)
+    digest = hashlib.sha256(png.getvalue()).hexdigest()
+    kinds = [picture, png.getvalue(), array, array / 255.0, array.astype("float32") / 255, to_tensor(picture)]
+    made = [emoji.translate([kind], steps=2, seed=7)[0].tobytes() for kind in kinds]
+    assert set(made) == {made[0]}
+    assert len(digest) == 64
+    tensor = emoji.translate([picture], steps=2, seed=7, as_tensor=True)[0]
+    assert torch.equal(tensor, to_tensor(Image.frombytes("RGB", (64, 64), made[0])))
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        numpy.zeros((4, 4, 2), "uint8"),
+        numpy.full((4, 4), 2.0),
+        numpy.zeros((4, 4), "int64"),
+        7,
+        torch.ones(3),
+    ],
+)
+def test_what_is_no_picture_is_refused(emoji: ilvrctl.Model, picture: Any) -> None:
+    with pytest.raises(ilvrctl.InputError):
+        emoji.translate([picture], steps=2)
+
+
+def test_a_model_is_used_from_threads_edits_samples_and_is_let_go_of(emoji: ilvrctl.Model) -> None:
+    alone = emoji.translate([FOX], steps=2, seed=1)[0].tobytes()
+    found: list[bytes] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(emoji.translate([FOX], steps=2, seed=1)[0].tobytes()))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [alone] * 3
+    photo = Image.new("RGB", (90, 80), "white")
+    drawn = photo.copy()
+    drawn.paste("red", (30, 30, 50, 50))
+    [edited] = emoji.edit(photo, drawn, steps=2)
+    assert edited.size == (90, 80) and edited.getpixel((0, 0)) == (255, 255, 255)
+    two = emoji.sample(2, seed=3, steps=2)
+    assert [p.size for p in two] == [(64, 64)] * 2 and two[0].tobytes() != two[1].tobytes()
+    assert emoji.sample(1, seed=3, steps=2)[0].size == (64, 64)
+    assert emoji.facts["image_size"] == 64
+    with ilvrctl.load("emoji3d", device="cpu") as mine:
+        assert mine.denoiser.predicts == "eps"
+    with pytest.raises(ilvrctl.UsageError, match="closed"):
+        mine.translate([FOX])
+
+
+def test_errors_are_those_of_the_command(tmp_path: Path, emoji: ilvrctl.Model) -> None:
+    with pytest.raises(ilvrctl.UsageError, match="unknown target 'nosuch'"):
+        ilvrctl.translate(FOX, to="nosuch")
+    with pytest.raises(ilvrctl.WeightsError) as caught:
+        ilvrctl.translate(FOX, to="dog")
+    assert caught.value.hint is not None and caught.value.exit_code == 3
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    [failed, done] = ilvrctl.translate([tmp_path / "no.png", FOX], to="emoji3d", **SAME)
+    assert (failed.state, done.state) == ("failed", "done")
+    assert isinstance(failed.error, ilvrctl.InputError)
+    with pytest.raises(ilvrctl.InputError):
+        failed.image  # noqa: B018
+    with pytest.raises(ilvrctl.UsageError, match=r"to belongs to ilvrctl\.load"):
+        emoji.translate([FOX], to="emoji3d")
+    with pytest.raises(ilvrctl.UsageError, match="device belongs"):
+        emoji.translate([FOX], device="cpu")
+    with pytest.raises(ilvrctl.UsageError, match="unknown target"):
+        ilvrctl.load("nosuch")
+
+
+def test_closing_the_iterator_stops_and_the_same_call_goes_on(tmp_path: Path) -> None:
+    inputs = [FOX, CUP]
+    results = ilvrctl.translate(inputs, to="emoji3d", out=tmp_path, batch_size=1, **SAME)
+    first = next(results)
+    results.close()
+    assert first.state == "done"
+    again = list(ilvrctl.translate(inputs, to="emoji3d", out=tmp_path, batch_size=1, **SAME))
+    assert sorted(r.state for r in again) in (["done", "skipped"], ["skipped", "skipped"])
+
+
+def test_jobs_from_a_mapping(tmp_path: Path) -> None:
+    jobs = {
+        "jobs": [
+            {"inputs": str(FOX), "to": "emoji3d", "steps": 2, "precision": "fp32", "matrix": {"N": [2, 4]}}
+        ]
+    }
+    made = list(ilvrctl.batch(jobs, out=tmp_path / "out", device="cpu"))
+    assert {r.path.relative_to(tmp_path).as_posix() for r in made if r.path} == {
+        "out/job-1/N=2/fox.png",
+        "out/job-1/N=4/fox.png",
+    }
+    assert [r.state for r in ilvrctl.batch(jobs, out=tmp_path / "out", device="cpu")] == ["skipped"] * 2
+    with pytest.raises(ilvrctl.UsageError, match="unknown key 'stepz'"):
+        ilvrctl.batch({"jobs": [{"inputs": "x", "stepz": 2}]})
+
+
+def test_results_are_measured(tmp_path: Path) -> None:
+    list(ilvrctl.translate([FOX, CUP], to="emoji3d", out=tmp_path / "out", **SAME))
+    found = ilvrctl.evaluate(tmp_path / "out", source=FOX.parent, common=True, resamples=100)
+    [run] = found.record()["runs"]
+    assert run["pictures"] == 2
+
+
+def test_a_library_call_leaves_the_process_as_it_was(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled(), torch.initial_seed()
+    list(ilvrctl.translate(FOX, to="emoji3d", **SAME))
+    after = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled(), torch.initial_seed()
+    assert after == before
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert capfd.readouterr() == ("", "")
+
+
+def test_examples_in_docstrings_run() -> None:
+    found = doctest.testmod(ilvrctl.api)
+    assert found.attempted >= 3 and found.failed == 0

@@ -1,0 +1,135 @@
+"""Signals as a shell, a terminal and a job scheduler send them, to real processes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import FOX, command, copies, environment, leftovers
+
+from ilvrctl.cli import signals
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+SCRIPT = """
+import os, re, sys
+os.write({fd}, b"x")
+from ilvrctl.cli.start import main
+main()
+"""
+"""The console script, as pip writes it."""
+LONG = ("--to", "emoji3d", "--steps", "400", "--precision", "fp32", "--batch-size", "1")
+
+
+def begun(*args: str | Path, cwd: Path) -> subprocess.Popen[bytes]:
+    """``ilvrctl`` as a process, at the moment the first line of its script runs; what came before is Python's."""
+    read, write = os.pipe()
+    run = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(fd=write), *map(str, args)],
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=[write],
+    )
+    os.close(write)
+    assert os.read(read, 1) == b"x"
+    os.close(read)
+    return run
+
+
+def ended(run: subprocess.Popen[bytes]) -> tuple[int, str, str]:
+    out, err = run.communicate(timeout=60)
+    return run.returncode, out.decode(), err.decode()
+
+
+@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+def test_a_signal_at_any_time_of_the_start_is_a_word_and_a_code(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    chance = random.Random(int(number))
+    for limit in (0.0, 0.03, 0.1, 0.3, 1.0, 1.5):
+        run = begun("translate", FOX, *LONG, "-o", f"out-{limit}", cwd=tmp_path)
+        time.sleep(0.03 + limit * chance.random())
+        run.send_signal(number)
+        code, _, err = ended(run)
+        assert code == CODES[number], (limit, err)
+        assert "Traceback" not in err and "Exception" not in err, (limit, err)
+        assert "interrupted" in err.splitlines()[-1], (limit, err)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_run_that_is_ended_tells_where_it_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+    names = copies(tmp_path, [f"{n}.png" for n in range(30)])
+    run = begun("translate", *names, *LONG[:2], "--steps", "20", "--batch-size", "1", cwd=tmp_path)
+    assert run.stdout is not None
+    run.stdout.readline()
+    run.send_signal(number)
+    code, _, err = ended(run)
+    saved = len(list((tmp_path / "out").iterdir()))
+    assert code == CODES[number]
+    assert f"interrupted: {saved} of 30 results are saved; the same command goes on from there" in err
+    assert leftovers(tmp_path) == []
+
+
+def test_a_second_signal_ends_at_once_and_one_told_twice_is_one(tmp_path: Path) -> None:
+    slow = (
+        "import time, signal; from ilvrctl.cli import signals; signals.listen()\n"
+        "try:\n    print('ready', flush=True); time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    print('first', flush=True); time.sleep({rest})\n"
+        "    print('finished', flush=True)"
+    )
+    words = [sys.executable, "-c"]
+    for wait, rest, told, code in ((0.3, 60, "first\n", 143), (0.0, 0.5, "first\nfinished\n", 0)):
+        run = subprocess.Popen(
+            [*words, slow.format(rest=rest)], env=environment(), stdout=subprocess.PIPE, text=True
+        )
+        assert run.stdout is not None
+        assert run.stdout.readline() == "ready\n"
+        run.send_signal(signal.SIGINT)
+        time.sleep(wait or 0.02)
+        start = time.monotonic()
+        run.send_signal(signal.SIGTERM if wait else signal.SIGINT)
+        assert run.communicate(timeout=30)[0] == told
+        assert (run.returncode, time.monotonic() - start < 5) == (code, True)
+
+
+def test_what_is_ignored_from_the_start_stays_so(tmp_path: Path) -> None:
+    words = ["nohup", *command("translate", FOX, *LONG[:2], "--steps", "60")]
+    run = subprocess.Popen(
+        words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    for _ in range(5):
+        time.sleep(0.2)
+        run.send_signal(signal.SIGHUP)
+    assert ended(run)[0] == 0
+    assert (tmp_path / "out/fox.png").is_file()
+
+
+def test_work_that_saves_first_asks_whether_to_stop() -> None:
+    with signals.listening():
+        with signals.noted() as stop:
+            assert not stop()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop()
+            assert signals.exit_code() == 143
+        with pytest.raises(KeyboardInterrupt):
+            signals.check()
+    assert signals.received() is None
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+def test_a_signal_within_code_that_is_run_by_exec_keeps_its_exit_code() -> None:
+    inner = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    program = (
+        "import sys; from ilvrctl.cli import signals; signals.listen()\n"
+        f"try:\n    exec({inner!r})\nexcept KeyboardInterrupt:\n    sys.exit(signals.exit_code())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True)
+    assert (done.returncode, done.stderr) == (143, b"")
