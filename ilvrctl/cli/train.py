@@ -34,7 +34,7 @@ EPILOG = """Examples:
   ilvrctl train --dse cats/ dogs/ --name cat2dog --size 64
 """
 
-_COMMON, _TRAIN, _LOSS = "Common options", "Training", "What is learned"
+_COMMON, _TRAIN, _LOSS, _OUTPUT = "Common options", "Training", "What is learned", "Output"
 
 
 def _option(flag: str, text: str, metavar: str | None = None, panel: str = _TRAIN, **more: Any) -> Any:
@@ -134,11 +134,9 @@ TeacherSteps = Annotated[
     int | None,
     _option("--teacher-steps", "It teaches in so many steps, then the pictures.", "N", _LOSS, min=1),
 ]
-Half = Annotated[
-    bool, _option("--half", "Keep the weights in fp16, as files that ship are.", panel=opt.OUTPUT)
-]
+Half = Annotated[bool, _option("--half", "Keep the weights in fp16, as files that ship are.", panel=_OUTPUT)]
 Overwrite = Annotated[
-    bool, _option("--overwrite", "Begin again, and replace a model of yours.", panel=opt.OUTPUT)
+    bool, _option("--overwrite", "Begin again, and replace a model of yours.", panel=_OUTPUT)
 ]
 
 
