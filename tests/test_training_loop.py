@@ -26,7 +26,7 @@ from ilvrctl.models.files.saving import read_safetensors, save_safetensors
 from ilvrctl.presets import ModelPreset, find_model
 from ilvrctl.training.course import FOR_EVER, Span
 from ilvrctl.training.disk import alone, same_file
-from ilvrctl.training.events import Advanced, Began, Graded, Published, Saved, Validated
+from ilvrctl.training.events import Advanced, Began, Drawn, Graded, Published, Saved, Validated
 from ilvrctl.training.job import Job, outlook
 from ilvrctl.training.recipe import DomainRecipe, Network, Recipe
 from ilvrctl.training.run import run
@@ -374,3 +374,19 @@ def test_time_alone_limits_a_classifier_too(tmp_path: Path) -> None:
     assert isinstance(events[-1], Published)
     (began,) = [event for event in events if isinstance(event, Began)]
     assert began.total == 0
+
+
+def test_a_broken_reference_is_named_at_the_start_and_the_others_are_shown(tmp_path: Path) -> None:
+    shown = tmp_path / "shown"
+    shown.mkdir()
+    for path in sorted((EMOJI / "flat").glob("*.png"))[:2]:
+        shutil.copy(path, shown)
+    (shown / "a-broken.png").write_bytes(b"\x89PNG\r\n\x1a\n half")
+    events = list(run(job(tmp_path, references=shown, sheet_every=1, recipe={"images": 8})))
+    told = [event.message for event in events if isinstance(event, Warned)]
+    assert told[0].startswith("not on the sheets: a-broken.png")
+    assert [event.path.name for event in events if isinstance(event, Drawn)] == ["sheet-000000008.png"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UsageError, match="there are no pictures in"):
+        list(run(job(tmp_path, "other", references=tmp_path / "none", sheet_every=1)))
+    assert not (tmp_path / "other").exists()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ilvrctl.config import Layer, build
 from ilvrctl.diffusion.lowpass import usual_factor
+from ilvrctl.events import Warned
 from ilvrctl.presets import ModelPreset
 from ilvrctl.training.batches import Noised, noised
 from ilvrctl.training.draws import order
@@ -22,6 +23,9 @@ from ilvrctl.training.start import Start
 from ilvrctl.training.task import Forward, Task
 from ilvrctl.training.teacher import find_teacher
 from ilvrctl.training.validate import by_level
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 LEVELS = 8
 MOST = 65  # pictures that it is validated with
@@ -35,6 +39,16 @@ class Denoising(Task[Recipe]):
     def __init__(self, job: Job, start: Start[Recipe], device: torch.device, dtype: torch.dtype) -> None:
         super().__init__(job, start, device)
         self.teacher = find_teacher(self.recipe, self.levels, dtype)
+        self.references: list[tuple[str, Image]] = []
+
+    def remarks(self) -> Iterator[Warned]:
+        """Those of the start, and of references that the sheets cannot show."""
+        yield from super().remarks()
+        if self.job.references is not None and self.job.sheet_every:
+            from ilvrctl.training.samples import read_references
+
+            self.references, failed = read_references(self.job.references, self.recipe.square)
+            yield from (Warned(f"not on the sheets: {why}") for why in failed)
 
     @property
     def teacher_digest(self) -> str:
@@ -83,11 +97,9 @@ class Denoising(Task[Recipe]):
 
     def draw_sheet(self, weights: Path, picture: Path, images: int) -> bool:
         """Samples, and the references translated."""
-        from ilvrctl.training.samples import draw_sheet, read_references
+        from ilvrctl.training.samples import draw_sheet
 
-        job, square = self.job, self.recipe.square
-        references = read_references(job.references, square) if job.references else []
-        preset = build(ModelPreset, Layer({**self.model_facts(), "name": job.name}))
-        caption = f"{job.name} after {images:,} pictures"
-        draw_sheet(preset, weights, references, picture, caption, str(self.levels.alpha.device))
+        preset = build(ModelPreset, Layer({**self.model_facts(), "name": self.job.name}))
+        caption = f"{self.job.name} after {images:,} pictures"
+        draw_sheet(preset, weights, self.references, picture, caption, str(self.levels.alpha.device))
         return True

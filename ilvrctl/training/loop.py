@@ -69,8 +69,7 @@ def train(job: Job, team: Team, reading: Reading, stop: Callable[[], bool]) -> I
     stays), and NonFiniteError when the loss is no number any more.
     """
     task, device, dtype = _begin(job, team)
-    for remark in task.start.remarks:
-        yield Warned(remark)
+    yield from task.remarks()
     if team.leads:
         _check_room(job, task)
     data = yield from _until(reading, stop if team.size == 1 else lambda: False)

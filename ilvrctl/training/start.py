@@ -117,7 +117,7 @@ def find_network(name_or_file: str, recipe: AnyRecipe) -> tuple[ModelPreset, Pat
     model = ModelPreset(name=path.stem, num_head_channels=recipe.network.head_channels)
     taken = {key: value for key in _DECIDED if (value := getattr(recipe, key, None)) is not None}
     model = replace(model, **taken)
-    said = ", ".join(str(getattr(model, key)) for key in _DECIDED)
+    said = ", ".join(str(getattr(model, key)) for key in _DECIDED if hasattr(recipe, key))
     return (
         model,
         path,

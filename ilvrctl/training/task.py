@@ -10,6 +10,7 @@ from typing import Any, Generic
 import torch
 from torch import Tensor, nn
 
+from ilvrctl.events import Warned
 from ilvrctl.training.batches import mapped
 from ilvrctl.training.draws import Draw, draw
 from ilvrctl.training.events import TrainingEvent
@@ -36,6 +37,10 @@ class Task(ABC, Generic[R]):
         self.levels = Levels.of(self.recipe.schedule, self.recipe, device)
         self.pixels: tuple[Tensor, ...] = ()
         self.held_out: tuple[Tensor, ...] = ()
+
+    def remarks(self) -> Iterator[Warned]:
+        """What people should know before anything is read."""
+        yield from map(Warned, self.start.remarks)
 
     def take(self, data: tuple[Data, ...]) -> None:
         """Map the pictures."""
