@@ -262,7 +262,10 @@ def _train(job: Job, display: Display, *, overwrite: bool, dry_run: bool) -> Non
         _show_plan(job, before, display)
         return
     if before.finished:
-        say(f"nothing to do: {job.name} has seen {_seen(job, before):,} pictures; more: --images or --for")
+        more = "" if job.decay else "; --decay lets it settle"
+        say(
+            f"nothing to do: {job.name} has seen {_seen(job, before):,} pictures; more: --images or --for{more}"
+        )
         return
     from ilvrctl.training.run import run
 
