@@ -12,7 +12,7 @@ from ilvrctl.cli import options as opt
 from ilvrctl.cli import signals
 from ilvrctl.cli.display import Display, duration
 from ilvrctl.cli.output import command, data_json, data_path, interrupted, say
-from ilvrctl.config import Layer, merge, parse_assignment
+from ilvrctl.config import merge, parse_assignment
 from ilvrctl.errors import UsageError
 from ilvrctl.plans.asked import environment_layer, layer_of
 
@@ -182,20 +182,12 @@ def train(
 
     Stop it at any time: the same command goes on where it was.
     """
-    from ilvrctl.training.course import FOR_EVER, read_seconds, read_span
-    from ilvrctl.training.job import Job
-    from ilvrctl.training.recipe import DomainRecipe, Recipe, load_recipe
+    from ilvrctl.training.asked import job_asked
 
     display = Display.of(as_json, quiet, verbose, color)
     if name is None:
         raise UsageError("the model needs a name", "--name glossy, then: ilvrctl translate cats/ --to glossy")
-    of_denoisers = {
-        "--predicts": ("predicts", predicts),
-        "--teacher": ("teacher", teacher),
-        "--teacher-below": ("teacher_below", teacher_below),
-        "--teacher-steps": ("teacher_steps", teacher_steps),
-    }
-    flags = merge(
+    settings = merge(
         *(parse_assignment(text) for text in set_ or ()),
         layer_of(
             {
@@ -209,48 +201,33 @@ def train(
                 "--schedule": ("noise_schedule", schedule),
                 "--levels": ("levels", levels),
                 "--half": ("store", "fp16" if half else None),
-                **of_denoisers,
+                "--predicts": ("predicts", predicts),
+                "--teacher": ("teacher", teacher),
+                "--teacher-below": ("teacher_below", teacher_below),
+                "--teacher-steps": ("teacher_steps", teacher_steps),
             }
         ),
     )
-    if dse is not None:
-        given = {flag: value for flag, (_, value) in of_denoisers.items()}
-        _refuse_for_classifier({**given, "--references": references, "--sheet-every": sheet_every}, pictures)
-    elif pictures is None:
-        raise UsageError("no pictures to learn from", "ilvrctl train FOLDER --name NAME")
-    if images is None and (for_ or decay) and "images" not in flags.values:
-        flags = merge(flags, Layer.of("--for", {"images": FOR_EVER}))  # the recipe's number is no limit then
-    job = Job(
-        name=name,
-        folders=dse if dse is not None else (Path(str(pictures)),),
-        recipe=load_recipe(Recipe, recipe, flags)
-        if dse is None
-        else load_recipe(DomainRecipe, recipe, flags),
-        run=out or Path(f"{name}-training"),
-        held_out=tuple(held_out or ()),
-        references=references,
-        seconds=None if for_ is None else read_seconds(for_, "--for"),
-        decay=None if decay is None else read_span(decay, "--decay"),
-        save_every=read_seconds(save_every, "--save-every"),
-        sheet_every=6 if sheet_every is None else sheet_every,
-        device=device,
-        precision=precision or str(environment_layer().values.get("precision", "auto")),
-        compiled=compile_,
-    )
-    _train(job, display, overwrite=overwrite, dry_run=dry_run)
-
-
-def _refuse_for_classifier(given: dict[str, Any], pictures: Path | None) -> None:
-    """UsageError for what makes no sense with ``--dse``."""
-    if pictures is not None:
+    if dse is not None and pictures is not None:
         raise UsageError(
             "--dse takes two folders, and there is a third", "ilvrctl train --dse A/ B/ --name X"
         )
-    for flag, value in given.items():
-        if value is not None:
-            draws = flag in ("--references", "--sheet-every")
-            why = "makes no pictures, so it has no sheets" if draws else "predicts a domain, not a picture"
-            raise UsageError(f"{flag} does not go with --dse: a domain classifier {why}", f"leave {flag} out")
+    if dse is None and pictures is None:
+        raise UsageError("no pictures to learn from", "ilvrctl train FOLDER --name NAME")
+    others = {
+        "for": for_,
+        "decay": decay,
+        "save_every": save_every,
+        "out": out,
+        "held_out": held_out,
+        "references": references,
+        "sheet_every": sheet_every,
+        "device": device,
+        "precision": precision or environment_layer().values.get("precision"),
+        "compile": compile_,
+    }
+    job = job_asked(dse or (Path(str(pictures)),), name, settings, recipe, others)
+    _train(job, display, overwrite=overwrite, dry_run=dry_run)
 
 
 def _train(job: Job, display: Display, *, overwrite: bool, dry_run: bool) -> None:
