@@ -13,6 +13,7 @@ from ilvrctl.config import Layer, build, build_named, merge, unknown_name
 from ilvrctl.diffusion.samplers import DDIM, DDPM, SAMPLERS, Sampler
 from ilvrctl.diffusion.schedule import Schedule, Step, space_timesteps, spread_levels
 from ilvrctl.errors import ConfigError, ForeignSettingError, UsageError
+from ilvrctl.images.deep import parse_window
 from ilvrctl.images.regions import Edit
 from ilvrctl.methods import Method
 from ilvrctl.methods.build import FIELDS, SHORT, build_method, family, name_of, written_out
@@ -68,6 +69,12 @@ SPEEDS: dict[str, Layer] = {
 tests/benchmarks/emoji_quality.py."""
 
 
+_LATER_FIELDS = ("window",)
+"""Fields that came after results had been made: at their default they are left out of records, so that those
+results are known again.
+"""
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a reference becomes a sample.
@@ -75,7 +82,8 @@ class Settings:
     ``steps`` respaced steps spread over the levels, or exactly the published ``timestep_respacing`` string
     where it is given. ``clip_denoised`` keeps the clean estimates in [-1, 1]. ``class_label`` for
     class-conditional networks. ``fit`` and ``background`` make the input square, or with ``native`` keep its size;
-    ``edit``: in the place of ``fit``, how parts of a photo are edited. ``precision`` as asked for.
+    ``edit``: in the place of ``fit``, how parts of a photo are edited. ``window``: which numbers of inputs of more
+    than 8 bits are black and white, "LO:HI" or "auto". ``precision`` as asked for.
 
     ``speed``: what the settings began with, see :data:`SPEEDS`. ``reuse``: the deep part of the network is run at
     every so many steps, 1 at all of them; ``reuse_blocks`` blocks of the decoder are run at every step
@@ -96,6 +104,7 @@ class Settings:
     reuse: int = 1
     reuse_blocks: int = 1
     edit: Edit | None = None
+    window: str | None = None
 
     def chain(self, schedule: Schedule) -> list[Step]:
         """The transitions that a pass walks; UsageError for steps that the schedule cannot give.
@@ -132,6 +141,8 @@ class Settings:
             )
         self.method.encoder.check(self.sampler)
         self._check_reuse()
+        if self.window is not None:
+            parse_window(self.window)
         return steps
 
     def _check_reuse(self) -> None:
@@ -151,6 +162,9 @@ class Settings:
         values["method"] = self.method.record()
         values["sampler"] = {"name": self.sampler.name, **dataclasses.asdict(cast(Any, self.sampler))}
         values["edit"] = None if self.edit is None else dataclasses.asdict(self.edit)
+        for name in _LATER_FIELDS:
+            if values[name] == getattr(type(self), name):
+                del values[name]
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
 

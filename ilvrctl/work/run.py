@@ -244,7 +244,8 @@ class _Round:
         canvas = self._canvases[slot] = value.canvases[shape]
         if (output.item.key, shape) not in self._remarked:
             self._remarked.add((output.item.key, shape))
-            self._remarks.extend(canvas.notes)
+            suffix = "" if output.path is None else output.path.suffix
+            self._remarks.extend((*canvas.notes, *canvas.lost_in(suffix or ".png")))
         filmed = output.gif is not None
         return Piece(
             token(slot), canvas.pieces, value.seen.digest, output.sample, settings.seed, place, filmed
@@ -292,7 +293,7 @@ def _write(
 ) -> Finished:
     """The result, then its animation: so a result whose animation is missing is known to be made halfway."""
     done = canvas.result(made.images)
-    record = result_record(plan, output, seen.digest, facts.run)
+    record = result_record(plan, output, seen.digest, facts.run, done.read)
     written = Written(output.item.name, output.sample, output.path, made.seconds, None, plan.changes(output))
     written = replace(written, job=plan.name)
     shown = None if plan.sheet is None else small(done.image)

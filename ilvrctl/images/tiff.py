@@ -1,0 +1,231 @@
+"""TIFF: which of its many kinds Pillow reads rightly, and the others by tifffile."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from io import BytesIO
+from typing import Any
+
+from PIL import TiffImagePlugin
+
+from ilvrctl.errors import InputError
+from ilvrctl.images.deep import Deep, Model, full_range
+from ilvrctl.images.kinds import install
+
+MOST_PAGES = 100_000
+_PLAIN_ALPHA = (2,)
+_GREY_WHITE, _GREY, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR = range(7)
+_LAB = {8: "Lab", 9: "ICC Lab", 10: "ITU Lab"}
+_SENSOR = {32803, 34892}
+_SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = 254, 258, 259, 262, 274
+_SAMPLES, _PLANAR, _SUBFOLDERS, _EXTRA, _FORMAT, _DNG = 277, 284, 330, 338, 339, 50706
+_FORMATS = {1: "unsigned", 2: "signed", 3: "float"}
+
+Tags = Mapping[int, Any]
+"""The tags of a page."""
+
+
+def directory(data: bytes, offset: int | None = None) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """The tags at ``offset`` in a TIFF or BigTIFF, those of the first page where it is None.
+
+    Raises nearly anything for damaged bytes: to be called inside :func:`~ilvrctl.images.decode.decoding`.
+    """
+    found = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if data[2:3] == b"+" or data[3:4] == b"+" else 8])
+    found._offset = 0  # sub-folders are counted from the start of the file
+    file = BytesIO(data)
+    file.seek(found.next if offset is None else offset)
+    found.load(file)
+    return found
+
+
+def pages(data: bytes) -> list[tuple[int, Tags]]:
+    """The pages, each with its number among all: without reduced copies and masks, unless there is nothing else."""
+    every = list(enumerate(_directories(data)))
+    whole = [(n, tags) for n, tags in every if not (n and _first(tags, _SUBFILE, 0) & 5)]
+    return whole or every
+
+
+def _directories(data: bytes) -> Iterator[Tags]:
+    offset, seen = None, set[int]()
+    while offset not in seen and len(seen) < MOST_PAGES:
+        if offset is not None:
+            seen.add(offset)
+        found = directory(data, offset)
+        yield found
+        if not found.next:
+            return
+        offset = found.next
+
+
+def _first(tags: Tags, tag: int, default: int) -> int:
+    value = tags.get(tag, default)
+    value = value[0] if isinstance(value, tuple) and value else value
+    return value if isinstance(value, int) else default
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a page stores its samples; ``format``: 1 unsigned, 2 signed, 3 float."""
+
+    bits: tuple[int, ...]
+    format: int
+    samples: int
+    planar: bool
+    photometric: int
+    extra: tuple[int, ...]
+    compression: int
+    big_endian: bool
+
+    @classmethod
+    def of(cls, data: bytes, tags: Tags) -> Layout:
+        """That of a page; InputError for what no reader here makes a picture of."""
+        samples = _first(tags, _SAMPLES, 1)
+        bits, extra = tags.get(_BITS, (1,)), tags.get(_EXTRA, ())
+        bits = bits if isinstance(bits, tuple) else (bits,)
+        extra = extra if isinstance(extra, tuple) else (extra,)
+        return cls(
+            bits=bits * samples if len(bits) == 1 else bits,
+            format=_first(tags, _FORMAT, 1),
+            samples=samples,
+            planar=_first(tags, _PLANAR, 1) == 2 and samples > 1,
+            photometric=_first(tags, _PHOTOMETRIC, _GREY),
+            extra=extra,
+            compression=_first(tags, _COMPRESSION, 1),
+            big_endian=data[:2] == b"MM",
+        )
+
+    @property
+    def pillow_is_right(self) -> bool:
+        """Whether Pillow gives the picture, of 8 bits or grey of 16, as it is (tried kind by kind in the tests)."""
+        if len(set(self.bits)) != 1:
+            return False
+        bits, grey = self.bits[0], self.photometric in (_GREY_WHITE, _GREY)
+        if self.format == 3:
+            return (
+                grey and self.samples == 1 and bits == 32 and not (self.big_endian and self.compression > 1)
+            )
+        if self.format not in (1, 4):
+            return False
+        if self.planar:
+            return bits == 8 and self.photometric in (_RGB, _CMYK) and self.extra in ((), _PLAIN_ALPHA)
+        if grey and self.samples == 1:
+            swapped = self.big_endian and self.photometric == _GREY_WHITE
+            return bits in (1, 2, 4, 8) or (bits == 16 and not swapped)
+        if self.photometric == _PALETTE:
+            return bits in (1, 2, 4, 8) and self.samples == 1
+        if grey:
+            return bits == 8 and self.samples == 2 and self.photometric == _GREY
+        return bits == 8 or (bits == 16 and self.photometric in (_RGB, _CMYK))
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether there is more in it than 8 bits can say."""
+        return max(self.bits) > 8 or self.format != 1
+
+    def __str__(self) -> str:
+        kind = {_RGB: "RGB", _CMYK: "CMYK", _PALETTE: "palette"}.get(self.photometric, "grey")
+        bits = "/".join(map(str, sorted(set(self.bits))))
+        numbers = {2: ", signed", 3: ", floating point", 5: ", complex", 6: ", complex"}.get(self.format, "")
+        return f"{kind} of {bits} bits{numbers}{', planes apart' if self.planar else ''}"
+
+
+def check(tags: Tags, name: str) -> None:
+    """InputError for a page that is no picture but the raw data of one, or in colours that are not read."""
+    photometric = _first(tags, _PHOTOMETRIC, _GREY)
+    preview = _first(tags, _SUBFILE, 0) & 1 and _SUBFOLDERS in tags
+    if _DNG in tags or photometric in _SENSOR or preview:
+        hint = "develop it to TIFF or PNG first: what is inside beside it is a small preview"
+        raise InputError(f"{name} is a raw camera picture, which ilvrctl does not read", hint)
+    if what := _LAB.get(photometric):
+        raise InputError(
+            f"{name} is a picture in {what} colours, which ilvrctl does not read",
+            "convert it to PNG or JPEG first",
+        )
+
+
+def can_read_all() -> bool:
+    """Whether the packages of the extra are there."""
+    return all(find_spec(package) is not None for package in ("tifffile", "imagecodecs", "numpy"))
+
+
+def read(data: bytes, number: int, layout: Layout, name: str) -> Deep:
+    """Page ``number``, counted among all, with all its bits. InputError where the extra for it is not installed."""
+    if not can_read_all():
+        raise InputError(f"{name} is a TIFF that needs the extra 'tiff': {layout}", install("tiff"))
+    import tifffile
+
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it finds odd is told by its errors
+    with tifffile.TiffFile(BytesIO(data)) as file:
+        page = file.pages[number]
+        assert isinstance(page, tifffile.TiffPage)
+        _check_whole(page, len(data), name)
+        array = page.asarray()
+        if page.ndim not in (2, 3) or page.imagedepth > 1:
+            raise InputError(f"{name} is a volume, not a picture: {page.axes} {page.shape}", _VOLUME_HINT)
+        if page.axes == "SYX":
+            array = array.transpose(1, 2, 0)
+        elif page.axes not in ("YX", "YXS"):
+            raise InputError(f"{name} is not a picture: its axes are {page.axes}", _VOLUME_HINT)
+        return _deep(array, page, layout, name)
+
+
+_VOLUME_HINT = "save the plane that you mean as a picture of its own"
+
+
+def _check_whole(page: Any, size: int, name: str) -> None:
+    """tifffile fills what is missing with zeros; half a picture is none."""
+    if any(at + count > size for at, count in zip(page.dataoffsets, page.databytecounts, strict=False)):
+        raise InputError(
+            f"{name} is truncated: its data ends before the picture does", "copy or download it again"
+        )
+
+
+def _deep(array: Any, page: Any, layout: Layout, name: str) -> Deep:
+    """The samples of a page with their meaning."""
+    import numpy as np
+
+    array = array[..., None] if array.ndim == 2 else array
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} holds complex numbers, not a picture: {layout}", _VOLUME_HINT)
+    models: dict[int, tuple[Model, int]] = {
+        _GREY_WHITE: ("grey", 1),
+        _GREY: ("grey", 1),
+        _RGB: ("rgb", 3),
+        _PALETTE: ("grey", 1),
+        _CMYK: ("cmyk", 4),
+        _YCBCR: ("rgb", 3),
+    }
+    if layout.photometric not in models:
+        raise InputError(f"{name} has colours that ilvrctl does not read: {layout}", "convert it first")
+    model, colours = models[layout.photometric]
+    if layout.photometric == _YCBCR and layout.compression not in (6, 7):
+        raise InputError(f"{name} is in YCbCr colours of {layout.bits[0]} bits", "convert it to RGB first")
+    full: tuple[float, float] | None
+    if array.dtype.kind == "f":
+        full = None
+    elif array.dtype.kind == "b":
+        array, full = array.astype(np.uint8), (0.0, 1.0)
+    else:
+        full = full_range(max(layout.bits), signed=array.dtype.kind == "i")
+    if layout.photometric == _PALETTE:
+        table = np.asarray(page.colormap)
+        array, model, colours, full = table[:, array[..., 0]].transpose(1, 2, 0), "rgb", 3, (0.0, 65535.0)
+    if array.shape[2] < colours:
+        raise InputError(f"{name} is damaged: it lacks channels ({layout})", "copy or download it again")
+    extra = next((kind for kind in layout.extra if kind in (1, 2)), None)
+    at = colours + (layout.extra.index(extra) if extra is not None else 0)
+    has_alpha = extra is not None and at < array.shape[2]
+    kept = [*range(colours), *([at] if has_alpha else [])]
+    array = np.ascontiguousarray(array[..., kept] if kept != list(range(array.shape[2])) else array)
+    return Deep(
+        model=model,
+        full=full,
+        array=array,
+        alpha=has_alpha,
+        premultiplied=has_alpha and extra == 1,
+        negative=layout.photometric == _GREY_WHITE,
+        bits=max(layout.bits),
+    )
