@@ -185,7 +185,7 @@ def _select(plan: Plan, item: Item) -> Selection:
     settings = plan.variants[0].settings
     size = plan.model.image_size
     assert size is not None
-    return select(item, item.contents(), settings.edit or Edit(), settings.background, size)
+    return select(item, item.contents(), settings.edit or Edit(), settings.background, size, settings.window)
 
 
 def _preview(plan: Plan, item: Item, file: Path, display: Display, *, overwrite: bool) -> None:

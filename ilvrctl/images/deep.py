@@ -94,10 +94,24 @@ class Deep:
         array = array[:, ::-1] if orientation in (2, 3, 6, 7) else array
         return replace(self, array=np.ascontiguousarray(array))
 
+    def paintable(self) -> Deep:
+        """With its numbers in an array, where numpy is, and a transparent colour as a channel of opacity."""
+        import numpy as np
+
+        array = self.array
+        if self.image is not None:
+            array = np.array(self.image)[..., None]
+            array = array.astype(np.float32 if self.full is None else np.uint16)
+        if self.key is None:
+            return replace(self, array=array, image=None)
+        opacity = np.where((array == np.array(self.key)).all(axis=2, keepdims=True), 0, self._opaque)
+        array = np.concatenate([array, opacity.astype(array.dtype)], axis=2)
+        return replace(self, array=array, image=None, alpha=True, key=None)
+
     def extrema(self) -> Range:
         """The smallest and largest number of its colours; not finite where one is not."""
         if self.image is not None:
-            low, high = self.image.getextrema()
+            low, high = self._band(0, 0.0).getextrema()
             return float(low), float(high)  # type: ignore[arg-type]
         colours = self.array[..., : len(self.mode)]
         return float(colours.min()), float(colours.max())
@@ -138,7 +152,7 @@ class Deep:
 
         bands = []
         for k in range(len(self.mode)):
-            part = np.clip((self._plain(k).astype(np.float64) - levels[0]) / (levels[1] - levels[0]), 0, 1)
+            part = np.clip((self.plain(k).astype(np.float64) - levels[0]) / (levels[1] - levels[0]), 0, 1)
             bands.append(np.round((1 - part if self.negative else part) * 65535).astype(np.uint16))
         return np.stack(bands, axis=-1)
 
@@ -161,9 +175,10 @@ class Deep:
 
     @property
     def _opaque(self) -> float:
+        """The number that means opaque; of signed ones too, transparent is 0."""
         return 1.0 if self.full is None else self.full[1]
 
-    def _plain(self, k: int) -> Any:
+    def plain(self, k: int) -> Any:
         """Channel ``k``, not multiplied by the opacity."""
         import numpy as np
 
@@ -180,7 +195,7 @@ class Deep:
             return deep.point(lambda value: value * 1.0 - low) if low else deep
         import numpy as np
 
-        return Image.fromarray((self._plain(k).astype(np.float64) - low).astype(np.float32))
+        return Image.fromarray((self.plain(k).astype(np.float64) - low).astype(np.float32))
 
     def _opacity(self) -> Image.Image | None:
         if self.alpha:
@@ -194,10 +209,7 @@ class Deep:
             table = [255] * 65536
             table[min(max(self.key[0], 0), 65535)] = 0
             return self.image.convert("I").point(table, "L")
-        import numpy as np
-
-        clear = (self.array == np.array(self.key)).all(axis=2)
-        return Image.fromarray(np.where(clear, 0, 255).astype(np.uint8))
+        return self.paintable()._opacity()
 
 
 def _to_byte(band: Image.Image, scale: float) -> Image.Image:

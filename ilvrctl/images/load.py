@@ -97,8 +97,9 @@ def _which(name: str, kind: Kind, frames: int, frame: int | None) -> tuple[str, 
         raise InputError(f"{name} has {frames} {parts}: there is none of number {frame + 1}")
     if frames <= 1 or frame is not None:
         return ()
-    what = f"an animation of {frames} frames" if parts == "frames" else f"{frames} {parts}"
-    return (f"{name} is {what}: taken by its first",)
+    if parts == "frames":
+        return (f"{name} is an animation of {frames} frames: taken by its first",)
+    return (f"{name} has {frames} {parts}: taken by its first",)
 
 
 def _profile(

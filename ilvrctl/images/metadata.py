@@ -25,8 +25,7 @@ RECORD_KEY = "ilvrctl"
 _MARK = f"{RECORD_KEY}:"
 _EXIF_IFD, _GPS_IFD, _USER_COMMENT, _MAKER_NOTE, _ORIENTATION, _XMP = 0x8769, 0x8825, 0x9286, 0x927C, 274, 700
 _WIDTH, _HEIGHT = 0xA002, 0xA003
-_RESOLUTION = (282, 283, 296)
-_ABOUT = (270, 271, 272, *_RESOLUTION, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096))
+_ABOUT = (270, 271, 272, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096))
 """Tags about a picture, not about how its file is laid out: those alone go into another file."""
 _LINKS = (0xA005,)
 _BYTES = 1
@@ -38,7 +37,7 @@ _NO_TEXTS = {RECORD_KEY, _XMP_KEY}
 _LARGEST_IN_JPEG = 56_000
 """Bytes of EXIF, and of XMP, that a JPEG holds beside a record; a segment of it has 64 KB."""
 _TAGGED = ("PNG", "JPEG", "WEBP", "TIFF")
-_RESOLVED = ("PNG", "JPEG", "TIFF", "BMP")
+_RESOLVED = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Kept:
             lost.append("XMP")
         if any(not _holds_text(format_name, key) for key, _ in self.texts):
             lost.append("text")
-        if self.dpi and format_name not in _RESOLVED and not (self.exif and format_name == "WEBP"):
+        if self.dpi and format_name not in _RESOLVED:
             lost.append("resolution")
         if self.own is not None and not self.own.fits(format_name):
             lost.append(str(self.own))
@@ -261,6 +260,8 @@ def _jpeg_options(format_name: str, record: str | None, kept: Kept) -> dict[str,
     exif = kept.exif_for(format_name)
     if record is not None:
         exif[_EXIF_IFD] = {**exif.get_ifd(_EXIF_IFD), _USER_COMMENT: _to_comment(record)}
+    if kept.dpi and format_name == "WEBP":
+        exif[282], exif[283], exif[296] = *kept.dpi, 2  # inches
     options: dict[str, Any] = {"exif": exif} if exif or record is not None else {}
     if kept.xmp and kept._holds_xmp(format_name):
         options["xmp"] = kept.xmp
@@ -276,7 +277,7 @@ def _tiff_options(record: str | None, kept: Kept) -> dict[str, Any]:
     """
     exif = kept.exif_for("TIFF")
     tags = TiffImagePlugin.ImageFileDirectory_v2()
-    for tag in set(exif) & set(_ABOUT) - set(_RESOLUTION):
+    for tag in set(exif) & set(_ABOUT):
         tags[tag] = exif[tag]
     folder = {**exif.get_ifd(_EXIF_IFD)}
     place = folder if folder else tags

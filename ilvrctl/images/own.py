@@ -63,13 +63,13 @@ class Own:
             return pixels.mode + alpha in _HOLD[format_name]
         if format_name == "PNG":
             whole = pixels.full is not None and pixels.full[0] == 0 and pixels.bits <= 16
-            return whole and pixels.model != "cmyk" and not pixels.premultiplied
+            return whole and pixels.model != "cmyk"
         return format_name == "TIFF" and can_read_all()
 
     def __str__(self) -> str:
-        depth = str(self.pixels) if isinstance(self.pixels, Deep) else ""
-        colours = f"colours of its profile ({self.profile.name})" if self.profile is not None else ""
-        return " in the ".join(part for part in (depth, colours) if part)
+        depth = f"depth ({self.pixels})" if isinstance(self.pixels, Deep) else ""
+        colours = f"colour profile ({self.profile.name})" if self.profile is not None else ""
+        return " and ".join(part for part in (depth, colours) if part)
 
     def as_image(self) -> Image.Image:
         """Those of 8 bits, with their opacity."""
@@ -84,16 +84,19 @@ class Own:
 def deep_png(deep: Deep, options: dict[str, Any]) -> bytes:
     """A PNG of 16 bits; ``options`` as for Pillow's ``save``, which makes all of it but the pixels.
 
-    Numbers of fewer bits are scaled up to 16, which loses none of them.
+    Numbers of fewer bits are scaled up to 16, which loses none of them. Where 0 is white they are turned round, and
+    colours that are multiplied by the opacity are divided by it: PNG has no other.
     """
     import numpy as np
 
     assert deep.full is not None
-    array = deep.full[1] - deep.array if deep.negative else deep.array
+    height, width, channels = deep.array.shape
+    bands = [deep.plain(k) for k in range(len(deep.mode))]
+    bands = [deep.full[1] - band if deep.negative else band for band in bands]
+    array = np.stack([*bands, deep.array[..., -1]] if deep.alpha else bands, axis=-1)
     if deep.full[1] != 65535:
-        array = np.round(array.astype(np.float64) * (65535 / deep.full[1]))
-    array = array.astype(">u2")
-    height, width, channels = array.shape
+        array = array.astype(np.float64) * (65535 / deep.full[1])
+    array = np.clip(np.round(array), 0, 65535).astype(">u2")
     frame = BytesIO()
     Image.new("RGB", (1, 1)).save(frame, "PNG", **options)
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
@@ -105,11 +108,7 @@ def deep_png(deep: Deep, options: dict[str, Any]) -> bytes:
     for kind, data in png_chunks(frame.getvalue()):
         if kind == b"IHDR":
             data = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
-            content.append(_chunk(kind, data))
-            if deep.key is not None:
-                content.append(_chunk(b"tRNS", struct.pack(f">{len(deep.key)}H", *deep.key)))
-        else:
-            content.append(_chunk(kind, packed if kind == b"IDAT" else data))
+        content.append(_chunk(kind, packed if kind == b"IDAT" else data))
     return b"".join(content)
 
 

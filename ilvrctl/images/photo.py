@@ -18,6 +18,7 @@ from ilvrctl.images.load import Loaded, load
 from ilvrctl.images.metadata import Kept, keep
 from ilvrctl.images.own import Own
 from ilvrctl.images.regions import Region
+from ilvrctl.images.tiff import can_read_all
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,13 @@ class Photo:
 
     def put(self, region: Region, edited: Image.Image) -> None:
         """Blend what a model made of the region into it; where the mask is 0 no pixel changes."""
-        region.put(self.rgb, edited)
-        if self.kept.own is not None and (part := region.part(edited)) is not None:
-            self.kept.own.paste(*part)
+        own = self.kept.own
+        if own is not None and own.pixels.mode == "L":
+            edited = edited.convert("L").convert("RGB")
+        if (part := region.part(edited)) is not None:
+            self.rgb.paste(*part)
+            if own is not None:
+                own.paste(*part)
 
 
 def open_photo(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, window: str | None = None) -> Photo:
@@ -71,10 +76,13 @@ def open_photo(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, window: 
 def _own(loaded: Loaded, seen: Seen) -> tuple[Own | None, tuple[str, ...]]:
     """The pixels as they are stored, None where ``seen.rgb`` is all that is known of them; and why that is so."""
     pixels, profile = loaded.pixels, seen.profile
-    deep = isinstance(pixels, Deep)
-    if not deep and profile is None:
-        return None, ()
-    if isinstance(pixels, Deep) and pixels.array is None:
+    if not isinstance(pixels, Deep):
+        if profile is None:
+            return None, ()
+        pixels = seen.own
+    elif can_read_all():
+        pixels = pixels.paintable()
+    else:
         return None, (f"{loaded.name} is {pixels}: the result has 8 bits; {install('tiff')} keeps more",)
     if profile is not None:
         try:

@@ -18,11 +18,15 @@ from ilvrctl.images.kinds import install
 MOST_PAGES = 100_000
 _PLAIN_ALPHA = (2,)
 _GREY_WHITE, _GREY, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR = range(7)
+_PILLOW_UNPACKS = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000}
+"""Compressions that Pillow's libtiff reads: none, CCITT, LZW, JPEG, Deflate, PackBits, LZMA, Zstandard."""
 _LAB = {8: "Lab", 9: "ICC Lab", 10: "ITU Lab"}
 _SENSOR = {32803, 34892}
 _SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = 254, 258, 259, 262, 274
-_SAMPLES, _PLANAR, _SUBFOLDERS, _EXTRA, _FORMAT, _DNG = 277, 284, 330, 338, 339, 50706
+_SAMPLES, _PLANAR, _SUBFOLDERS, _EXTRA, _FORMAT, _DEPTH, _DNG = 277, 284, 330, 338, 339, 32997, 50706
 _FORMATS = {1: "unsigned", 2: "signed", 3: "float"}
+
+_VOLUME_HINT = "save the plane that you mean as a picture of its own"
 
 Tags = Mapping[int, Any]
 """The tags of a page."""
@@ -100,7 +104,7 @@ class Layout:
     @property
     def pillow_is_right(self) -> bool:
         """Whether Pillow gives the picture, of 8 bits or grey of 16, as it is (tried kind by kind in the tests)."""
-        if len(set(self.bits)) != 1:
+        if len(set(self.bits)) != 1 or self.compression not in _PILLOW_UNPACKS:
             return False
         bits, grey = self.bits[0], self.photometric in (_GREY_WHITE, _GREY)
         if self.format == 3:
@@ -126,10 +130,12 @@ class Layout:
         return max(self.bits) > 8 or self.format != 1
 
     def __str__(self) -> str:
-        kind = {_RGB: "RGB", _CMYK: "CMYK", _PALETTE: "palette"}.get(self.photometric, "grey")
+        names = {_RGB: "RGB", _CMYK: "CMYK", _PALETTE: "palette", _YCBCR: "YCbCr"}
+        kind = names.get(self.photometric, "grey")
         bits = "/".join(map(str, sorted(set(self.bits))))
         numbers = {2: ", signed", 3: ", floating point", 5: ", complex", 6: ", complex"}.get(self.format, "")
-        return f"{kind} of {bits} bits{numbers}{', planes apart' if self.planar else ''}"
+        packed = "" if self.compression in _PILLOW_UNPACKS else f", compression {self.compression}"
+        return f"{kind} of {bits} bits{numbers}{', planes apart' if self.planar else ''}{packed}"
 
 
 def check(tags: Tags, name: str) -> None:
@@ -139,6 +145,8 @@ def check(tags: Tags, name: str) -> None:
     if _DNG in tags or photometric in _SENSOR or preview:
         hint = "develop it to TIFF or PNG first: what is inside beside it is a small preview"
         raise InputError(f"{name} is a raw camera picture, which ilvrctl does not read", hint)
+    if _first(tags, _DEPTH, 1) > 1:
+        raise InputError(f"{name} is a volume of {tags[_DEPTH]} planes, not a picture", _VOLUME_HINT)
     if what := _LAB.get(photometric):
         raise InputError(
             f"{name} is a picture in {what} colours, which ilvrctl does not read",
@@ -162,17 +170,18 @@ def read(data: bytes, number: int, layout: Layout, name: str) -> Deep:
         page = file.pages[number]
         assert isinstance(page, tifffile.TiffPage)
         _check_whole(page, len(data), name)
-        array = page.asarray()
-        if page.ndim not in (2, 3) or page.imagedepth > 1:
-            raise InputError(f"{name} is a volume, not a picture: {page.axes} {page.shape}", _VOLUME_HINT)
+        try:
+            array = page.asarray()
+        except ValueError as error:
+            if "not supported" not in str(error) and "imagecodecs" not in str(error):
+                raise
+            hint = "save it as a TIFF without compression, or as PNG"
+            raise InputError(f"{name} is a TIFF that ilvrctl does not read: {layout}", hint) from error
         if page.axes == "SYX":
             array = array.transpose(1, 2, 0)
         elif page.axes not in ("YX", "YXS"):
             raise InputError(f"{name} is not a picture: its axes are {page.axes}", _VOLUME_HINT)
         return _deep(array, page, layout, name)
-
-
-_VOLUME_HINT = "save the plane that you mean as a picture of its own"
 
 
 def _check_whole(page: Any, size: int, name: str) -> None:

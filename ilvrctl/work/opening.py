@@ -14,8 +14,6 @@ from ilvrctl.work.edit import edit_canvas
 from ilvrctl.work.pieces import Canvas, Shape, Whole
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from ilvrctl.plans.inputs import Contents, Item
 
 NATIVE_PIXELS = 1 << 20
