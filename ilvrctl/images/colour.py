@@ -120,6 +120,7 @@ class Profile:
             colorspace=names[self.space or "RGB"],
             outcolorspace="rgb",
             outdtype="uint16",
+            flags=imagecodecs.CMS.FLAGS.NOOPTIMIZE,  # without it, a coarse table is up to 20 of 255 off
         )
         return found.reshape(*array.shape[:2], 3)
 

@@ -72,7 +72,7 @@ def see(loaded: Loaded, window: str | None = None) -> Seen:
 def _in_srgb(
     pixels: Image.Image | Deep, own: Image.Image, profile: Profile | None, levels: Range | None
 ) -> Image.Image:
-    """In RGB; deep colours are converted before their bits are cut, which in large spaces costs up to 20 of 255."""
+    """In RGB; deep colours are converted before their bits are cut, which in large spaces costs up to 17 of 255."""
     if profile is None:
         return own.convert("RGB")
     if isinstance(pixels, Deep) and pixels.image is None and levels is not None and tiff.can_read_all():
