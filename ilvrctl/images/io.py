@@ -223,7 +223,9 @@ def save_pages(
         options["quality"] = quality
     if format_name != "TIFF":
         options |= {"loop": 0, "duration": list(durations_ms or [100] * len(pictures))}
-    first, *rest = pictures
+    first, *rest = (
+        picture.copy() for picture in pictures
+    )  # Pillow leaves on them how they were saved before
     try:
         content = BytesIO()
         first.save(content, format_name, save_all=True, append_images=rest, **options)

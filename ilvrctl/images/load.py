@@ -94,7 +94,8 @@ def _which(name: str, kind: Kind, frames: int, frame: int | None) -> tuple[str, 
     """What is told where a file holds several pictures; InputError for one that it has not."""
     parts = _PARTS.get(kind.name, "frames")
     if frame is not None and frame not in range(frames):
-        raise InputError(f"{name} has {frames} {parts}: there is none of number {frame + 1}")
+        counted = parts.removesuffix("s") if frames == 1 else parts
+        raise InputError(f"{name} has {frames} {counted}: there is none of number {frame + 1}")
     if frames <= 1 or frame is not None:
         return ()
     if parts == "frames":

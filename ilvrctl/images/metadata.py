@@ -75,7 +75,7 @@ class Kept:
         if self.exif and format_name not in _TAGGED:
             lost.append("EXIF")
         elif format_name == "JPEG" and len(self.exif) > _LARGEST_IN_JPEG:
-            lost.append("the maker's notes" if self.exif_for("JPEG") else "EXIF of more than 64 KB")
+            lost.append("EXIF maker's notes" if self.exif_for("JPEG") else "EXIF of more than 64 KB")
         if self.xmp and not self._holds_xmp(format_name):
             lost.append("XMP")
         if any(not _holds_text(format_name, key) for key, _ in self.texts):

@@ -22,7 +22,6 @@ _HOLD = {
 }
 """Formats with a place for a profile, and the modes in which they hold pixels as they are."""
 _EXIF_IFD = 34665
-_LATER = 0xFEEDF00D
 
 
 @dataclass(frozen=True)
@@ -135,8 +134,6 @@ def deep_tiff(deep: Deep, options: dict[str, Any]) -> bytes:
     info = options.get("tiffinfo", {})
     folder = info.get(_EXIF_IFD)
     tags = [_tag(info, tag) for tag in info if tag != _EXIF_IFD]
-    if folder:
-        tags.append((_EXIF_IFD, 4, 1, _LATER, True))
     colours = {"grey": "miniswhite" if deep.negative else "minisblack", "rgb": "rgb", "cmyk": "separated"}
     dpi = options.get("dpi")
     packed = deep.bits if deep.bits not in (8, 16, 32, 64) else None
@@ -172,12 +169,19 @@ def _tag(info: Any, tag: int) -> tuple[int, int, int, Any, bool]:
 
 
 def _with_folder(data: bytes, folder: Any) -> bytes:
-    """With a folder of EXIF tags behind the rest, where a tag waits for its place."""
-    if not folder:
+    """A little-endian TIFF of one page with a folder of EXIF tags, which tifffile does not write."""
+    if not folder or not data.startswith(b"II*\0"):
         return data
-    entry = struct.pack("<HHII", _EXIF_IFD, 4, 1, _LATER)
-    data += bytes(len(data) % 2)
+    [at] = struct.unpack_from("<I", data, 4)
+    [count] = struct.unpack_from("<H", data, at)
     tags = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
     tags.update(folder)
-    place = struct.pack("<HHII", _EXIF_IFD, 4, 1, len(data))
-    return data.replace(entry, place, 1) + tags.tobytes(len(data))
+    place = len(data) + len(data) % 2
+    inner = tags.tobytes(place)
+    inner += bytes(len(inner) % 2)
+    entries = [data[at + 2 + 12 * k : at + 14 + 12 * k] for k in range(count)]
+    entries.append(struct.pack("<HHII", _EXIF_IFD, 4, 1, place))
+    entries.sort(key=lambda entry: struct.unpack("<H", entry[:2]))
+    header = b"II*\0" + struct.pack("<I", place + len(inner))
+    main = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return header + data[8:].ljust(place - 8, b"\0") + inner + main
