@@ -19,7 +19,8 @@ from ilvrctl.images.kinds import Kind, install
 
 _DEEP_PNG_COLOURS = {2: ("rgb", False), 4: ("grey", True), 6: ("rgb", True)}
 _NETPBM = re.compile(rb"(P[56Ff])\s+(?:#[^\n]*\s+)*(\d+)\s+(?:#[^\n]*\s+)*(\d+)\s+(?:#[^\n]*\s+)*(\S+)\s")
-_PARTS = {"TIFF": "pages", "BigTIFF": "pages", "MPO": "pictures", "HEIC": "pictures", "HEIF": "pictures"}
+_PARTS = {"TIFF": "pages", "JPEG": "pictures", "HEIF": "pictures"}
+"""What the several pictures in a file are called, by its decoder; frames in others."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _load_tiff(data: bytes, name: str, kind: Kind, max_pixels: int, frame: int |
 
 def _which(name: str, kind: Kind, frames: int, frame: int | None) -> tuple[str, ...]:
     """What is told where a file holds several pictures; InputError for one that it has not."""
-    parts = _PARTS.get(kind.name, "frames")
+    parts = _PARTS.get(kind.plugins[0], "frames")
     if frame is not None and frame not in range(frames):
         counted = parts.removesuffix("s") if frames == 1 else parts
         raise InputError(f"{name} has {frames} {counted}: there is none of number {frame + 1}")

@@ -37,8 +37,7 @@ def directory(data: bytes, offset: int | None = None) -> TiffImagePlugin.ImageFi
 
     Raises nearly anything for damaged bytes: to be called inside :func:`~ilvrctl.images.decode.decoding`.
     """
-    found = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if data[2:3] == b"+" or data[3:4] == b"+" else 8])
-    found._offset = 0  # sub-folders are counted from the start of the file
+    found = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if b"+" in data[2:4] else 8])
     file = BytesIO(data)
     file.seek(found.next if offset is None else offset)
     found.load(file)
@@ -53,14 +52,12 @@ def pages(data: bytes) -> list[tuple[int, Tags]]:
 
 
 def _directories(data: bytes) -> Iterator[Tags]:
-    offset, seen = None, set[int]()
-    while offset not in seen and len(seen) < MOST_PAGES:
-        if offset is not None:
-            seen.add(offset)
+    offset = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if b"+" in data[2:4] else 8]).next
+    seen = {0}
+    while offset not in seen and len(seen) <= MOST_PAGES:
+        seen.add(offset)
         found = directory(data, offset)
         yield found
-        if not found.next:
-            return
         offset = found.next
 
 
@@ -169,7 +166,7 @@ def read(data: bytes, number: int, layout: Layout, name: str) -> Deep:
     with tifffile.TiffFile(BytesIO(data)) as file:
         page = file.pages[number]
         assert isinstance(page, tifffile.TiffPage)
-        _check_whole(page, len(data), name)
+        _check(page, layout, len(data), name)
         try:
             array = page.asarray()
         except ValueError as error:
@@ -184,8 +181,15 @@ def read(data: bytes, number: int, layout: Layout, name: str) -> Deep:
         return _deep(array, page, layout, name)
 
 
-def _check_whole(page: Any, size: int, name: str) -> None:
-    """tifffile fills what is missing with zeros; half a picture is none."""
+def _check(page: Any, layout: Layout, size: int, name: str) -> None:
+    """tifffile goes on without tags that it cannot read, and fills missing data with zeros: neither is the
+    picture.
+    """
+    bits = page.bitspersample if isinstance(page.bitspersample, tuple) else (page.bitspersample,)
+    found = (set(bits), page.samplesperpixel, page.planarconfig == 2, page.photometric, page.compression)
+    planar = layout.planar and page.samplesperpixel > 1
+    if found != (set(layout.bits), layout.samples, planar, layout.photometric, layout.compression):
+        raise InputError(f"{name} is damaged: its tags contradict each other", "copy or download it again")
     if any(at + count > size for at, count in zip(page.dataoffsets, page.databytecounts, strict=False)):
         raise InputError(
             f"{name} is truncated: its data ends before the picture does", "copy or download it again"
