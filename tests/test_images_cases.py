@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +52,38 @@ def test_levels_that_fill_little_of_their_range_are_told_with_the_flag(
     case = next(case for case in CASES if case["file"] == name)
     assert auto.read == {"window": case["window"]}
     assert auto.image.tobytes() == read_picture(data, name, window=case["window"]).image.tobytes()
+
+
+def test_without_the_packages_of_the_extra_each_is_right_or_refused_for_that() -> None:
+    """In a process in which neither numpy nor tifffile nor imagecodecs can be imported."""
+    code = """
+import json, sys
+from pathlib import Path
+for name in ("numpy", "tifffile", "imagecodecs", "pillow_heif", "pillow_jxl"):
+    sys.modules[name] = None
+from PIL import Image, ImageChops
+from ilvrctl.errors import InputError
+from ilvrctl.images.io import encode_picture, read_picture
+from ilvrctl.images.photo import open_photo
+folder = Path(sys.argv[1])
+refused = []
+for case in json.loads((folder / "cases.json").read_text()):
+    file = folder / case["file"]
+    try:
+        found = read_picture(file.read_bytes(), file.name, window=case.get("window")).image
+        photo = open_photo(file.read_bytes(), file.name)
+        encode_picture(photo.rgb, "png", "{}", kept=photo.kept)
+    except InputError as error:
+        assert "needs the extra 'tiff'" in error.message and "ilvrctl[tiff]" in error.hint, error
+        refused.append(file.name)
+        continue
+    truth = Image.open(folder / "truth" / f"{file.stem}.png").convert("RGB")
+    assert max(high for _, high in ImageChops.difference(found, truth).getextrema()) <= 2, file
+print(*refused)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(PICTURES)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    expected = {"grey12_packed.tif", "grey_int16.tif", "grey_u32.tif", "rgb16_planar.tif", "la_planar.tif"}
+    assert set(done.stdout.split()) == {*expected, "rgb10_packed.tif"}

@@ -250,3 +250,33 @@ def test_16_bit_png_with_a_profile_and_without_the_extra(monkeypatch: pytest.Mon
     monkeypatch.setattr(tiff, "can_read_all", lambda: False)
     without = read_picture(data, "a").image.getpixel((0, 0))
     assert np.abs(np.subtract(with_extra, without)).max() <= 1
+
+
+def test_the_profile_of_a_jpeg_2000_counts() -> None:
+    image = Image.fromarray(GRID)
+    plain = encoded(image, "JPEG2000")
+    assert read_picture(plain, "a").read == {}
+    at = plain.index(b"colr") - 4
+    end = at + int.from_bytes(plain[at : at + 4], "big")
+    box = b"colr\2\0\0" + SPACES["adobe"]
+    box = struct.pack(">I", len(box) + 4) + box
+    outer = plain.index(b"jp2h") - 4
+    size = int.from_bytes(plain[outer : outer + 4], "big") + len(box) - (end - at)
+    data = plain[:outer] + struct.pack(">I", size) + plain[outer + 4 : at] + box + plain[end:]
+    found = read_picture(data, "a")
+    assert found.read == {"profile": "Adobe"}
+    assert np.abs(np.asarray(found.image) - srgb_of(GRID.astype(float), (2.19921875,), *ADOBE)).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("numbers", "read"), [((1, 13), ""), ((12, 13), "cICP 12/13"), ((9, 16), "HDR (PQ)")]
+)
+def test_colours_that_an_avif_names_by_numbers_count(numbers: tuple[int, int], read: str) -> None:
+    plain = encoded(Image.fromarray(GRID), "AVIF", quality=100, subsampling="4:4:4")
+    at = plain.index(b"colrnclx") + 8
+    found = read_picture(plain[:at] + struct.pack(">HH", *numbers) + plain[at + 4 :], "a.avif")
+    if "HDR" in read:
+        assert read in found.notes[0]
+    else:
+        assert found.read == ({"profile": read} if read else {})
+        assert found.notes == ()

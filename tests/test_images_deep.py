@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from io import BytesIO
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -322,3 +323,24 @@ def test_a_truncated_deep_png_is_never_half_a_picture(cut: int) -> None:
     data = png(9, 9, 16, 2, b"".join(b"\0" + row.tobytes() for row in values))
     with pytest.raises(InputError, match="truncated"):
         read_picture(data[:cut], "a.png")
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("box", ["jp2", "j2k"])
+def test_jpeg_2000_of_every_depth_is_right_up_to_white(
+    bits: int, channels: int, box: str, with_extra: bool
+) -> None:
+    values = np.random.default_rng(4).integers(0, 2**bits, (24, 31, channels))
+    values[0], values[1, ..., -1] = 2**bits - 1, 2**bits - 1
+    array = values.astype(np.uint8 if bits == 8 else np.uint16)
+    array = array if channels > 1 else array[..., 0]
+    data = imagecodecs.jpeg2k_encode(array, level=0, bitspersample=bits, codecformat=box)
+    if bits > 8 and channels > 1 and not with_extra:
+        with pytest.raises(InputError, match="needs the extra 'tiff'"):
+            read_picture(data, "a.jp2")
+        return
+    part = values / (2**bits - 1)
+    alpha = part[..., 3:] if channels == 4 else 1.0
+    expected = (part[..., :3] * alpha + 1 - alpha) * 255
+    assert np.abs(np.asarray(read_picture(data, "a.jp2").image) - expected).max() <= 1.6

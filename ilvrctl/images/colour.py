@@ -39,6 +39,8 @@ _CICP_CURVES = {
     14: icc.REC_709_CURVE,
     15: icc.REC_709_CURVE,
 }
+_WIDE = (9, 11, 12)
+_NCLX_WITHIN = 1 << 16
 _HDR = {16: "PQ", 18: "HLG"}
 
 
@@ -158,9 +160,11 @@ def embedded(info: Mapping[Any, Any], data: bytes, *, grey: bool) -> bytes:
     chunks = dict(_colour_chunks(data)) if is_png else {}
     if b"cICP" in chunks:
         return _of_cicp(chunks[b"cICP"], grey)
-    profile = info.get("icc_profile")
+    profile = info.get("icc_profile") or _in_jpeg2000(data)
     if b"iCCP" in chunks and not profile:
         raise UnusableProfileError("colour profile cannot be read")
+    if not profile and data[4:8] == b"ftyp":
+        return _of_nclx(data, grey)
     if profile or b"sRGB" in chunks or not is_png:
         return bytes(profile) if isinstance(profile, bytes) else b""
     return _of_gamma(chunks, grey)
@@ -188,6 +192,23 @@ def _of_cicp(chunk: bytes, grey: bool) -> bytes:
     if grey:
         return icc.grey_profile(name, _CICP_CURVES[curve])
     return icc.rgb_profile(name, _CICP_CURVES[curve], *_CICP_PRIMARIES[primaries])
+
+
+def _in_jpeg2000(data: bytes) -> bytes:
+    """The profile in the header of a JP2, of which Pillow tells nothing."""
+    at = data.find(b"colr\2", 0, data.find(b"jp2c")) if data[4:8] == b"jP  " else -1
+    return b"" if at < 4 else data[at + 7 : at - 4 + int.from_bytes(data[at - 4 : at], "big")]
+
+
+def _of_nclx(data: bytes, grey: bool) -> bytes:
+    """The colours that an AVIF or HEIC names by numbers. Curves of video are meant for screens of sRGB."""
+    at = data.find(b"colrnclx", 0, _NCLX_WITHIN)
+    if at < 0:
+        return b""
+    primaries, curve = struct.unpack_from(">HH", data, at + 8)
+    if curve not in _HDR and (grey or primaries not in _WIDE):
+        return b""
+    return _of_cicp(bytes([primaries, curve if curve in _HDR else 13, 0, 1]), grey)
 
 
 def _of_gamma(chunks: Mapping[bytes, bytes], grey: bool) -> bytes:

@@ -63,7 +63,7 @@ def load(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, frame: int | N
         if frame is not None and frames > 1:
             image.seek(frame)
             check_size(image.size, name, max_pixels)
-        deep = None if frame else _deep_png(data, image)
+        deep = None if frame else _deep_png(data, image) or _deep_jpeg2000(data, name)
         if deep is None:
             image.load()
         profile, icc, more = _profile(image.info, data, _mode(deep or image), name)
@@ -171,6 +171,30 @@ def _deep_png(data: bytes, image: Image.Image) -> Deep | None:
         array,
         alpha=has_alpha,
         key=key if isinstance(key, tuple) and not has_alpha else None,
+    )
+
+
+def _deep_jpeg2000(data: bytes, name: str) -> Deep | None:
+    """A JPEG 2000 in colours of more than 8 bits, which Pillow cuts wrongly: white becomes black."""
+    at = data.find(b"\xff\x4f\xff\x51")
+    if at < 0 or not (at == 0 or data[4:8] == b"jP  "):
+        return None
+    channels, depth = int.from_bytes(data[at + 40 : at + 42], "big"), data[at + 42] + 1
+    bits, signed = depth & 127, depth > 128
+    if bits <= 8 or (channels == 1 and not signed):
+        return None
+    if not tiff.can_read_all():
+        what = f"{name} is a JPEG 2000 of {bits} bits, which needs the extra 'tiff'"
+        raise InputError(what, install("tiff"))
+    import imagecodecs
+
+    array = imagecodecs.jpeg2k_decode(data)
+    array = array[..., None] if array.ndim == 2 else array
+    if b"colr\1\0\0\0\0\0\x12" in data[:at] or array.shape[2] > 4:
+        raise InputError(f"{name} is a JPEG 2000 in colours that ilvrctl does not read", "convert it to PNG")
+    alpha = array.shape[2] in (2, 4)
+    return Deep(
+        "grey" if channels < 3 else "rgb", full_range(bits, signed=signed), array, alpha=alpha, bits=bits
     )
 
 
