@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from test_images_deep import packed
 from test_images_keep import ONLY_TIFF, PHOTOS, tagged, written
 from test_images_kinds import SINGLES
 
@@ -31,7 +32,7 @@ def sound() -> list[bytes]:
     files += [tagged(name) for name in ("PNG", "JPEG", "WEBP", "TIFF")]
     for options in ({"compression": "zlib"}, {"compression": "lzw", "predictor": True}, {"tile": (16, 16)}):
         files += [written(SMALL, photometric="rgb", **options)]
-    files += [written(SMALL >> 4, photometric="rgb", bitspersample=12), tagged("TIFF", big_tiff=True)]
+    files += [packed(SMALL >> 4, 12), tagged("TIFF", big_tiff=True)]
     files += [
         file.read_bytes()
         for file in (Path(__file__).parent / "pictures").iterdir()

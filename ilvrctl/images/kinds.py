@@ -35,6 +35,8 @@ class Kind:
     @property
     def hint(self) -> str:
         """What makes it readable."""
+        if self.plugins and not self.extra:
+            return "pip install --upgrade pillow, or convert it to PNG or JPEG first"
         return install(self.extra) if self.extra else "convert it to PNG or JPEG first"
 
 

@@ -93,9 +93,7 @@ def deep_png(deep: Deep, options: dict[str, Any]) -> bytes:
     bands = [deep.plain(k) for k in range(len(deep.mode))]
     bands = [deep.full[1] - band if deep.negative else band for band in bands]
     array = np.stack([*bands, deep.array[..., -1]] if deep.alpha else bands, axis=-1)
-    if deep.full[1] != 65535:
-        array = array.astype(np.float64) * (65535 / deep.full[1])
-    array = np.clip(np.round(array), 0, 65535).astype(">u2")
+    array = _scaled(array, deep.full[1]).astype(">u2")
     frame = BytesIO()
     Image.new("RGB", (1, 1)).save(frame, "PNG", **options)
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
@@ -109,6 +107,13 @@ def deep_png(deep: Deep, options: dict[str, Any]) -> bytes:
             data = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
         content.append(_chunk(kind, packed if kind == b"IDAT" else data))
     return b"".join(content)
+
+
+def _scaled(array: Any, white: float) -> Any:
+    """Whole numbers up to ``white`` as such of 16 bits."""
+    import numpy as np
+
+    return np.clip(np.round(array.astype(np.float64) * (65535 / white)), 0, 65535).astype(np.uint16)
 
 
 def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -137,10 +142,13 @@ def deep_tiff(deep: Deep, options: dict[str, Any]) -> bytes:
     colours = {"grey": "miniswhite" if deep.negative else "minisblack", "rgb": "rgb", "cmyk": "separated"}
     dpi = options.get("dpi")
     packed = deep.bits if deep.bits not in (8, 16, 32, 64) else None
+    array = deep.array if deep.array.shape[2] > 1 else deep.array[..., 0]
+    if packed and deep.full is not None and not _packs():
+        array, packed = _scaled(array, deep.full[1]), None
     content = BytesIO()
     tifffile.imwrite(
         content,
-        deep.array if deep.array.shape[2] > 1 else deep.array[..., 0],
+        array,
         byteorder="<",
         photometric=colours[deep.model],
         planarconfig="contig" if deep.array.shape[2] > 1 else None,
@@ -155,6 +163,18 @@ def deep_tiff(deep: Deep, options: dict[str, Any]) -> bytes:
         extratags=tags,
     )
     return _with_folder(content.getvalue(), folder)
+
+
+def _packs() -> bool:
+    """Whether imagecodecs packs numbers of odd bits; for Python 3.10 there is no release that does."""
+    import imagecodecs
+    import numpy as np
+
+    try:
+        imagecodecs.packints_encode(np.zeros(8, np.uint16), 12)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def _tag(info: Any, tag: int) -> tuple[int, int, int, Any, bool]:
