@@ -43,9 +43,9 @@ def test_a_window_and_a_profile_are_in_the_record_and_a_flat_picture_is_warned_o
 
 
 def test_a_window_that_is_none_stops_before_anything_is_made() -> None:
-    ran = ilvrctl("translate", PICTURES / "grey_12_in_16.png", *QUICK, "--set", "window=5:1", "-o", "a.png")
+    ran = ilvrctl("translate", PICTURES / "grey_12_in_16.png", *QUICK, "--set", "window=5-1", "-o", "a.png")
     assert ran.code == 2
-    assert "'5:1' is no window" in ran.err
+    assert "'5-1' is no window" in ran.err
 
 
 @pytest.mark.parametrize("depth", [8, 16])
