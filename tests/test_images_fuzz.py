@@ -116,6 +116,17 @@ def test_bombs_of_deep_pictures_are_refused_before_they_are_decoded(size: tuple[
         read_picture(f"P6 {width} {height} 65535\n".encode() + bytes(99), "bomb.ppm")
 
 
+def test_a_tiff_of_many_channels_is_refused_before_it_is_decoded() -> None:
+    data = bytearray(written(np.zeros((20, 20, 3), np.uint16), photometric="rgb", compression="zlib"))
+    with tifffile.TiffFile(BytesIO(bytes(data))) as file:
+        tags = file.pages[0].tags
+        places = {tag: tags[tag].valueoffset for tag in (256, 257, 277)}
+    for tag, number in ((256, 14_000), (257, 14_000), (277, 60_000)):
+        data[places[tag] : places[tag] + 2] = number.to_bytes(2, "little")
+    with pytest.raises(InputError, match="is too large when decoded"):
+        read_picture(bytes(data), "bomb.tif")
+
+
 def test_a_file_of_20_gb_is_refused_by_its_size(tmp_path: Path) -> None:
     for content, said in (
         (b"", "is not a picture, or one that is too large"),

@@ -90,6 +90,14 @@ PHOTOS: dict[str, Callable[[], bytes]] = {
     ),
     "png rgb8 srgb": lambda: encoded(Image.fromarray(BYTES), icc_profile=icc.srgb()),
     "png rgb8": lambda: encoded(Image.fromarray(BYTES)),
+    "tif rgb8 packed as png": lambda: written(BYTES, photometric="rgb", compression="png"),
+    "tif rgba8 apart": lambda: written(
+        np.moveaxis(np.dstack([BYTES, BYTES[..., :1]]), -1, 0),
+        photometric="rgb",
+        planarconfig="separate",
+        extrasamples=["unassalpha"],
+        iccprofile=SPACES["p3"],
+    ),
 }
 ONLY_TIFF: dict[str, Callable[[], bytes]] = {
     "grey12": lambda: packed(DEEP[..., 0] >> 4, 12),

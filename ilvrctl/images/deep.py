@@ -94,6 +94,15 @@ class Deep:
         array = array[:, ::-1] if orientation in (2, 3, 6, 7) else array
         return replace(self, array=np.ascontiguousarray(array))
 
+    def simplest(self) -> Deep | Image.Image:
+        """As a picture of Pillow's where 8 bits hold it."""
+        if self.full is None or self.full[0] != 0 or self.full[1] > 255:
+            return self
+        image, opacity = self.eight(self.full)
+        if opacity is not None and image.mode != "CMYK":
+            image.putalpha(opacity)
+        return image
+
     def paintable(self) -> Deep:
         """With its numbers in an array, where numpy is, and a transparent colour as a channel of opacity."""
         import numpy as np
@@ -237,6 +246,7 @@ def _chosen(deep: Deep, low: float, high: float, name: str) -> tuple[Range, str 
             cut = f"of {full[1]:g} that 32 bits can hold: read as {window_text(levels)}"
         else:
             levels, cut = full, ""
-    if not cut and low < high and high - low < _LEAST_FILLED * (levels[1] - levels[0]):
+    inks = deep.model == "cmyk"
+    if not cut and not inks and low < high and high - low < _LEAST_FILLED * (levels[1] - levels[0]):
         cut = f"less than a quarter of {window_text(levels)}, which it is read as: it may look flat or dark"
     return levels, f"{holds}, {cut}; {asks}" if cut else None

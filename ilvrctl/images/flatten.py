@@ -74,7 +74,7 @@ def _in_srgb(
 ) -> Image.Image:
     """In RGB; deep colours are converted before their bits are cut, which in large spaces costs up to 17 of 255."""
     if profile is None:
-        return own.convert("RGB")
+        return own if own.mode == "RGB" else own.convert("RGB")
     if isinstance(pixels, Deep) and pixels.image is None and levels is not None and tiff.can_read_all():
         array = profile.deep_to_srgb(pixels.sixteen(levels))
         return Image.fromarray(((array.astype("u4") + 128) // 257).astype("u1"))

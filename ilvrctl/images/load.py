@@ -22,6 +22,9 @@ _NETPBM = re.compile(rb"(P[56Ff])\s+(?:#[^\n]*\s+)*(\d+)\s+(?:#[^\n]*\s+)*(\d+)\
 _PARTS = {"TIFF": "pages", "JPEG": "pictures", "HEIF": "pictures"}
 """What the several pictures in a file are called, by its decoder; frames in others."""
 
+MAX_DECODED = 5_000_000_000
+"""Bytes: more than :data:`MAX_PIXELS` pixels of three numbers of 64 bits have."""
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -78,6 +81,8 @@ def _load_tiff(data: bytes, name: str, kind: Kind, max_pixels: int, frame: int |
     check_size((int(tags.get(256, 0)), int(tags.get(257, 0))), name, max_pixels)
     tiff.check(tags, name)
     layout = tiff.Layout.of(data, tags)
+    if layout.bytes_a_pixel * int(tags[256]) * int(tags[257]) > MAX_DECODED:
+        raise InputError(f"{name} is too large when decoded: {layout}", "scale it down first")
     info: dict[Any, Any] = {"icc_profile": tags.get(34675)}
     pixels: Image.Image | Deep
     if layout.pillow_is_right and not (layout.is_deep and tiff.can_read_all()):
@@ -86,7 +91,7 @@ def _load_tiff(data: bytes, name: str, kind: Kind, max_pixels: int, frame: int |
         image.load()
         pixels = _upright(image, negative=tags.get(262) == 0)
     else:
-        pixels = tiff.read(data, number, layout, name).turned(tags.get(274, 1))
+        pixels = tiff.read(data, number, layout, name).turned(tags.get(274, 1)).simplest()
     profile, icc, more = _profile(info, b"", _mode(pixels), name)
     return Loaded(name, kind, pixels, profile, len(pages), notes + more, icc, tags)
 

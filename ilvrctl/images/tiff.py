@@ -122,6 +122,11 @@ class Layout:
         return bits == 8 or (bits == 16 and self.photometric in (_RGB, _CMYK))
 
     @property
+    def bytes_a_pixel(self) -> float:
+        """When it is decoded."""
+        return self.samples * max(self.bits, default=1) / 8
+
+    @property
     def is_deep(self) -> bool:
         """Whether there is more in it than 8 bits can say."""
         return max(self.bits) > 8 or self.format != 1
