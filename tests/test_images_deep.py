@@ -358,3 +358,14 @@ def test_jpeg_2000_of_every_depth_is_right_up_to_white(
     alpha = part[..., 3:] if channels == 4 else 1.0
     expected = (part[..., :3] * alpha + 1 - alpha) * 255
     assert np.abs(np.asarray(read_picture(data, "a.jp2").image) - expected).max() <= 1.6
+
+
+def test_a_deep_png_with_a_broken_byte_is_never_a_picture() -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (9, 9, 3)).astype(">u2")
+    data = png(9, 9, 16, 2, b"".join(b"\0" + row.tobytes() for row in values))
+    start = data.index(b"IDAT") + 4
+    for at in range(start, len(data) - 16, 13):
+        broken = bytearray(data)
+        broken[at] ^= 64
+        with pytest.raises(InputError, match="is damaged"):
+            read_picture(bytes(broken), "a.png")

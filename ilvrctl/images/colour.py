@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageChops
 
-from ilvrctl.images import icc
+from ilvrctl.images import icc, png
 
 if TYPE_CHECKING:
     from PIL.ImageCms import ImageCmsTransform
@@ -156,7 +156,7 @@ def embedded(info: Mapping[Any, Any], data: bytes, *, grey: bool) -> bytes:
     A PNG may tell its colours in chunks: cICP wins over iCCP, that over sRGB, and that over gAMA with cHRM.
     Raises UnusableProfileError for one that says nothing usable.
     """
-    is_png = data.startswith(b"\x89PNG")
+    is_png = data.startswith(png.MARK)
     chunks = dict(_colour_chunks(data)) if is_png else {}
     if b"cICP" in chunks:
         return _of_cicp(chunks[b"cICP"], grey)
@@ -172,12 +172,11 @@ def embedded(info: Mapping[Any, Any], data: bytes, *, grey: bool) -> bytes:
 
 def _colour_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The chunks of a PNG that tell its colours: all before its pixels."""
-    at = 8
-    while len(kind := data[at + 4 : at + 8]) == 4 and kind != b"IDAT":
-        [length] = struct.unpack(">I", data[at : at + 4])
+    for kind, content in png.chunks(data):
+        if kind == b"IDAT":
+            return
         if kind in (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"):
-            yield kind, data[at + 8 : at + 8 + length]
-        at += 12 + length
+            yield kind, content
 
 
 def _of_cicp(chunk: bytes, grey: bool) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from ilvrctl.errors import InputError
-from ilvrctl.images import tiff
+from ilvrctl.images import png, tiff
 from ilvrctl.images.colour import Profile, UnusableProfileError, embedded
 from ilvrctl.images.decode import MAX_PIXELS, check_size, decoding, ends_early, kind_in, open_header
 from ilvrctl.images.deep import DEEP_MODES, Deep, full_range
@@ -160,11 +160,12 @@ def _orientation(image: Image.Image) -> int:
 
 def _deep_png(data: bytes, image: Image.Image) -> Deep | None:
     """All 16 bits of a PNG in colours, of which Pillow keeps 8; None for others, or without the extra for it."""
-    colours = _DEEP_PNG_COLOURS.get(data[25]) if data.startswith(b"\x89PNG") and data[24] == 16 else None
+    colours = _DEEP_PNG_COLOURS.get(data[25]) if data.startswith(png.MARK) and data[24] == 16 else None
     if colours is None or not tiff.can_read_all():
         return None
     if ends_early(data):
         raise EOFError("truncated")
+    png.check(data)
     import imagecodecs
 
     array = imagecodecs.png_decode(data)

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image, TiffImagePlugin
 
+from ilvrctl.images import png
 from ilvrctl.images.colour import Profile
 from ilvrctl.images.deep import Deep, Range
 from ilvrctl.images.tiff import can_read_all
@@ -101,11 +102,11 @@ def deep_png(deep: Deep, options: dict[str, Any]) -> bytes:
     differences = rows.copy()
     differences[:, 2 * channels :] -= rows[:, : -2 * channels]  # to the left, which packs well
     packed = zlib.compress(np.insert(differences, 0, 1, axis=1).tobytes(), 6)
-    content = [b"\x89PNG\r\n\x1a\n"]
-    for kind, data in png_chunks(frame.getvalue()):
+    content = [png.MARK]
+    for kind, data in png.chunks(frame.getvalue()):
         if kind == b"IHDR":
             data = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
-        content.append(_chunk(kind, packed if kind == b"IDAT" else data))
+        content.append(png.chunk(kind, packed if kind == b"IDAT" else data))
     return b"".join(content)
 
 
@@ -114,20 +115,6 @@ def _scaled(array: Any, white: float) -> Any:
     import numpy as np
 
     return np.clip(np.round(array.astype(np.float64) * (65535 / white)), 0, 65535).astype(np.uint16)
-
-
-def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Kind and content of the chunks of a sound PNG."""
-    found, at = [], 8
-    while at < len(data):
-        [length] = struct.unpack(">I", data[at : at + 4])
-        found.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
-        at += 12 + length
-    return found
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def deep_tiff(deep: Deep, options: dict[str, Any]) -> bytes:
