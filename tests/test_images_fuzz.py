@@ -158,6 +158,18 @@ def test_a_tiff_whose_pages_go_round_in_a_circle_ends() -> None:
         assert read_picture(bytes(data), "a").frames == 3
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_wherever_a_file_is_cut_its_picture_is_whole_or_refused() -> None:
+    for data in sound():
+        whole = read_picture(data, "a").image.tobytes()
+        for part in (0.2, 0.5, 0.8, 0.97):
+            try:
+                found = read_picture(data[: int(part * len(data))], "a").image
+            except InputError:
+                continue
+            assert found.tobytes() == whole
+
+
 def test_a_sound_file_is_never_called_damaged() -> None:
     for data in sound():
         assert isinstance(read_picture(data, "a").image, Image.Image)

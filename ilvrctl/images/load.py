@@ -76,8 +76,12 @@ def load(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, frame: int | N
 
 def _load_tiff(data: bytes, name: str, kind: Kind, max_pixels: int, frame: int | None) -> Loaded:
     pages = tiff.pages(data)
+    if not pages:
+        raise ValueError("it has no pages")
     notes = _which(name, kind, len(pages), frame)
     number, tags = pages[frame or 0]
+    if not len(tags):
+        raise EOFError("truncated")
     check_size((int(tags.get(256, 0)), int(tags.get(257, 0))), name, max_pixels)
     tiff.check(tags, name)
     layout = tiff.Layout.of(data, tags)
@@ -224,6 +228,8 @@ def _deep_netpbm(data: bytes, name: str, max_pixels: int) -> Deep | None:
 
     big = not floats or float(header[4]) > 0
     kind_of_number = f"{'>' if big else '<'}{'f4' if floats else 'u2'}"
+    if len(data) - header.end() < width * height * channels * (4 if floats else 2):
+        raise EOFError("truncated")
     values = np.frombuffer(data, kind_of_number, width * height * channels, header.end())
     array = values.reshape(height, width, channels).astype(kind_of_number[1:])
     if floats:

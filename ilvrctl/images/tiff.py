@@ -24,7 +24,6 @@ _LAB = {8: "Lab", 9: "ICC Lab", 10: "ITU Lab"}
 _SENSOR = {32803, 34892}
 _SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = 254, 258, 259, 262, 274
 _SAMPLES, _PLANAR, _SUBFOLDERS, _EXTRA, _FORMAT, _DEPTH, _DNG = 277, 284, 330, 338, 339, 32997, 50706
-_FORMATS = {1: "unsigned", 2: "signed", 3: "float"}
 
 _VOLUME_HINT = "save the plane that you mean as a picture of its own"
 
@@ -201,6 +200,16 @@ def _check(page: Any, layout: Layout, size: int, name: str) -> None:
         )
 
 
+_MODELS: dict[int, tuple[Model, int]] = {
+    _GREY_WHITE: ("grey", 1),
+    _GREY: ("grey", 1),
+    _RGB: ("rgb", 3),
+    _PALETTE: ("rgb", 3),
+    _CMYK: ("cmyk", 4),
+    _YCBCR: ("rgb", 3),
+}
+
+
 def _deep(array: Any, page: Any, layout: Layout, name: str) -> Deep:
     """The samples of a page with their meaning."""
     import numpy as np
@@ -208,42 +217,30 @@ def _deep(array: Any, page: Any, layout: Layout, name: str) -> Deep:
     array = array[..., None] if array.ndim == 2 else array
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name} holds complex numbers, not a picture: {layout}", _VOLUME_HINT)
-    models: dict[int, tuple[Model, int]] = {
-        _GREY_WHITE: ("grey", 1),
-        _GREY: ("grey", 1),
-        _RGB: ("rgb", 3),
-        _PALETTE: ("grey", 1),
-        _CMYK: ("cmyk", 4),
-        _YCBCR: ("rgb", 3),
-    }
-    if layout.photometric not in models:
-        raise InputError(f"{name} has colours that ilvrctl does not read: {layout}", "convert it first")
-    model, colours = models[layout.photometric]
-    if layout.photometric == _YCBCR and layout.compression not in (6, 7):
-        raise InputError(f"{name} is in YCbCr colours of {layout.bits[0]} bits", "convert it to RGB first")
-    full: tuple[float, float] | None
-    if array.dtype.kind == "f":
-        full = None
-    elif array.dtype.kind == "b":
-        array, full = array.astype(np.uint8), (0.0, 1.0)
-    else:
-        full = full_range(max(layout.bits), signed=array.dtype.kind == "i")
+    unpacked = layout.photometric != _YCBCR or layout.compression in (6, 7)  # JPEG gives RGB
+    if layout.photometric not in _MODELS or not unpacked:
+        raise InputError(
+            f"{name} has colours that ilvrctl does not read: {layout}", "convert it to RGB first"
+        )
+    model, colours = _MODELS[layout.photometric]
+    array = array.astype(np.uint8) if array.dtype.kind == "b" else array
+    full = None if array.dtype.kind == "f" else full_range(max(layout.bits), signed=array.dtype.kind == "i")
     if layout.photometric == _PALETTE:
-        table = np.asarray(page.colormap)
-        array, model, colours, full = table[:, array[..., 0]].transpose(1, 2, 0), "rgb", 3, (0.0, 65535.0)
+        array, full = (
+            np.asarray(page.colormap)[:, array[..., 0]].transpose(1, 2, 0),
+            full_range(16, signed=False),
+        )
     if array.shape[2] < colours:
         raise InputError(f"{name} is damaged: it lacks channels ({layout})", "copy or download it again")
-    extra = next((kind for kind in layout.extra if kind in (1, 2)), None)
-    at = colours + (layout.extra.index(extra) if extra is not None else 0)
-    has_alpha = extra is not None and at < array.shape[2]
-    kept = [*range(colours), *([at] if has_alpha else [])]
-    array = np.ascontiguousarray(array[..., kept] if kept != list(range(array.shape[2])) else array)
+    opacity = next((n for n, kind in enumerate(layout.extra) if kind in (1, 2)), None)
+    has_alpha = opacity is not None and colours + opacity < array.shape[2]
+    kept = [*range(colours), *([colours + (opacity or 0)] if has_alpha else [])]
     return Deep(
         model=model,
         full=full,
-        array=array,
+        array=np.ascontiguousarray(array[..., kept] if len(kept) < array.shape[2] else array),
         alpha=has_alpha,
-        premultiplied=has_alpha and extra == 1,
+        premultiplied=has_alpha and layout.extra[opacity or 0] == 1,
         negative=layout.photometric == _GREY_WHITE,
-        bits=max(layout.bits),
+        bits=16 if layout.photometric == _PALETTE else max(layout.bits),
     )
