@@ -369,3 +369,35 @@ def test_a_deep_png_with_a_broken_byte_is_never_a_picture() -> None:
         broken[at] ^= 64
         with pytest.raises(InputError, match="is damaged"):
             read_picture(bytes(broken), "a.png")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_of_12_bits_is_read_upright_or_refused_for_the_extra(channels: int, with_extra: bool) -> None:
+    y, x = np.mgrid[0:48, 0:64]
+    values = np.stack([x * 65, y * 87, (x + y) * 36][:channels], axis=-1).astype(np.uint16)
+    data = imagecodecs.jpeg8_encode(values if channels > 1 else values[..., 0], level=98, bitspersample=12)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    block = b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")
+    data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
+    if not with_extra:
+        with pytest.raises(InputError, match="is a JPEG of 12 bits, which needs the extra 'tiff'"):
+            read_picture(data, "a.jpg")
+        return
+    found = np.asarray(read_picture(data, "a.jpg").image)
+    expected = np.rot90(values / 4095 * 255, -1)
+    assert found.shape == (64, 48, 3)
+    assert np.abs(found - expected).max() <= 8
+    with pytest.raises(InputError, match="truncated"):
+        read_picture(data[:-40], "a.jpg")
+
+
+def test_what_is_wrong_with_a_broken_jpeg_is_told_in_words() -> None:
+    broken = bytearray(encoded(Image.linear_gradient("L"), "JPEG"))
+    at = broken.index(b"\xff\xc0")
+    broken[at + 5 : at + 9] = bytes(4)
+    with pytest.raises(InputError, match="is damaged") as caught:
+        read_picture(bytes(broken), "a.jpg")
+    assert "MPO" not in caught.value.message
+    with pytest.raises(InputError, match="is a JPEG-LS, which ilvrctl does not read"):
+        read_picture(imagecodecs.jpegls_encode(np.zeros((9, 9), np.uint16)), "a.jls")

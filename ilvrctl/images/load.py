@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from ilvrctl.errors import InputError
-from ilvrctl.images import png, tiff
+from ilvrctl.images import jpeg, png, tiff
 from ilvrctl.images.colour import Profile, UnusableProfileError, embedded
 from ilvrctl.images.decode import MAX_PIXELS, check_size, decoding, ends_early, kind_in, open_header
 from ilvrctl.images.deep import DEEP_MODES, Deep, full_range
@@ -60,6 +60,9 @@ def load(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, frame: int | N
         deep = _deep_netpbm(data, name, max_pixels) if kind.plugins == ("PPM",) else None
         if deep is not None:
             return Loaded(name, kind, deep, None, 1, _which(name, kind, 1, frame))
+        header = jpeg.Header.read(data) if kind.plugins == ("JPEG",) else None
+        if header is not None and (header.precision > 8 or header.process == jpeg.LOSSLESS_LS):
+            return _load_deep_jpeg(data, name, kind, header, max_pixels, frame)
         image = open_header(data, name, max_pixels)
         frames = getattr(image, "n_frames", 1)
         notes = _which(name, kind, frames, frame)
@@ -98,6 +101,22 @@ def _load_tiff(data: bytes, name: str, kind: Kind, max_pixels: int, frame: int |
         pixels = tiff.read(data, number, layout, name).turned(tags.get(274, 1)).simplest()
     profile, icc, more = _profile(info, b"", _mode(pixels), name)
     return Loaded(name, kind, pixels, profile, len(pages), notes + more, icc, tags)
+
+
+def _load_deep_jpeg(
+    data: bytes, name: str, kind: Kind, header: jpeg.Header, max_pixels: int, frame: int | None
+) -> Loaded:
+    check_size(header.size, name, max_pixels)
+    if ends_early(data):
+        raise EOFError("truncated")
+    deep = jpeg.read(data, header, name)
+    info: dict[Any, Any] = {"icc_profile": header.icc or None, "exif": header.exif}
+    profile, icc, more = _profile(info, b"", deep.mode, name)
+    frame_of = Image.new("L", (1, 1))  # Pillow reads tags from what an image knows
+    frame_of.info = info
+    return Loaded(
+        name, kind, deep, profile, 1, _which(name, kind, 1, frame) + more, icc, None, frame_of, info
+    )
 
 
 def _which(name: str, kind: Kind, frames: int, frame: int | None) -> tuple[str, ...]:
