@@ -238,6 +238,13 @@ TABLE: tuple[Parameter, ...] = (
         "background", "Behind transparency and padding.", key="background", panel=PICTURES, metavar="COLOR"
     ),
     Parameter(
+        "window",
+        "Numbers that are black and white in inputs of more than 8 bits: LO:HI, or auto.",
+        key="window",
+        panel=PICTURES,
+        metavar="LO:HI|auto",
+    ),
+    Parameter(
         "recursive",
         "Pictures of subfolders too.",
         switch,
