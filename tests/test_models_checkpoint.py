@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
-from ilvrctl.models.files import checkpoint
+from ilvrctl.models.files import header
 from ilvrctl.models.files.checkpoint import read_state_dict
 from ilvrctl.models.files.loading import inspect_file, load_network
 
@@ -66,7 +66,7 @@ def test_containers_and_prefixes(name: str, tmp_path: Path) -> None:
 def test_file_kinds_whatever_the_file_is_called(
     kind: str, dtype: torch.dtype | None, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "GROUP", 100_000)  # several groups even of a small file
+    monkeypatch.setattr(header, "CHUNK", 1000)  # several chunks even of a small tensor
     path = tmp_path / "weights.ckpt"
     if kind == "safetensors":
         save_file(prefixed(prefix), path)

@@ -16,6 +16,7 @@ from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.classifier import AdmClassifier
 from ilvrctl.models.files.checkpoint import CheckpointInfo, StateDict, read_converted, read_header
+from ilvrctl.models.files.described import Stored
 from ilvrctl.models.files.diffusers_folder import weights_file
 from ilvrctl.models.files.formats import CLASSIFIER, FORMATS, Format, identify
 from ilvrctl.models.files.readers import READERS, Reader
@@ -88,7 +89,7 @@ def _memory(network: HalfPrecision) -> dict[str, int]:
 class _Found:
     """A checkpoint whose format is known; ``tensors`` without their data."""
 
-    tensors: StateDict
+    tensors: Mapping[str, Stored]
     info: CheckpointInfo
     row: Format
 
@@ -106,7 +107,7 @@ def _read(path: Path) -> _Found:
             f"{path}: the weights of something else than a known denoising network (its tensors: {first}, ...)",
             f"networks of {_readable()} can be read",
         )
-    return _Found({name: x.to("meta") for name, x in tensors.items()}, info, row)
+    return _Found(tensors, info, row)
 
 
 def _readable() -> str:
@@ -156,7 +157,7 @@ def _joined(names: Names, tensors: StateDict) -> StateDict:
     }
 
 
-def _check_pictures(path: Path, architecture: Any, tensors: Mapping[str, Tensor]) -> None:
+def _check_pictures(path: Path, architecture: Any, tensors: Mapping[str, Stored]) -> None:
     """Raise unless pictures of three channels go in, and noise of three (perhaps variance too) comes out."""
     into, out = architecture.in_channels, architecture.out_channels
     if into != 3 or out not in (3, 6):
@@ -165,5 +166,5 @@ def _check_pictures(path: Path, architecture: Any, tensors: Mapping[str, Tensor]
             f"{path}: {kind} of {into} input and {out} output channels; translation needs 3 and 3 or 6"
         )
     for name, x in tensors.items():
-        if not x.is_floating_point():
+        if x.dtype not in ("float32", "float16", "bfloat16", "float64"):
             raise WeightsError(f"{path}: tensor {name} holds {x.dtype}, not numbers of a usable precision")
