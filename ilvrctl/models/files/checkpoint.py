@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,41 +12,26 @@ from torch import Tensor
 
 from ilvrctl.errors import WeightsError
 from ilvrctl.models.cpu.memory import release_freed
-from ilvrctl.models.files.container import Container
+from ilvrctl.models.files.averaged import AVERAGED
+from ilvrctl.models.files.contents import CheckpointInfo
 from ilvrctl.models.files.described import Stored
-from ilvrctl.models.files.header import Header, by_storage, not_finite, open_numbers
+from ilvrctl.models.files.header import Header, by_storage, check_numbers, not_finite, open_numbers
 from ilvrctl.models.files.header import read_header as read_file_header
-from ilvrctl.models.files.state_dict import AVERAGED, Chosen, choose
+from ilvrctl.models.files.state_dict import Chosen, choose
+
+__all__ = [
+    "CheckpointInfo",
+    "StateDict",
+    "check_numbers_of",
+    "read_converted",
+    "read_header",
+    "read_state_dict",
+]
 
 StateDict: TypeAlias = dict[str, Tensor]
 Convert: TypeAlias = Callable[[str, Tensor], Tensor]
 
 _GROUP = 32 << 20  # bytes read before freed memory goes back to the system
-
-
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """What a checkpoint file holds, told without reading the tensors' data.
-
-    ``format``: a name from ``formats.FORMATS``, or "unknown". ``container``: zip, legacy or safetensors.
-    ``wrapping``: keys and prefixes around the names. ``tensor_bytes``: bytes of the network's tensors.
-    ``weights``: which of the networks in the file was taken; ``note``: what people should know of that choice.
-    ``facts``: flags of the published format that the tensors tell; ``unknown``: those that they do not.
-    ``memory``: bytes of the weights once loaded, by precision.
-    """
-
-    format: str
-    container: Container
-    wrapping: tuple[str, ...]
-    parameters: int
-    dtypes: tuple[str, ...]
-    tensor_bytes: int
-    weights: str = "all"
-    note: str | None = None
-    readable: bool = False
-    memory: Mapping[str, int] = field(default_factory=dict)
-    facts: Mapping[str, object] = field(default_factory=dict)
-    unknown: tuple[str, ...] = ()
 
 
 def read_state_dict(
@@ -124,6 +108,7 @@ def read_header(path: Path, which: str = AVERAGED) -> tuple[Mapping[str, Stored]
     """Names, shapes and dtypes of the tensors (their data unread), and what is known of the file."""
     header, chosen = _open(path, which)
     tensors = chosen.taken.tensors
+    by_storage(header, tensors)  # that all their numbers can be used
     info = CheckpointInfo(
         format="unknown",
         container=header.container,
@@ -137,6 +122,12 @@ def read_header(path: Path, which: str = AVERAGED) -> tuple[Mapping[str, Stored]
         note=chosen.note,
     )
     return tensors, info
+
+
+def check_numbers_of(path: Path, which: str = AVERAGED) -> None:
+    """WeightsError unless the numbers of the network in ``path`` are whole, and finite; nothing is kept of them."""
+    header, chosen = _open(path, which)
+    check_numbers(header, chosen.taken.tensors)
 
 
 def _open(path: Path, which: str) -> tuple[Header, Chosen]:

@@ -15,9 +15,16 @@ from ilvrctl.errors import WeightsError
 from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.classifier import AdmClassifier
-from ilvrctl.models.files.checkpoint import CheckpointInfo, StateDict, read_converted, read_header
+from ilvrctl.models.files.averaged import AVERAGED
+from ilvrctl.models.files.checkpoint import (
+    CheckpointInfo,
+    StateDict,
+    check_numbers_of,
+    read_converted,
+    read_header,
+)
 from ilvrctl.models.files.described import Stored
-from ilvrctl.models.files.diffusers_folder import weights_file
+from ilvrctl.models.files.diffusers_folder import folder_note, weights_file
 from ilvrctl.models.files.formats import CLASSIFIER, FORMATS, Format, identify
 from ilvrctl.models.files.readers import READERS, Reader
 from ilvrctl.models.files.tensor_names import Names, Place, placed
@@ -28,15 +35,21 @@ _ALSO = {"predict_xstart": "predicts", "sigma_small": "variance"}
 
 
 def load_network(
-    path: Path, hidden: HiddenFlags, *, dtype: torch.dtype = torch.float32, device: torch.device
+    path: Path,
+    hidden: HiddenFlags,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device,
+    which: str = AVERAGED,
 ) -> AdmUNet:
     """The denoising network in ``path``, in evaluation mode, without gradients, on ``device``.
 
     ``hidden``: the flags that the file does not tell. ``dtype``: float32, bfloat16 or float16, the precision
     of the convolutions (see :meth:`HalfPrecision.to_precision`); the file's own precision does not matter.
+    ``which``: averaged or raw weights, or the name of one network of the file.
     Raises :class:`WeightsError` (exit code 3) when the file is not a whole network of a readable format.
     """
-    found = _read(path)
+    found = _read(path, which)
     if not found.row.denoises:
         raise WeightsError(f"{path}: this is {found.row.what}", f"networks of {_readable()} can be read")
     architecture = _infer(path, found, hidden)
@@ -60,14 +73,16 @@ def load_classifier(
     return cast(AdmClassifier, _build(path, found, architecture, dtype, device))
 
 
-def inspect_file(path: Path) -> CheckpointInfo:
+def inspect_file(path: Path, which: str = AVERAGED) -> CheckpointInfo:
     """What ``path`` holds, from names and shapes alone: format, size, the flags that these tell.
 
     Networks of known formats that cannot be read are named too (``readable`` is False).
     Raises :class:`WeightsError` when the file is no state dict, or of no known format.
     """
-    found = _read(path)
-    info = replace(found.info, format=found.row.name, readable=found.reader is not None)
+    found = _read(path, which)
+    usable = found.row.denoises or found.row.name == CLASSIFIER
+    info = replace(found.info, format=found.row.name, what=found.row.what, denoises=found.row.denoises)
+    info = replace(info, readable=usable and found.reader is not None)
     if found.reader is None:
         return info
     architecture = _infer(path, found, HiddenFlags(num_heads=1))  # fits any width
@@ -76,6 +91,12 @@ def inspect_file(path: Path) -> CheckpointInfo:
     with torch.device("meta"):
         memory = _memory(found.reader.build(architecture))
     return replace(info, memory=memory, facts=facts, unknown=unknown)
+
+
+def check_file(path: Path, which: str = AVERAGED) -> None:
+    """WeightsError unless every number of the network in ``path`` is there as it was written, and finite."""
+    file = weights_file(path, which)
+    check_numbers_of(file, which if file == path else AVERAGED)
 
 
 def _memory(network: HalfPrecision) -> dict[str, int]:
@@ -92,14 +113,19 @@ class _Found:
     tensors: Mapping[str, Stored]
     info: CheckpointInfo
     row: Format
+    which: str = AVERAGED
 
     @property
     def reader(self) -> Reader | None:
         return READERS.get(self.row.name)
 
 
-def _read(path: Path) -> _Found:
-    tensors, info = read_header(weights_file(path))
+def _read(path: Path, which: str = AVERAGED) -> _Found:
+    file = weights_file(path, which)
+    inside = which if file == path else AVERAGED
+    tensors, info = read_header(file, inside)
+    if note := folder_note(path, which):
+        info = replace(info, note=note, weights=file.parent.name)
     row = identify(tensors)
     if row is None:
         first = ", ".join(list(tensors)[:4])
@@ -107,7 +133,7 @@ def _read(path: Path) -> _Found:
             f"{path}: the weights of something else than a known denoising network (its tensors: {first}, ...)",
             f"networks of {_readable()} can be read",
         )
-    return _Found(tensors, info, row)
+    return _Found(tensors, info, row, which)
 
 
 def _readable() -> str:
@@ -139,7 +165,9 @@ def _build(
         precision = dtype if place.name in half else torch.float32
         return as_weight(x.reshape(place.fit(tuple(x.shape))), precision, device)
 
-    weights = _joined(names, read_converted(weights_file(path), convert))
+    file = weights_file(path, found.which)
+    inside = found.which if file == path else AVERAGED
+    weights = _joined(names, read_converted(file, convert, which=inside))
     network.load_state_dict(weights, strict=True, assign=True)
     network.dtype = dtype
     return network.requires_grad_(False).eval()

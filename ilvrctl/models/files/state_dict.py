@@ -6,20 +6,19 @@ names without dots (LitEma), or a list in the order of the named parameters (``s
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ilvrctl.errors import UsageError, WeightsError
+from ilvrctl.models.files.averaged import AVERAGED, RAW, choice_note, is_averaged
 from ilvrctl.models.files.described import Stored
-from ilvrctl.models.files.formats import CLASSIFIER, FORMATS, Format, identify
+from ilvrctl.models.files.formats import CLASSIFIER, Format, identify
 
-AVERAGED, RAW = "averaged", "raw"
-_MARK = re.compile(r"(?<![a-z])(ema|swa|avg|averaged?|average|shadow|polyak)(?![a-z])")
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _DEPTH = 12
 _MOST = 100_000
+_FEWEST = 16  # tensors of a network
 
 Tensors = Mapping[str, Stored]
 
@@ -71,14 +70,7 @@ class Chosen:
             return (
                 f"{self.passed[0]} holds averaged weights that do not fit the network beside them: not used"
             )
-        if not self.others:
-            return None
-        kind = "averaged" if self.taken.averaged else "raw"
-        other = "raw" if self.taken.averaged and len(self.others) == 1 else self.others[0]
-        return (
-            f"the {kind} weights are taken, {self.taken.name}; also there: {', '.join(self.others)} "
-            f"(--set model.weights={other} takes these)"
-        )
+        return choice_note(self.taken.name, self.taken.averaged, list(self.others)) if self.others else None
 
 
 def choose(content: object, which: str = AVERAGED) -> Chosen:
@@ -136,7 +128,7 @@ def _opens(thing: object) -> bool:
 
 
 def _step(text: str) -> Step:
-    return Step(text, bool(_MARK.search(_CAMEL.sub("_", text).lower())))
+    return Step(text, is_averaged(text))
 
 
 def _shelves(content: object) -> Iterator[_Shelf]:
@@ -148,45 +140,44 @@ def _shelves(content: object) -> Iterator[_Shelf]:
 
 
 def _networks(shelf: _Shelf) -> Iterator[Candidate]:
-    """The known networks among the tensors of a mapping, each under its prefix; the longest prefixes first."""
-    left = dict(shelf.tensors)
-    found = []
-    for prefix in sorted(_prefixes(left), key=len, reverse=True):
-        group = {name[len(prefix) :]: x for name, x in left.items() if name.startswith(prefix)}
-        row = identify(group)
-        if row is None:
-            continue
-        if _readable(row):
-            left = {name: x for name, x in left.items() if not name.startswith(prefix)}
-        found.append((prefix, row, group))
-    for prefix, row, group in found:
+    """The known networks among the tensors of a mapping, each under its prefix."""
+    found = list(_search(shelf.tensors, ""))
+    for prefix, row in found:
+        inner = tuple(other for other, _ in found if other != prefix and other.startswith(prefix))
+        group = {
+            name[len(prefix) :]: x
+            for name, x in shelf.tensors.items()
+            if name.startswith(prefix) and not (inner and name.startswith(inner))
+        }
         bare = {name: x for name, x in group.items() if not _stray(name, x)} if _readable(row) else group
         beside = _beside(shelf.tensors, prefix)
         steps = (*shelf.steps, _step(prefix)) if prefix else shelf.steps
         yield Candidate(bare, steps, row, beside, "n_averaged" in beside)
 
 
+def _search(tensors: Tensors, prefix: str) -> Iterator[tuple[str, Format]]:
+    """Prefixes with the format of what lies under them; one that cannot be read is not searched for others."""
+    if prefix.count(".") > _DEPTH:
+        return
+    names = [name for name in tensors if name.startswith(prefix)]
+    parts = Counter(name[len(prefix) :].partition(".")[0] for name in names if "." in name[len(prefix) :])
+    row = identify({name[len(prefix) :]: tensors[name] for name in names})
+    if len(parts) == 1 and (row is None or not _readable(row)):  # a wrapper's name before all
+        (part,) = parts
+        inner = list(_search(tensors, f"{prefix}{part}.")) if len(names) > 1 else []
+        if inner:
+            yield from inner
+            return
+    if row is not None:
+        yield prefix, row
+    if row is None or _readable(row):
+        for part, count in parts.items():
+            if count >= _FEWEST and not (len(parts) == 1 and row is None):
+                yield from _search(tensors, f"{prefix}{part}.")
+
+
 def _readable(row: Format) -> bool:
     return row.denoises or row.name == CLASSIFIER
-
-
-def _prefixes(names: Iterable[str]) -> set[str]:
-    """What stands before the names of a known network; not inside of one that cannot be read."""
-    known = tuple(names)
-    found = {
-        name[:at]
-        for row in FORMATS
-        for name in known
-        if (at := name.find(row.starts[0])) == 0 or (at > 0 and name[at - 1] == ".")
-    }
-    foreign = tuple(
-        start for row in FORMATS if not _readable(row) for start in row.starts if start.endswith(".")
-    )
-    return {
-        prefix
-        for prefix in found
-        if not any(prefix == start or prefix.endswith(f".{start}") for start in foreign)
-    }
 
 
 def _stray(name: str, x: Stored) -> bool:
