@@ -131,8 +131,9 @@ class Engine:
         precision: str = "auto",
         batch_size: int | None = None,
         compiled: bool = False,
+        word: str = "model",
     ) -> Engine:
-        """Load a checkpoint with the facts of its preset.
+        """Load a checkpoint with the facts of its preset; ``word``: how hints name it, "model" or "source".
 
         WeightsError for a file that is no such network, UsageError when its picture size is not known,
         DeviceError for a device that is not there.
@@ -140,7 +141,9 @@ class Engine:
         from ilvrctl.models.architecture.unet import HiddenFlags
         from ilvrctl.models.compiled import CompiledNetwork
         from ilvrctl.models.files.loading import load_network
+        from ilvrctl.models.files.verdict import judge
 
+        info = judge(weights, model, any_class=True, word=word, numbers=False).require()
         place = choose_device(device)
         dtype = choose_precision(precision, place)
         hidden = HiddenFlags(
@@ -149,8 +152,8 @@ class Engine:
             num_heads_upsample=model.num_heads_upsample,
             use_new_attention_order=model.use_new_attention_order,
         )
-        network = load_network(weights, hidden, dtype=dtype, device=place)
-        size = _picture_size(model.image_size, weights, network.architecture.downsample_factor)
+        network = load_network(weights, hidden, dtype=dtype, device=place, which=model.weights)
+        size = model.image_size or int(str(info.facts["image_size"]))
         T = model.diffusion_steps
         return cls(
             denoiser=Denoiser(
@@ -307,34 +310,10 @@ def _noise_seed(settings: Settings, reference: Reference, sample: int) -> int:
 
 def _check_class(label: int | None, count: int | None) -> None:
     """UsageError unless a class label is given just where the network has classes, and is one of them."""
-    if count is None:
-        if label is not None:
-            raise UsageError("this network was trained without classes", hint="leave out --class-label")
-    elif label is None:
-        raise UsageError(
-            f"this network was trained with {count} classes and needs one of them",
-            hint="for example --class-label 207 (ImageNet: golden retriever)",
-        )
-    elif not 0 <= label < count:
-        raise UsageError(
-            f"class label {label} is not among the {count} classes of this network",
-            hint=f"--class-label 0 to {count - 1}",
-        )
+    from ilvrctl.models.files.verdict import class_problem
 
-
-def _picture_size(size: int | None, weights: Path, factor: int) -> int:
-    """The size of the pictures, checked; the network's blocks halve it until ``1 / factor`` is left."""
-    if size is None:
-        raise UsageError(
-            f"{weights.name} does not tell its picture size",
-            hint="add --set model.image_size=256 (`ilvrctl inspect FILE --probe` makes a guess)",
-        )
-    if size < 1 or size % factor:
-        raise UsageError(
-            f"this network needs pictures of a size that {factor} divides, not {size}",
-            hint=f"--set model.image_size={max(1, round(size / factor)) * factor}",
-        )
-    return size
+    if (wrong := class_problem(label, count)) is not None:
+        raise wrong
 
 
 def _fill(

@@ -38,6 +38,9 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class ModelPreset:
     """A checkpoint: what its tensors hide, and where to get it.
 
+    ``weights``: which of the networks in the file is meant, "averaged" (where there are such), "raw", or the name
+    that ``inspect`` shows, keys with / between them.
+
     What the tensors hide. ``image_size`` in pixels; None means unknown. ``num_heads`` or ``num_head_channels`` of
     the attention, ``use_new_attention_order`` as in guided-diffusion. ``noise_schedule`` with ``diffusion_steps``
     levels; ``rescale_timesteps`` where the network was given levels scaled to 0 .. 1000. ``variance`` is used
@@ -65,6 +68,7 @@ class ModelPreset:
     bundled: bool = False
     format: Content = "guided-diffusion"
     unsupported: str = ""
+    weights: str = "averaged"
     image_size: int | None = None
     num_heads: int | None = None
     num_head_channels: int | None = None

@@ -138,7 +138,8 @@ class Plan:
 
 def network_facts(model: ModelPreset) -> dict[str, Any]:
     """What a preset adds to the tensors, as JSON values."""
-    return {name: getattr(model, name) for name in _NETWORK_FACTS}
+    facts = {name: getattr(model, name) for name in _NETWORK_FACTS}
+    return facts if model.weights == "averaged" else {**facts, "weights": model.weights}
 
 
 def schedule_of(model: ModelPreset) -> Schedule:

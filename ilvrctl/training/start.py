@@ -70,7 +70,7 @@ def begin(recipe: Recipe) -> Start:
         num_heads_upsample=model.num_heads_upsample,
         use_new_attention_order=model.use_new_attention_order,
     )
-    network = load_network(path, hidden, device=torch.device("cpu"))
+    network = load_network(path, hidden, device=torch.device("cpu"), which=model.weights)
     if network.architecture.num_classes is not None:
         raise UsageError(f"{path.name} was trained with classes; a target's model has none")
     check_size(recipe.size, network.architecture.levels)

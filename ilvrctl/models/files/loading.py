@@ -28,6 +28,7 @@ from ilvrctl.models.files.diffusers_folder import folder_note, weights_file
 from ilvrctl.models.files.formats import CLASSIFIER, FORMATS, Format, identify
 from ilvrctl.models.files.readers import READERS, Reader
 from ilvrctl.models.files.tensor_names import Names, Place, placed
+from ilvrctl.models.files.verdict import PRECISIONS, channel_problem
 from ilvrctl.models.trunk_network import HalfPrecision, as_weight
 
 _ALSO = {"predict_xstart": "predicts", "sigma_small": "variance"}
@@ -187,12 +188,9 @@ def _joined(names: Names, tensors: StateDict) -> StateDict:
 
 def _check_pictures(path: Path, architecture: Any, tensors: Mapping[str, Stored]) -> None:
     """Raise unless pictures of three channels go in, and noise of three (perhaps variance too) comes out."""
-    into, out = architecture.in_channels, architecture.out_channels
-    if into != 3 or out not in (3, 6):
-        kind = "a super-resolution network" if into == 6 else "a network"
-        raise WeightsError(
-            f"{path}: {kind} of {into} input and {out} output channels; translation needs 3 and 3 or 6"
-        )
+    wrong = channel_problem(path, architecture.in_channels, architecture.out_channels)
+    if wrong is not None:
+        raise wrong
     for name, x in tensors.items():
-        if x.dtype not in ("float32", "float16", "bfloat16", "float64"):
+        if x.dtype not in PRECISIONS:
             raise WeightsError(f"{path}: tensor {name} holds {x.dtype}, not numbers of a usable precision")
