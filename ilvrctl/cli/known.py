@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ilvrctl.errors import ConfigError
+from ilvrctl.models.files.facts import named_in_vain
 from ilvrctl.plans.facts import facts_file, load_facts
 from ilvrctl.presets import ModelPreset, load_models
 
@@ -41,6 +42,8 @@ def known_of(weights: Path) -> Known:
     """
     for model in load_models().values():
         if model.file and (model.file == weights.name or _same(model, weights)):
+            if (warning := named_in_vain(weights, model)) is not None:
+                return replace(_stored(weights), warning=warning)
             note = f"{weights.name} is known as {model.name}: using its facts"
             return Known(model, dict.fromkeys(FACTS, f"preset {model.name}"), note)
     return _stored(weights)

@@ -17,7 +17,7 @@ from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.presets import Kind, find_model, find_target, load_models, load_targets
 
 if TYPE_CHECKING:
-    from ilvrctl.models.files.checkpoint import CheckpointInfo
+    from ilvrctl.models.files.contents import CheckpointInfo
 
 KINDS: tuple[Kind, ...] = ("models", "targets")
 
@@ -46,7 +46,7 @@ def preset_facts(file: Path, info: CheckpointInfo, known: Known) -> dict[str, An
     if info.format != GUIDED_DIFFUSION:
         facts["format"] = info.format
     values = {name: getattr(known.model, name) for name in FACTS if name in known.origins}
-    values.pop("variance", None) if known.origins.get("variance") == "the tensors" else None
+    values.pop("variance", None) if info.facts.get("learn_sigma") else None
     return facts | {name: value for name, value in values.items() if value is not None}
 
 

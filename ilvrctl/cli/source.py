@@ -120,11 +120,14 @@ def _known_facts(
     ``preset_weights``: the preset was written for these weights, and knows better than they do.
     """
     from ilvrctl.models.files.container import sniff
-    from ilvrctl.models.files.diffusers_folder import stated_facts, weights_file
+    from ilvrctl.models.files.diffusers_folder import weights_file
+    from ilvrctl.models.files.facts import file_facts
 
     sniff(weights_file(weights))
     if new:
-        stated = stated_facts(weights)
+        given = facts.values.get(word)
+        which = given.get("weights", model.weights) if isinstance(given, Mapping) else model.weights
+        stated = file_facts(weights, str(which)) if not preset_weights or model.image_size is None else {}
         if preset_weights:
             stated = {
                 key: stated[key] for key in ("image_size",) if key in stated and model.image_size is None

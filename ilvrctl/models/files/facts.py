@@ -146,6 +146,33 @@ def _beside(file: Path, which: str) -> dict[str, Any]:
     )
 
 
+def weights_note(path: Path, which: str = AVERAGED) -> str | None:
+    """Which of several networks in a file or folder is taken, for people; None where there is no choice, or no file.
+
+    What is wrong with the file is told when it is used.
+    """
+    from ilvrctl.models.files.contents import contents_of
+
+    try:
+        return contents_of(path, which, numbers=False).note
+    except (WeightsError, UsageError):
+        return None
+
+
+def named_in_vain(weights: Path, model: ModelPreset) -> str | None:
+    """A warning where ``weights`` has the file name of the published ``model`` and is another network, or None."""
+    from ilvrctl.models.files.contents import contents_of
+
+    try:
+        why = not_as_named(contents_of(weights, numbers=False), model)
+    except (WeightsError, UsageError):
+        return None  # what is wrong with it is told when it is used
+    name = model.name
+    return (
+        f"{weights.name} has the name of {name}, but {why}: the facts of {name} are not used" if why else None
+    )
+
+
 def not_as_named(info: CheckpointInfo, model: ModelPreset) -> str | None:
     """Why a file cannot be the published one whose name it has; None where nothing contradicts that.
 

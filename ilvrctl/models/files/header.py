@@ -221,7 +221,10 @@ def _read_legacy(path: Path) -> Header:
     size = path.stat().st_size
     with path.open("rb") as file:
         if read_pickle(file) != _LEGACY_MAGIC:
-            raise NotPickleError("a pickle, but not of torch.save")
+            raise WeightsError(
+                f"{path}: damaged, or a pickle of another program: it was not loaded, and nothing in it was run",
+                AGAIN,
+            )
         read_pickle(file), read_pickle(file)
         content, keys = read_pickle(file), read_pickle(file)
         start = file.tell()

@@ -28,10 +28,14 @@ _MOST_LEVELS = 100_000
 
 @dataclass(frozen=True)
 class Verdict:
-    """What stands in the way of using a network, the first first; ``info``: what its file holds, if it is sound."""
+    """What stands in the way of using a network, the first first.
+
+    ``info``: what its file holds, if that can be read; ``sound``: the file is such a network, whatever is missing.
+    """
 
     problems: tuple[IlvrctlError, ...] = ()
     info: CheckpointInfo | None = None
+    sound: bool = False
 
     @property
     def usable(self) -> bool:
@@ -70,11 +74,12 @@ def judge(
     except IlvrctlError as error:
         return Verdict((error,))
     problems = [*_of_file(path, info, use)]
-    if not problems and use == "translate":
+    sound = not problems
+    if sound and use == "translate":
         problems += _of_facts(path, info, model, word)
         if not any_class and (wrong := class_problem(class_label, _number(info, "num_classes"))):
             problems.append(wrong)
-    return Verdict(tuple(problems), info)
+    return Verdict(tuple(problems), info, sound)
 
 
 def _of_file(path: Path, info: CheckpointInfo, use: Use) -> Iterator[IlvrctlError]:
