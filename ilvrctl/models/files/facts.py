@@ -90,9 +90,8 @@ def _given(name: str, model: ModelPreset, origins: Mapping[str, str]) -> bool:
 
 def missing_facts(info: CheckpointInfo, model: ModelPreset) -> tuple[str, ...]:
     """What a run with this ``model`` needs and it does not say: "image_size", "num_heads"."""
-    heads = any("num_heads" in flag for flag in info.unknown) and not (
-        model.num_heads or model.num_head_channels
-    )
+    told = any(heads not in (None, -1) for heads in (model.num_heads, model.num_head_channels))
+    heads = not told and any("num_heads" in flag for flag in info.unknown)
     size = model.image_size is None and "image_size" not in info.facts
     return (*(["image_size"] if size else []), *(["num_heads"] if heads else []))
 
@@ -147,7 +146,7 @@ def _beside(file: Path, which: str) -> dict[str, Any]:
 
 
 def weights_note(path: Path, which: str = AVERAGED) -> str | None:
-    """Which of several networks in a file or folder is taken, for people; None where there is no choice, or no file.
+    """Which of several networks in a file or folder is taken, for people; None where there is no choice.
 
     What is wrong with the file is told when it is used.
     """

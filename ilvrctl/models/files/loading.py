@@ -28,7 +28,7 @@ from ilvrctl.models.files.diffusers_folder import folder_note, weights_file
 from ilvrctl.models.files.formats import CLASSIFIER, FORMATS, Format, identify
 from ilvrctl.models.files.readers import READERS, Reader
 from ilvrctl.models.files.tensor_names import Names, Place, placed
-from ilvrctl.models.files.verdict import PRECISIONS, channel_problem
+from ilvrctl.models.files.verdict import PRECISIONS, SMALLER, channel_problem
 from ilvrctl.models.trunk_network import HalfPrecision, as_weight
 
 _ALSO = {"predict_xstart": "predicts", "sigma_small": "variance"}
@@ -193,4 +193,6 @@ def _check_pictures(path: Path, architecture: Any, tensors: Mapping[str, Stored]
         raise wrong
     for name, x in tensors.items():
         if x.dtype not in PRECISIONS:
-            raise WeightsError(f"{path}: tensor {name} holds {x.dtype}, not numbers of a usable precision")
+            raise WeightsError(
+                f"{path}: tensor {name} holds {x.dtype}, not numbers of a usable precision", SMALLER
+            )

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from ilvrctl.models.files.described import SIZES, Inert, Storage, Stored, item_size
 
-MOST_OPCODES = 1_000_000
+MOST_OPCODES = 500_000
 MOST_COPIED = 4_000_000
 _STORAGES = {
     "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",

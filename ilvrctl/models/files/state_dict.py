@@ -60,6 +60,7 @@ class Chosen:
     """The network that was taken, and the names of the ``others`` in the file."""
 
     taken: Candidate
+    which: str = AVERAGED
     others: tuple[str, ...] = ()
     passed: tuple[str, ...] = ()
 
@@ -70,7 +71,8 @@ class Chosen:
             return (
                 f"{self.passed[0]} holds averaged weights that do not fit the network beside them: not used"
             )
-        return choice_note(self.taken.name, self.taken.averaged, list(self.others)) if self.others else None
+        averaged = self.which != RAW and self.taken.averaged
+        return choice_note(self.taken.name, averaged, list(self.others)) if self.others else None
 
 
 def choose(content: object, which: str = AVERAGED) -> Chosen:
@@ -90,12 +92,12 @@ def choose(content: object, which: str = AVERAGED) -> Chosen:
     lists, passed = _lists(content, known)
     known += [*_dotless(shelves, known), *lists]
     taken = _resolve(known, which == AVERAGED, 0) if which in (AVERAGED, RAW) else _named(known, which)
-    if which == RAW and taken.averaged:
+    if which == RAW and taken.averaged and len(known) == 1:
         raise UsageError(
             "the file holds averaged weights alone, no raw ones", "leave out --set model.weights=raw"
         )
     others = tuple(c.name for c in known if c is not taken)
-    return Chosen(taken, others, tuple(passed) if which == AVERAGED and not taken.averaged else ())
+    return Chosen(taken, which, others, tuple(passed) if which == AVERAGED and not taken.averaged else ())
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Use = Literal["translate", "energy"]
 PRECISIONS = ("float16", "bfloat16", "float32", "float64")
+SMALLER = "take the weights as they were before they were made smaller"
 _LARGEST = 1 << 14
 _MOST_LEVELS = 100_000
 
@@ -96,7 +97,7 @@ def _of_file(path: Path, info: CheckpointInfo, use: Use) -> Iterator[IlvrctlErro
     if odd:
         yield WeightsError(
             f"{path}: its tensors hold {odd[0]}, not numbers of a usable precision",
-            "take the weights as they were before they were made smaller",
+            SMALLER,
         )
     if (
         wrong := channel_problem(path, _number(info, "in_channels"), _number(info, "out_channels"))
