@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import random_state_dict, rezipped, write_random_checkpoint
+from commands import FOX, difference, ilvrctl, json_lines
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -214,3 +215,20 @@ def test_inspection_tells_what_is_known_and_what_is_not(tmp_path: Path) -> None:
 def test_the_facts_can_be_written_as_json(tmp_path: Path) -> None:
     path = write_random_checkpoint(tmp_path / "w.pt", SMALL)
     json.dumps(dict(inspect_file(path).facts))
+
+
+def test_a_run_says_which_weights_it_takes_and_takes_the_others(tmp_path: Path) -> None:
+    path, out = tmp_path / "w.pt", tmp_path / "out"
+    torch.save({"model": OTHERS, "ema": WEIGHTS}, path)
+    facts = ("--set", "model.image_size=32", "--set", "model.num_heads=2", "--steps", "2")
+    ran = ilvrctl("translate", FOX, "--weights", path, *facts, "-o", out / "a.png")
+    assert ran.code == 0, ran.err
+    assert "the averaged weights are taken, ema; also there: model" in " ".join(ran.err.split())
+    ran = ilvrctl(
+        "translate", FOX, "--weights", path, *facts, "--set", "model.weights=raw", "-o", out / "b.png"
+    )
+    assert ran.code == 0, ran.err
+    assert difference(out / "a.png", out / "b.png") != (0, 0)
+    assert json_lines(ilvrctl("inspect", path, "--json"))[0]["inside"] == ["['ema']"]
+    raw = ilvrctl("inspect", path, "--json", "--set", "model.weights=raw")
+    assert json_lines(raw)[0]["inside"] == ["['model']"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ilvrctl.cli.known import known_of
 from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, InputError, UsageError, WeightsError
+from ilvrctl.models.files.facts import weights_note
 from ilvrctl.presets import (
     ModelPreset,
     find_model,
@@ -96,7 +97,9 @@ def find_source(asked: Asked) -> Source:
         chosen = asked.from_weights is None
         facts = _known_facts(encoder.model, encoder.weights, asked.facts, "source", chosen, new)
         source = replace(source, encoder=replace(encoder, model=facts))
-    return replace(source, model=model)
+    choice = weights_note(source.weights, model.weights) if asked.weights is not None else None
+    note = "; ".join(text for text in (source.note, choice) if text) or None
+    return replace(source, model=model, note=note)
 
 
 def _encoder(asked: Asked) -> Network | None:

@@ -15,9 +15,8 @@ from ilvrctl.models.cpu.memory import release_freed
 from ilvrctl.models.files.averaged import AVERAGED
 from ilvrctl.models.files.contents import CheckpointInfo
 from ilvrctl.models.files.described import Stored
-from ilvrctl.models.files.header import Header, by_storage, check_numbers, not_finite, open_numbers
-from ilvrctl.models.files.header import read_header as read_file_header
-from ilvrctl.models.files.state_dict import Chosen, choose
+from ilvrctl.models.files.header import by_storage, check_numbers, not_finite, open_numbers
+from ilvrctl.models.files.state_dict import find_network
 
 __all__ = [
     "CheckpointInfo",
@@ -62,7 +61,7 @@ def read_converted(
 
     At no time is more than the result and one storage of the file (mostly one tensor) in memory.
     """
-    header, chosen = _open(path, which)
+    header, chosen = find_network(path, which)
     tensors = {n: x for n, x in chosen.taken.tensors.items() if only is None or n in only}
     result: StateDict = {}
     used = 0
@@ -106,7 +105,7 @@ def _converted(path: Path, name: str, x: Tensor, convert: Convert) -> Tensor:
 
 def read_header(path: Path, which: str = AVERAGED) -> tuple[Mapping[str, Stored], CheckpointInfo]:
     """Names, shapes and dtypes of the tensors (their data unread), and what is known of the file."""
-    header, chosen = _open(path, which)
+    header, chosen = find_network(path, which)
     tensors = chosen.taken.tensors
     by_storage(header, tensors)  # that all their numbers can be used
     info = CheckpointInfo(
@@ -126,13 +125,5 @@ def read_header(path: Path, which: str = AVERAGED) -> tuple[Mapping[str, Stored]
 
 def check_numbers_of(path: Path, which: str = AVERAGED) -> None:
     """WeightsError unless the numbers of the network in ``path`` are whole, and finite; nothing is kept of them."""
-    header, chosen = _open(path, which)
+    header, chosen = find_network(path, which)
     check_numbers(header, chosen.taken.tensors)
-
-
-def _open(path: Path, which: str) -> tuple[Header, Chosen]:
-    header = read_file_header(path)
-    try:
-        return header, choose(header.content, which)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error.message}", error.hint) from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ilvrctl.diffusion.schedule import NOISE_SCHEDULES, Schedule
 from ilvrctl.errors import UsageError, WeightsError
 from ilvrctl.models.files.averaged import AVERAGED
-from ilvrctl.models.files.diffusers_folder import stated_facts, weights_file
+from ilvrctl.models.files.diffusers_folder import folder_note, stated_facts, weights_file
 from ilvrctl.presets import ModelPreset
 
 if TYPE_CHECKING:
@@ -121,11 +121,11 @@ def file_facts(path: Path, which: str = AVERAGED) -> dict[str, Any]:
 
 def _beside(file: Path, which: str) -> dict[str, Any]:
     """The schedule whose ``betas`` a training registered beside the network."""
-    from ilvrctl.models.files.header import read_header, values
-    from ilvrctl.models.files.state_dict import choose
+    from ilvrctl.models.files.header import values
+    from ilvrctl.models.files.state_dict import find_network
 
-    header = read_header(file)
-    betas = choose(header.content, which).taken.beside.get("betas")
+    header, chosen = find_network(file, which)
+    betas = chosen.taken.beside.get("betas")
     numbers = values(header, betas) if betas is not None and len(betas.shape) == 1 else ()
     if not numbers:
         return {}
@@ -150,10 +150,10 @@ def weights_note(path: Path, which: str = AVERAGED) -> str | None:
 
     What is wrong with the file is told when it is used.
     """
-    from ilvrctl.models.files.contents import contents_of
+    from ilvrctl.models.files.state_dict import find_network
 
     try:
-        return contents_of(path, which, numbers=False).note
+        return folder_note(path, which) or find_network(weights_file(path, which), which)[1].note
     except (WeightsError, UsageError):
         return None
 

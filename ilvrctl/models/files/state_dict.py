@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ilvrctl.errors import UsageError, WeightsError
 from ilvrctl.models.files.averaged import AVERAGED, RAW, choice_note, is_averaged
 from ilvrctl.models.files.described import Stored
 from ilvrctl.models.files.formats import CLASSIFIER, Format, identify
+from ilvrctl.models.files.header import Header, read_header
 
 _DEPTH = 12
 _MOST = 100_000
@@ -73,6 +75,15 @@ class Chosen:
             )
         averaged = self.which != RAW and self.taken.averaged
         return choice_note(self.taken.name, averaged, list(self.others)) if self.others else None
+
+
+def find_network(path: Path, which: str = AVERAGED) -> tuple[Header, Chosen]:
+    """What the checkpoint file ``path`` describes, and the network in it; errors as :func:`choose` has them."""
+    header = read_header(path)
+    try:
+        return header, choose(header.content, which)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error.message}", error.hint) from error
 
 
 def choose(content: object, which: str = AVERAGED) -> Chosen:
