@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from ilvrctl.devices import choose_device, choose_precision, default_batch_size, precision_name
-from ilvrctl.diffusion.denoiser import Denoise, Denoiser
+from ilvrctl.diffusion.denoiser import Denoise, Denoiser, Predicts, SelfConditioned
 from ilvrctl.diffusion.noise import NoiseStream, noise_seed
 from ilvrctl.diffusion.reuse import Reusing, splitting
 from ilvrctl.diffusion.samplers import DDPM, Sampler, Variance
@@ -158,10 +158,12 @@ class Engine:
         return cls(
             denoiser=Denoiser(
                 CompiledNetwork(network, place, cache_dir() / "inductor") if compiled else network,
-                predicts=model.predicts,
+                predicts=cast("Predicts", model.predicts),  # known, as the verdict says
+                clip_denoised=model.clip_sample,
+                self_condition=network.architecture.self_condition,
                 time_scale=1000 / T if model.rescale_timesteps else 1.0,
             ),
-            schedule=Schedule.named(model.noise_schedule, T),
+            schedule=Schedule.of(model),
             image_size=size,
             device=place,
             dtype=dtype,
@@ -284,13 +286,14 @@ class Engine:
     def denoise(self, settings: Settings) -> Denoiser:
         """The network as the settings want it."""
         label = None if self.class_count is None else settings.class_label
-        return replace(self.denoiser, clip_denoised=settings.clip_denoised, class_label=label)
+        clip = settings.clip_denoised and self.denoiser.clip_denoised
+        return replace(self.denoiser, clip_denoised=clip, class_label=label)
 
     def denoise_batch(self, settings: Settings) -> Denoise:
         """The network for one batch: what it reuses is kept within it."""
         denoiser = self.denoise(settings)
         if settings.reuse == 1:
-            return denoiser
+            return SelfConditioned(denoiser) if denoiser.self_condition else denoiser
         network = splitting(denoiser.network, settings.reuse_blocks)
         return Reusing(denoiser, network, settings.reuse, settings.reuse_blocks)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 from ilvrctl.config import Layer, build, build_named, merge, unknown_name
 from ilvrctl.diffusion.samplers import DDIM, DDPM, SAMPLERS, Sampler
-from ilvrctl.diffusion.schedule import Schedule, Step, space_timesteps, spread_levels
+from ilvrctl.diffusion.schedule import Schedule, Step, space_timesteps
 from ilvrctl.errors import ConfigError, ForeignSettingError, UsageError
 from ilvrctl.images.regions import Edit
 from ilvrctl.methods import Method
@@ -107,8 +107,7 @@ class Settings:
         if self.timestep_respacing is not None:
             levels = space_timesteps(schedule.T, self.timestep_respacing)
         else:
-            spread_levels(schedule.T, self.steps)
-            levels = spread_levels(count, max(1, round(self.steps * count / schedule.T)))
+            levels = schedule.spread(self.steps, count)
         below = [t for t in levels if t < count]
         if not below:
             raise UsageError(

@@ -84,11 +84,11 @@ def test_a_scheduler_beside_the_network_is_followed_and_can_be_overruled(here: P
     overruled = ("--set", "model.noise_schedule=linear")
     ilvrctl("translate", FOX, "--weights", folder, *STEPS, *overruled, "-o", "b.png")
     assert _recorded("b.png")["noise_schedule"] == "linear"
-    scheduler["beta_schedule"] = "scaled_linear"
+    scheduler["beta_schedule"] = "laplace"
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
     ran = ilvrctl("translate", FOX, "--weights", folder, *STEPS, "-o", "c.png")
     assert ran.code == 3
-    assert 'beta_schedule is "scaled_linear"' in ran.err
+    assert 'beta_schedule is "laplace"' in ran.err
 
 
 def _recorded(name: str) -> dict[str, object]:

@@ -192,7 +192,7 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
 
 def test_formats_that_hide_nothing_are_not_probed(tmp_path: Path) -> None:
     file = tmp_path / "model.pt"
-    torch.save({"down.0.weight": torch.zeros(2), "time.1.weight": torch.zeros(2)}, file)
+    torch.save({"all_modules.0.weight": torch.zeros(2), "all_modules.1.weight": torch.zeros(2)}, file)
     ran = ilvrctl("inspect", file, "--probe")
     assert ran.code == 0
     assert "nothing to probe: only guided-diffusion files hide flags" in ran.err

@@ -152,8 +152,12 @@ def test_betas_in_the_file_are_its_schedule(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.pt"
         torch.save({**{f"denoise_fn.{k}": x for k, x in weights.items()}, "betas": betas}, path)
         assert file_facts(path) == {"noise_schedule": name, "diffusion_steps": len(betas)}
-    torch.save({**{f"denoise_fn.{k}": x for k, x in weights.items()}, "betas": torch.full((7,), 0.1)}, path)
-    with pytest.raises(WeightsError, match="7 betas"):
+    odd = torch.tensor([0.1, 0.01, 0.2])
+    torch.save({**{f"denoise_fn.{k}": x for k, x in weights.items()}, "betas": odd}, path)
+    facts = file_facts(path)
+    assert (facts["noise_schedule"], facts["betas"]) == ("betas", pytest.approx(odd.tolist()))
+    torch.save({**{f"denoise_fn.{k}": x for k, x in weights.items()}, "betas": odd + 1}, path)
+    with pytest.raises(WeightsError, match="betas is"):
         file_facts(path)
 
 

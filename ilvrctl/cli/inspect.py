@@ -105,15 +105,17 @@ def _which(given: Layer) -> str:
 def _known(file: Path, info: CheckpointInfo, given: Layer, *, color: bool) -> Known:
     """What flags, presets, the stored probe and a diffusers folder know; the tensors tell a learned variance."""
     from ilvrctl.cli.known import known_of
-    from ilvrctl.models.files.facts import FILE, file_facts
+    from ilvrctl.models.files.facts import FILE, file_facts, with_stated
+    from ilvrctl.models.files.stated import UNKNOWN
 
     known = known_of(file)
     if info.note:
         say(info.note)
     if known.warning:
         say(known.warning, label="warning", color=color)
-    stated = {k: v for k, v in file_facts(file, _which(given)).items() if k != "format"}
-    model = override_model(replace(known.model, **stated), given)
+    facts = file_facts(file, _which(given))
+    model = override_model(with_stated(known.model, facts), given)
+    stated = {k: v for k, v in facts.items() if k != "format" and v != UNKNOWN}
     origins = {
         **known.origins,
         **dict.fromkeys(stated, FILE),

@@ -14,7 +14,7 @@ from ilvrctl.diffusion.lowpass import usual_factor
 from ilvrctl.errors import UsageError
 from ilvrctl.files import write_text
 from ilvrctl.plans.digest import weights_sha256
-from ilvrctl.presets import Kind, find_model, find_target, load_models, load_targets
+from ilvrctl.presets import LATER_FACTS, Kind, find_model, find_target, load_models, load_targets
 
 if TYPE_CHECKING:
     from ilvrctl.models.files.contents import CheckpointInfo
@@ -45,7 +45,7 @@ def preset_facts(file: Path, info: CheckpointInfo, known: Known) -> dict[str, An
         facts["files"] = [part.relative_to(file).as_posix() for part in network_files(file)]
     if info.format != GUIDED_DIFFUSION:
         facts["format"] = info.format
-    values = {name: getattr(known.model, name) for name in FACTS if name in known.origins}
+    values = {name: getattr(known.model, name) for name in (*FACTS, *LATER_FACTS) if name in known.origins}
     values.pop("variance", None) if info.facts.get("learn_sigma") else None
     return facts | {name: value for name, value in values.items() if value is not None}
 

@@ -124,7 +124,7 @@ def _known_facts(
     """
     from ilvrctl.models.files.container import sniff
     from ilvrctl.models.files.diffusers_folder import weights_file
-    from ilvrctl.models.files.facts import file_facts
+    from ilvrctl.models.files.facts import file_facts, with_stated
 
     sniff(weights_file(weights))
     if new:
@@ -135,7 +135,7 @@ def _known_facts(
             stated = {
                 key: stated[key] for key in ("image_size",) if key in stated and model.image_size is None
             }
-        model = replace(model, **stated)
+        model = with_stated(model, stated)
     given = facts.values.get(word, {})
     if not isinstance(given, Mapping):
         raise ConfigError(f"{word} is a mapping of facts, not {given!r}", hint=f"--set {word}.num_heads=4")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ilvrctl.plans.outputs import Output, check_places, check_sheet
 from ilvrctl.plans.past import Past, judge
 from ilvrctl.plans.places import exists, real
 from ilvrctl.plans.record import is_sheet_of
-from ilvrctl.presets import ModelPreset
+from ilvrctl.presets import LATER_FACTS, ModelPreset
 
 _NETWORK_FACTS = (
     "image_size",
@@ -33,7 +33,7 @@ _NETWORK_FACTS = (
     "predicts",
     "variance",
 )
-"""Fields of a model preset that change what the network computes or how it is used."""
+"""Fields of a model preset that change what the network computes or how it is used; so do LATER_FACTS."""
 
 
 @dataclass(frozen=True)
@@ -137,14 +137,15 @@ class Plan:
 
 
 def network_facts(model: ModelPreset) -> dict[str, Any]:
-    """What a preset adds to the tensors, as JSON values."""
+    """What a preset adds to the tensors, as JSON values; later facts only where they differ from their defaults."""
     facts = {name: getattr(model, name) for name in _NETWORK_FACTS}
-    return facts if model.weights == "averaged" else {**facts, "weights": model.weights}
+    more = {f.name: (getattr(model, f.name), f.default) for f in fields(model) if f.name in LATER_FACTS}
+    return facts | {name: value for name, (value, default) in more.items() if value != default}
 
 
 def schedule_of(model: ModelPreset) -> Schedule:
     """The levels that a network was trained on."""
-    return Schedule.named(model.noise_schedule, model.diffusion_steps)
+    return Schedule.of(model)
 
 
 def make_plan(plan: Plan, *, overwrite: bool, past: Past | None = None) -> Plan:

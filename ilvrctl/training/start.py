@@ -11,7 +11,7 @@ from torch import Tensor
 from ilvrctl.errors import UsageError
 from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
-from ilvrctl.models.files.loading import load_network
+from ilvrctl.models.files.loading import load_unet
 from ilvrctl.presets import ModelPreset, load_models, require_weights, resolve_model
 from ilvrctl.training.recipe import Recipe, check_size
 
@@ -70,11 +70,15 @@ def begin(recipe: Recipe) -> Start:
         num_heads_upsample=model.num_heads_upsample,
         use_new_attention_order=model.use_new_attention_order,
     )
-    network = load_network(path, hidden, device=torch.device("cpu"), which=model.weights)
+    network = load_unet(path, hidden, device=torch.device("cpu"), which=model.weights)
     if network.architecture.num_classes is not None:
         raise UsageError(f"{path.name} was trained with classes; a target's model has none")
     check_size(recipe.size, network.architecture.levels)
     network = _with_variance(network, recipe.learn_variance).requires_grad_(True)
+    if model.noise_schedule != "linear" and model.noise_schedule != "cosine":
+        raise UsageError(
+            f"{model.name} has the noise schedule {model.noise_schedule}; training knows others only"
+        )
     recipe = replace(recipe, noise_schedule=model.noise_schedule, diffusion_steps=model.diffusion_steps)
     return Start(network, recipe, model.rescale_timesteps)
 

@@ -15,7 +15,7 @@ from ilvrctl.models.cpu.memory import release_freed
 from ilvrctl.models.files.averaged import AVERAGED
 from ilvrctl.models.files.contents import CheckpointInfo
 from ilvrctl.models.files.described import Stored
-from ilvrctl.models.files.header import by_storage, check_numbers, not_finite, open_numbers
+from ilvrctl.models.files.header import Header, by_storage, check_numbers, not_finite, open_numbers
 from ilvrctl.models.files.state_dict import find_network
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "check_numbers_of",
     "read_converted",
     "read_header",
+    "read_network",
     "read_state_dict",
 ]
 
@@ -105,6 +106,13 @@ def _converted(path: Path, name: str, x: Tensor, convert: Convert) -> Tensor:
 
 def read_header(path: Path, which: str = AVERAGED) -> tuple[Mapping[str, Stored], CheckpointInfo]:
     """Names, shapes and dtypes of the tensors (their data unread), and what is known of the file."""
+    return read_network(path, which)[:2]
+
+
+def read_network(
+    path: Path, which: str = AVERAGED
+) -> tuple[Mapping[str, Stored], CheckpointInfo, Header, Mapping[str, Stored]]:
+    """As :func:`read_header`; then all that the file describes, and the arrays that lie around the network."""
     header, chosen = find_network(path, which)
     tensors = chosen.taken.tensors
     by_storage(header, tensors)  # that all their numbers can be used
@@ -120,7 +128,7 @@ def read_header(path: Path, which: str = AVERAGED) -> tuple[Mapping[str, Stored]
         weights=chosen.taken.name,
         note=chosen.note,
     )
-    return tensors, info
+    return tensors, info, header, chosen.taken.beside
 
 
 def check_numbers_of(path: Path, which: str = AVERAGED) -> None:

@@ -12,7 +12,7 @@ from ilvrctl.models.files.averaged import AVERAGED
 from ilvrctl.models.files.container import Container, sniff
 from ilvrctl.models.files.diffusers_folder import network_files, weights_file
 
-_KNOWN = Remembered("checkpoints-1")
+_KNOWN = Remembered("checkpoints-2")
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class CheckpointInfo:
     ``format``: a name from ``formats.FORMATS``, or "unknown". ``container``: zip, legacy or safetensors.
     ``wrapping``: keys and prefixes around the names. ``tensor_bytes``: bytes of the network's tensors.
     ``weights``: which of the networks in the file was taken; ``note``: what people should know of that choice.
-    ``what`` completes the sentence "this is ..."; ``readable``: such networks can be read; ``denoises``: pictures
-    can be made with them.
+    ``what`` completes the sentence "this is ...", ``instead``: what else to use. ``readable``: such networks can be
+    read; ``denoises``: pictures can be made with them.
     ``facts``: flags of the published format that the tensors tell; ``unknown``: those that they do not.
     ``memory``: bytes of the weights once loaded, by precision.
     """
@@ -37,6 +37,7 @@ class CheckpointInfo:
     weights: str = "all"
     note: str | None = None
     what: str = ""
+    instead: str = ""
     readable: bool = False
     denoises: bool = False
     memory: Mapping[str, int] = field(default_factory=dict)

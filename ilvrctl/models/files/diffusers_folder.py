@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from ilvrctl.diffusion.schedule import BETA_END, BETA_START, HAVE_ENDS, Spacing, recognise
 from ilvrctl.errors import WeightsError
 from ilvrctl.models.files.averaged import AVERAGED, RAW, choice_note, is_averaged
+from ilvrctl.models.files.stated import checked
 
 _STEM = "diffusion_pytorch_model"
 _NAMES = (f"{_STEM}.safetensors", f"{_STEM}.bin", f"{_STEM}.fp16.safetensors", f"{_STEM}.fp16.bin")
@@ -19,7 +21,14 @@ _LARGEST = 1 << 14  # px
 _MOST_LEVELS = 100_000
 _FETCH = "take the file from where the weights came from"
 _PREDICTS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
-_SCHEDULES = {"linear": "linear", "squaredcos_cap_v2": "cosine"}
+_SCHEDULES = {
+    "linear": "linear",
+    "scaled_linear": "quad",
+    "squaredcos_cap_v2": "cosine",
+    "sigmoid": "sigmoid_beta",
+}
+_LEADING = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler")
+"""Schedulers whose steps lead where their configuration does not say."""
 _VARIANCES = {
     "fixed_small": "fixed_small",
     "fixed_small_log": "fixed_small",
@@ -160,32 +169,59 @@ def scheduler_file(weights: Path) -> Path | None:
 
 
 def _scheduler_facts(file: Path) -> dict[str, Any]:
+    """What a scheduler's configuration says of the levels, of the prediction, and of the clean estimates."""
     config = _read(file)
-    if config.get("beta_schedule") is None or config.get("trained_betas") is not None:
-        name = "trained_betas" if config.get("beta_schedule") else "beta_schedule"
-        raise _refused(file, name, config.get(name))
+    facts = _levels(file, config)
+    facts["predicts"] = _translated(file, config, "prediction_type", _PREDICTS, "epsilon")
     if config.get("rescale_betas_zero_snr"):
-        raise _refused(file, "rescale_betas_zero_snr", True)
-    T = _whole(file, "num_train_timesteps", config.get("num_train_timesteps", 1000), _MOST_LEVELS)
-    facts: dict[str, Any] = {
-        "diffusion_steps": T,
-        "noise_schedule": _translated(file, config, "beta_schedule", _SCHEDULES, "linear"),
-        "predicts": _translated(file, config, "prediction_type", _PREDICTS, "epsilon"),
-    }
-    if facts["noise_schedule"] == "linear":
-        for name, usual in (
-            ("beta_start", 0.1 / T),
-            ("beta_end", 20 / T),
-        ):  # ADM's scale of Ho et al.'s betas
-            value = config.get(name, usual)
-            if not isinstance(value, float | int) or abs(value - usual) > 1e-6 * usual:
-                raise _refused(file, name, value)
+        if facts["predicts"] == "eps":
+            raise _refused(file, "rescale_betas_zero_snr", True, "noise alone tells nothing of the picture")
+        facts["zero_snr"] = True
     variance = config.get("variance_type")
-    if variance == "learned":  # the variance itself; what is read here is its place in a range
-        raise _refused(file, "variance_type", variance)
-    if isinstance(variance, str) and variance in _VARIANCES:
+    if variance == "learned":
+        raise _refused(file, "variance_type", variance, "a learned variance is read as learned_range")
+    if variance in _VARIANCES:
         facts["variance"] = _VARIANCES[variance]
+    if not _clips(file, config):
+        facts["clip_sample"] = False
+    usual = "leading" if config.get("_class_name", _LEADING[0]) in _LEADING else "linspace"
+    spacing = config.get("timestep_spacing", usual)
+    if spacing not in get_args(Spacing):
+        raise _refused(file, "timestep_spacing", spacing)
+    facts["timestep_spacing"] = spacing
+    if spacing == "leading" and config.get("steps_offset", 0):
+        facts["steps_offset"] = config["steps_offset"]
+    return checked(file, facts)
+
+
+def _levels(file: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    betas = config.get("trained_betas")
+    if betas is not None:
+        if not isinstance(betas, list) or not betas or None in betas:
+            raise _refused(file, "trained_betas", betas)
+        return recognise(checked(file, {"betas": tuple(betas)})["betas"])
+    if config.get("beta_schedule") is None:
+        raise _refused(file, "beta_schedule", None)
+    name = _translated(file, config, "beta_schedule", _SCHEDULES, "linear")
+    T = _whole(file, "num_train_timesteps", config.get("num_train_timesteps", 1000), _MOST_LEVELS)
+    facts = checked(file, {"diffusion_steps": T, "noise_schedule": name})
+    scale = 1000 / T if name == "linear" else 1.0
+    for key, usual in (("beta_start", BETA_START), ("beta_end", BETA_END)):
+        value = config.get(key, usual)
+        if name in HAVE_ENDS and value != usual * scale:
+            facts |= checked(file, {key: value})
     return facts
+
+
+def _clips(file: Path, config: Mapping[str, Any]) -> bool:
+    """Whether clean estimates are kept in [-1, 1]."""
+    if config.get("thresholding"):
+        if config.get("sample_max_value", 1.0) != 1.0:
+            raise _refused(file, "sample_max_value", config["sample_max_value"], "dynamic thresholding")
+        return True
+    if config.get("clip_sample", True) and config.get("clip_sample_range", 1.0) != 1.0:
+        raise _refused(file, "clip_sample_range", config["clip_sample_range"])
+    return bool(config.get("clip_sample", True))
 
 
 def _whole(file: Path, name: str, value: object, most: int) -> int:
@@ -206,10 +242,12 @@ def _translated(
     return table[value]
 
 
-def _refused(file: Path, name: str, value: object) -> WeightsError:
+def _refused(file: Path, name: str, value: object, why: str = "") -> WeightsError:
+    shown = json.dumps(value) if len(json.dumps(value)) < 40 else "a long list"
     return WeightsError(
-        f"{file}: {name} is {json.dumps(value)[:60]}, which is not supported here",
-        "what works: linear (Ho et al.'s betas) and cosine schedules; networks that predict noise, picture or v",
+        f"{file}: {name} is {shown}, which is not supported here" + (f" ({why})" if why else ""),
+        "what works: linear, scaled_linear, squaredcos_cap_v2, sigmoid and trained betas; networks that predict "
+        "noise, picture or v; clipping to [-1, 1]",
     )
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ilvrctl.diffusion.schedule import NOISE_SCHEDULES, Schedule
+from ilvrctl.diffusion.schedule import NOISE_SCHEDULES, recognise
 from ilvrctl.errors import UsageError, WeightsError
 from ilvrctl.models.files.averaged import AVERAGED
 from ilvrctl.models.files.diffusers_folder import folder_note, stated_facts, weights_file
+from ilvrctl.models.files.stated import UNKNOWN, checked
 from ilvrctl.presets import ModelPreset
 
 if TYPE_CHECKING:
     from ilvrctl.models.files.contents import CheckpointInfo
 
-FILE, ASSUMED, UNKNOWN = "the file", "assumed: nobody knows", "unknown"
+FILE, ASSUMED = "the file", "assumed: nobody knows"
 _HEADS = ("num_heads", "num_head_channels")
 _USED = (
     "image_size", *_HEADS, "use_new_attention_order", "noise_schedule", "diffusion_steps", "predicts", "variance",
@@ -73,6 +74,8 @@ def facts_of(info: CheckpointInfo, model: ModelPreset, origins: Mapping[str, str
     for name in _USED:
         if name == "variance" and info.facts.get("learn_sigma"):
             rows.append(Fact(name, "learned", FILE))
+        elif getattr(model, name) == UNKNOWN:
+            rows.append(Fact(name, None, UNKNOWN))
         elif name in origins:
             rows.append(Fact(name, getattr(model, name), origins[name]))
         elif name in info.facts:
@@ -89,19 +92,26 @@ def _given(name: str, model: ModelPreset, origins: Mapping[str, str]) -> bool:
 
 
 def missing_facts(info: CheckpointInfo, model: ModelPreset) -> tuple[str, ...]:
-    """What a run with this ``model`` needs and it does not say: "image_size", "num_heads"."""
+    """What a run with this ``model`` needs and it does not say: its size, heads, schedule, or what it predicts."""
     told = any(heads not in (None, -1) for heads in (model.num_heads, model.num_head_channels))
     heads = not told and any("num_heads" in flag for flag in info.unknown)
     size = model.image_size is None and "image_size" not in info.facts
-    return (*(["image_size"] if size else []), *(["num_heads"] if heads else []))
+    unknown = [name for name in ("noise_schedule", "predicts") if getattr(model, name) == UNKNOWN]
+    return (*(["image_size"] if size else []), *(["num_heads"] if heads else []), *unknown)
 
 
 def missing_error(path: Path, missing: tuple[str, ...], word: str = "model") -> UsageError | WeightsError:
     """One error for all that is missing, and one command that finds or sets it."""
-    texts = {"image_size": "its picture size", "num_heads": "how many attention heads it has"}
-    examples = {"image_size": f"{word}.image_size=256", "num_heads": f"{word}.num_head_channels=64"}
+    texts = {
+        "image_size": "its picture size",
+        "num_heads": "how many attention heads it has",
+        "noise_schedule": f"its noise schedule ({', '.join(NOISE_SCHEDULES)})",
+        "predicts": "what it predicts (eps, x0 or v)",
+    }
+    examples = {"image_size": "image_size=256", "num_heads": "num_head_channels=64"}
+    examples |= {"noise_schedule": "noise_schedule=linear", "predicts": "predicts=eps"}
     what = " nor ".join(texts[name] for name in missing)
-    flags = " ".join(f"--set {examples[name]}" for name in missing)
+    flags = " ".join(f"--set {word}.{examples[name]}" for name in missing)
     more = f" (with {word}.use_new_attention_order=true if it applies)" if "num_heads" in missing else ""
     kind = WeightsError if "num_heads" in missing else UsageError
     return kind(
@@ -111,42 +121,35 @@ def missing_error(path: Path, missing: tuple[str, ...], word: str = "model") -> 
 
 
 def file_facts(path: Path, which: str = AVERAGED) -> dict[str, Any]:
-    """The facts of a model preset that a checkpoint states beside its tensors, in JSON files or by its betas.
+    """The facts of a model preset that a checkpoint states beside its tensors, in JSON files or in itself.
 
     WeightsError for a schedule or a prediction that cannot be followed.
     """
-    stated = stated_facts(path, which)
-    return stated if stated else _beside(weights_file(path, which), which)
-
-
-def _beside(file: Path, which: str) -> dict[str, Any]:
-    """The schedule whose ``betas`` a training registered beside the network."""
-    from ilvrctl.models.files.header import values
+    from ilvrctl.models.files.readers.base import File
     from ilvrctl.models.files.state_dict import find_network
 
-    header, chosen = find_network(file, which)
-    betas = chosen.taken.beside.get("betas")
-    numbers = values(header, betas) if betas is not None and len(betas.shape) == 1 else ()
-    if not numbers:
-        return {}
-    abar, product = [], 1.0
-    for beta in numbers:
-        abar.append(product := product * (1 - beta))
-    for name in NOISE_SCHEDULES:
-        try:
-            known = Schedule.named(name, len(numbers)).alphas_cumprod
-        except (UsageError, ValueError, ZeroDivisionError):
-            continue
-        if max(abs(a - b) for a, b in zip(abar, known, strict=True)) < 1e-4:
-            return {"noise_schedule": name, "diffusion_steps": len(numbers)}
-    raise WeightsError(
-        f"{file}: the {len(numbers)} betas in it are of no schedule that is known here",
-        f"known: {', '.join(NOISE_SCHEDULES)}",
-    )
+    if stated := stated_facts(path, which):
+        return stated
+    header, chosen = find_network(weights_file(path, which), which)
+    taken = chosen.taken
+    file = File(path, taken.tensors, taken.beside, header, which)
+    if taken.row is not None and taken.row.states:
+        return {"format": taken.row.name, **taken.row.reader.stated(file)}
+    betas = file.numbers("betas")
+    return checked(path, recognise(checked(path, {"betas": betas})["betas"])) if betas else {}
+
+
+def with_stated(model: ModelPreset, stated: Mapping[str, Any]) -> ModelPreset:
+    """The ``model`` with what its file states of itself.
+
+    What a file of its format leaves unknown is as the preset has it, if that was written for the format.
+    """
+    known = model.format == stated.get("format")
+    return replace(model, **{key: value for key, value in stated.items() if not (known and value == UNKNOWN)})
 
 
 def weights_note(path: Path, which: str = AVERAGED) -> str | None:
-    """Which of several networks in a file or folder is taken, for people; None where there is no choice.
+    """Which of several networks in a file or folder is taken; None where there is no choice, or no file.
 
     What is wrong with the file is told when it is used.
     """

@@ -22,6 +22,7 @@ from typing import IO, Any, Protocol
 from ilvrctl.errors import WeightsError
 from ilvrctl.models.files.container import AGAIN, MOST_HEADER, Container, sniff
 from ilvrctl.models.files.described import Storage, Stored, contiguous, inside, item_size
+from ilvrctl.models.files.foreign import known_pickle
 from ilvrctl.models.files.pickled import NotPickleError, NotPlainError, read_pickle
 
 _LARGEST_PICKLE = 32 << 20
@@ -66,6 +67,8 @@ def read_header(path: Path) -> Header:
         with _told(path):
             return _READERS[container](path)
     except NotPlainError as error:
+        if (known := known_pickle(path)) is not None:
+            raise WeightsError(f"{path}: this is {known[0]}; nothing in it was run", known[1]) from error
         raise WeightsError(
             f"{path}: asks to run `{error}`, and was not loaded: a pickle can run any code, so nothing in it was "
             "run",

@@ -15,8 +15,9 @@ from typing import Any
 from ilvrctl.errors import UsageError, WeightsError
 from ilvrctl.models.files.averaged import AVERAGED, RAW, choice_note, is_averaged
 from ilvrctl.models.files.described import Stored
-from ilvrctl.models.files.formats import CLASSIFIER, Format, identify
+from ilvrctl.models.files.formats import CLASSIFIER, identify
 from ilvrctl.models.files.header import Header, read_header
+from ilvrctl.models.files.rows import Format
 
 _DEPTH = 12
 _MOST = 100_000
@@ -168,16 +169,19 @@ def _networks(shelf: _Shelf) -> Iterator[Candidate]:
         yield Candidate(bare, steps, row, beside, "n_averaged" in beside)
 
 
-def _search(tensors: Tensors, prefix: str) -> Iterator[tuple[str, Format]]:
-    """Prefixes with the format of what lies under them; one that cannot be read is not searched for others."""
+def _search(tensors: Tensors, prefix: str, *, inside: bool = False) -> Iterator[tuple[str, Format]]:
+    """Prefixes with the format of what lies under them; one that cannot be read is not searched for others.
+
+    ``inside``: below a network that can be read, where only such networks are looked for.
+    """
     if prefix.count(".") > _DEPTH:
         return
     names = [name for name in tensors if name.startswith(prefix)]
     parts = Counter(name[len(prefix) :].partition(".")[0] for name in names if "." in name[len(prefix) :])
-    row = identify({name[len(prefix) :]: tensors[name] for name in names})
+    row = identify({name[len(prefix) :]: tensors[name] for name in names}, readable=inside)
     if len(parts) == 1 and (row is None or not _readable(row)):  # a wrapper's name before all
         (part,) = parts
-        inner = list(_search(tensors, f"{prefix}{part}.")) if len(names) > 1 else []
+        inner = list(_search(tensors, f"{prefix}{part}.", inside=inside)) if len(names) > 1 else []
         if inner:
             yield from inner
             return
@@ -186,7 +190,7 @@ def _search(tensors: Tensors, prefix: str) -> Iterator[tuple[str, Format]]:
     if row is None or _readable(row):
         for part, count in parts.items():
             if count >= _FEWEST and not (len(parts) == 1 and row is None):
-                yield from _search(tensors, f"{prefix}{part}.")
+                yield from _search(tensors, f"{prefix}{part}.", inside=inside or row is not None)
 
 
 def _readable(row: Format) -> bool:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ilvrctl.diffusion.schedule import Schedule
+from ilvrctl.diffusion.schedule import LEAST_ABAR, Schedule
 from ilvrctl.errors import ConfigError, IlvrctlError, UsageError, WeightsError
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.files.contents import contents_of
 from ilvrctl.models.files.facts import missing_error, missing_facts
+from ilvrctl.models.files.formats import readable_hint
+from ilvrctl.models.files.stated import UNKNOWN
 from ilvrctl.presets import ModelPreset
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ def _of_file(path: Path, info: CheckpointInfo, use: Use) -> Iterator[IlvrctlErro
             )
         return
     if not (info.denoises and info.readable):
-        yield WeightsError(f"{path}: this is {info.what}", f"networks of {_readable()} can be read")
+        yield WeightsError(f"{path}: this is {info.what}", info.instead or readable_hint())
         return
     odd = [dtype for dtype in info.dtypes if dtype not in PRECISIONS]
     if odd:
@@ -100,20 +102,22 @@ def _of_file(path: Path, info: CheckpointInfo, use: Use) -> Iterator[IlvrctlErro
             SMALLER,
         )
     if (
-        wrong := channel_problem(path, _number(info, "in_channels"), _number(info, "out_channels"))
+        wrong := channel_problem(
+            path, _number(info, "channels"), _number(info, "in_channels"), _number(info, "out_channels")
+        )
     ) is not None:
         yield wrong
 
 
-def _readable() -> str:
-    from ilvrctl.models.files.formats import FORMATS
+def channel_problem(
+    path: Path, channels: int | None, into: int | None, out: int | None, known: tuple[int, ...] = (3,)
+) -> WeightsError | None:
+    """The error of a network that is not for pictures of as many channels as are ``known``; None for one that is.
 
-    return ", ".join(row.name for row in FORMATS if row.denoises)
-
-
-def channel_problem(path: Path, into: int | None, out: int | None) -> WeightsError | None:
-    """The error of a network that is not for pictures of three channels; None for one that is."""
-    if into == 3 and out in (3, 6):
+    ``channels``: of the pictures; ``into`` and ``out``: of the tensors, which are more where pixels are folded, the
+    last estimate goes in too, or a variance comes out.
+    """
+    if channels in known and into and out in (channels, 2 * channels, into, 2 * into):
         return None
     kind = "a super-resolution network" if into == 6 else "a network"
     return WeightsError(
@@ -146,20 +150,21 @@ def _check_size(info: CheckpointInfo, model: ModelPreset, word: str) -> None:
 
 def _check_levels(info: CheckpointInfo, model: ModelPreset, word: str) -> None:
     T = model.diffusion_steps
+    if model.noise_schedule == UNKNOWN:
+        return  # which is missing
     if not 1 <= T <= _MOST_LEVELS:
         raise UsageError(
             f"diffusion_steps is {T}: networks have from 1 to {_MOST_LEVELS:,} noise levels",
             hint=f"--set {word}.diffusion_steps=1000",
         )
     try:
-        abar = Schedule.named(model.noise_schedule, T).alphas_cumprod
-        sound = all(0 < value < 1 for value in abar)
-    except (ValueError, ZeroDivisionError, OverflowError):
-        sound = False
-    if not sound:
+        schedule = Schedule.of(model)
+    except UsageError as error:
+        raise UsageError(error.message, (error.hint or "").replace("model.", f"{word}.")) from error
+    if model.predicts == "eps" and schedule.alphas_cumprod[-1] <= LEAST_ABAR:
         raise UsageError(
-            f"no {model.noise_schedule} schedule has {T} levels: its betas would pass 1",
-            hint=f"--set {word}.diffusion_steps=1000",
+            "the highest level of this network is noise alone, which eps tells no picture of",
+            hint=f"--set {word}.predicts=v, or {word}.zero_snr=false",
         )
 
 
