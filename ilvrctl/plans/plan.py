@@ -12,6 +12,8 @@ from ilvrctl.diffusion.schedule import Schedule, match_models, match_sizes
 from ilvrctl.errors import IlvrctlError, UsageError
 from ilvrctl.images.geometry import parse_color
 from ilvrctl.methods.encoders import no_source
+from ilvrctl.models.files.facts import left_unknown, missing_error
+from ilvrctl.models.files.stated import UNKNOWN
 from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.plans.grid import Variant, naming
 from ilvrctl.plans.networks import Networks
@@ -144,7 +146,10 @@ def network_facts(model: ModelPreset) -> dict[str, Any]:
 
 
 def schedule_of(model: ModelPreset) -> Schedule:
-    """The levels that a network was trained on."""
+    """The levels that a network was trained on. UsageError for all that is not known, where these are not."""
+    if model.noise_schedule == UNKNOWN:
+        size = ("image_size",) if model.image_size is None else ()
+        raise missing_error(Path(model.name), (*size, *left_unknown(model)))
     return Schedule.of(model)
 
 

@@ -96,8 +96,12 @@ def missing_facts(info: CheckpointInfo, model: ModelPreset) -> tuple[str, ...]:
     told = any(heads not in (None, -1) for heads in (model.num_heads, model.num_head_channels))
     heads = not told and any("num_heads" in flag for flag in info.unknown)
     size = model.image_size is None and "image_size" not in info.facts
-    unknown = [name for name in ("noise_schedule", "predicts") if getattr(model, name) == UNKNOWN]
-    return (*(["image_size"] if size else []), *(["num_heads"] if heads else []), *unknown)
+    return (*(["image_size"] if size else []), *(["num_heads"] if heads else []), *left_unknown(model))
+
+
+def left_unknown(model: ModelPreset) -> tuple[str, ...]:
+    """What files of its format do not always tell, and nobody has said of this one."""
+    return tuple(name for name in ("noise_schedule", "predicts") if getattr(model, name) == UNKNOWN)
 
 
 def missing_error(path: Path, missing: tuple[str, ...], word: str = "model") -> UsageError | WeightsError:
