@@ -32,10 +32,11 @@ def show_or_carry_out(
 
     Exit code 1 when some failed, 128 and the signal's number when interrupted.
     """
-    from ilvrctl.plans.check import make_plan
+    from ilvrctl.plans.check import check_networks, make_plan
     from ilvrctl.work.machine import Machine, carry_out, share_of
 
     machine = Machine(options["device"], options["batch_size"], options["compile"])
+    check_networks([plan], numbers=options["dry_run"])
     plan = make_plan(plan, overwrite=options["overwrite"])
     if options["dry_run"]:
         show_notes([plan], display)

@@ -1,0 +1,80 @@
+"""What a checkpoint holds, remembered while it does not change: who asks again needs neither torch nor time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ilvrctl.files import Remembered
+from ilvrctl.models.files.averaged import AVERAGED
+from ilvrctl.models.files.container import Container, sniff
+from ilvrctl.models.files.diffusers_folder import network_files, weights_file
+
+_KNOWN = Remembered("checkpoints-2")
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint file holds, told without reading the tensors' data.
+
+    ``format``: a name from ``formats.FORMATS``, or "unknown". ``container``: zip, legacy or safetensors.
+    ``wrapping``: keys and prefixes around the names. ``tensor_bytes``: bytes of the network's tensors.
+    ``weights``: which of the networks in the file was taken; ``note``: what people should know of that choice.
+    ``what`` completes the sentence "this is ...", ``instead``: what else to use. ``readable``: such networks can be
+    read; ``denoises``: pictures can be made with them.
+    ``facts``: flags of the published format that the tensors tell; ``unknown``: those that they do not.
+    ``memory``: bytes of the weights once loaded, by precision.
+    """
+
+    format: str
+    container: Container
+    wrapping: tuple[str, ...]
+    parameters: int
+    dtypes: tuple[str, ...]
+    tensor_bytes: int
+    weights: str = "all"
+    note: str | None = None
+    what: str = ""
+    instead: str = ""
+    readable: bool = False
+    denoises: bool = False
+    memory: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+
+
+def contents_of(path: Path, which: str = AVERAGED, *, numbers: bool = True) -> CheckpointInfo:
+    """What the file or folder ``path`` holds, as :func:`~ilvrctl.models.files.loading.inspect_file` tells it.
+
+    With ``numbers`` every number of the network was read too: it is there as it was written, and finite. That takes
+    as long as loading, once; the answer is remembered. WeightsError for a file that is not sound.
+    """
+    file = weights_file(path, which)
+    sniff(file)
+    files = tuple(dict.fromkeys((file, *network_files(path))))
+    known = _KNOWN.get(*files)
+    if isinstance(known, dict) and which in known and (known[which]["numbers"] or not numbers):
+        return _restored(known[which]["info"])
+    from ilvrctl.models.files.loading import check_file, inspect_file
+
+    info = inspect_file(path, which)
+    if numbers and info.readable:
+        check_file(path, which)
+    before = known if isinstance(known, dict) else {}
+    _KNOWN.put({**before, which: {"numbers": numbers, "info": asdict(info)}}, *files)
+    return info
+
+
+def _restored(plain: Mapping[str, Any]) -> CheckpointInfo:
+    names = {f.name for f in fields(CheckpointInfo)}
+    values = {name: _tuples(value) for name, value in plain.items() if name in names}
+    return CheckpointInfo(**values)
+
+
+def _tuples(value: Any) -> Any:
+    """JSON knows no tuples: every list was one."""
+    if isinstance(value, dict):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
