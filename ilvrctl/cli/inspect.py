@@ -17,7 +17,7 @@ from ilvrctl.events import Warned
 from ilvrctl.presets import override_model
 
 if TYPE_CHECKING:
-    from ilvrctl.models.files.contents import CheckpointInfo
+    from ilvrctl.models.files.info import CheckpointInfo
     from ilvrctl.models.files.verdict import Use, Verdict
     from ilvrctl.plans.facts import KnownFacts
 

@@ -11,6 +11,7 @@ from ilvrctl.errors import IlvrctlError, UsageError
 from ilvrctl.events import Note, Warned
 from ilvrctl.images.geometry import parse_color
 from ilvrctl.methods.encoders import no_source
+from ilvrctl.models.files.stated import UNKNOWN
 from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.plans.find_networks import FoundNetwork, FoundNetworks
 from ilvrctl.plans.grid import Variant, naming
@@ -74,6 +75,9 @@ def check_networks(plans: Sequence[Plan], *, numbers: bool) -> None:
     """
     from ilvrctl.models.files.verdict import judge
 
+    for plan in plans:
+        if UNKNOWN not in (plan.model.noise_schedule, plan.source and plan.source.model.noise_schedule):
+            _check_source(plan)
     asked = {
         (weights, model, word, variant.settings.class_label): variant
         for plan in plans

@@ -15,7 +15,7 @@ from ilvrctl.plans.facts import FACTS, GUESS, KnownFacts
 from ilvrctl.presets import LATER_FACTS, find_model, find_target
 
 if TYPE_CHECKING:
-    from ilvrctl.models.files.contents import CheckpointInfo
+    from ilvrctl.models.files.info import CheckpointInfo
 
 
 def preset_facts(file: Path, info: CheckpointInfo, known: KnownFacts) -> dict[str, Any]:

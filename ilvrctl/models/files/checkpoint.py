@@ -13,9 +13,9 @@ from torch import Tensor
 from ilvrctl.errors import WeightsError
 from ilvrctl.models.cpu.memory import release_freed
 from ilvrctl.models.files.averaged import AVERAGED
-from ilvrctl.models.files.contents import CheckpointInfo
 from ilvrctl.models.files.described import Stored
 from ilvrctl.models.files.header import Header, by_storage, check_numbers, not_finite, open_numbers
+from ilvrctl.models.files.info import CheckpointInfo
 from ilvrctl.models.files.state_dict import find_network
 
 __all__ = [

@@ -3,46 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from ilvrctl.files import Remembered
 from ilvrctl.models.files.averaged import AVERAGED
-from ilvrctl.models.files.container import Container, sniff
+from ilvrctl.models.files.container import sniff
 from ilvrctl.models.files.diffusers_folder import network_files, weights_file
+from ilvrctl.models.files.info import CheckpointInfo
 
 _KNOWN = Remembered("checkpoints-2")
-
-
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """What a checkpoint file holds, told without reading the tensors' data.
-
-    ``format``: a name from ``formats.FORMATS``, or "unknown". ``container``: zip, legacy or safetensors.
-    ``wrapping``: keys and prefixes around the names. ``tensor_bytes``: bytes of the network's tensors.
-    ``weights``: which of the networks in the file was taken; ``note``: what people should know of that choice.
-    ``what`` completes the sentence "this is ...", ``instead``: what else to use. ``readable``: such networks can be
-    read; ``denoises``: pictures can be made with them.
-    ``facts``: flags of the published format that the tensors tell; ``unknown``: those that they do not.
-    ``memory``: bytes of the weights once loaded, by precision.
-    """
-
-    format: str
-    container: Container
-    wrapping: tuple[str, ...]
-    parameters: int
-    dtypes: tuple[str, ...]
-    tensor_bytes: int
-    weights: str = "all"
-    note: str | None = None
-    what: str = ""
-    instead: str = ""
-    readable: bool = False
-    denoises: bool = False
-    memory: Mapping[str, int] = field(default_factory=dict)
-    facts: Mapping[str, object] = field(default_factory=dict)
-    unknown: tuple[str, ...] = ()
 
 
 def contents_of(path: Path, which: str = AVERAGED, *, numbers: bool = True) -> CheckpointInfo:

@@ -15,7 +15,7 @@ from ilvrctl.models.files.stated import UNKNOWN, checked
 from ilvrctl.presets import ModelPreset
 
 if TYPE_CHECKING:
-    from ilvrctl.models.files.contents import CheckpointInfo
+    from ilvrctl.models.files.info import CheckpointInfo
 
 FILE, ASSUMED = "the file", "assumed: nobody knows"
 _HEADS = ("num_heads", "num_head_channels")

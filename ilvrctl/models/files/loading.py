@@ -26,11 +26,11 @@ from ilvrctl.models.files.checkpoint import (
 from ilvrctl.models.files.described import Stored
 from ilvrctl.models.files.diffusers_folder import folder_note, weights_file
 from ilvrctl.models.files.formats import CLASSIFIER, identify, readable_hint
+from ilvrctl.models.files.info import PRECISIONS, SMALLER, channel_problem
 from ilvrctl.models.files.readers.base import File
 from ilvrctl.models.files.rows import Format
 from ilvrctl.models.files.stated import UNKNOWN
 from ilvrctl.models.files.tensor_names import Names, Place, placed
-from ilvrctl.models.files.verdict import PRECISIONS, SMALLER, channel_problem
 from ilvrctl.models.lucidrains import LucidrainsUnet
 from ilvrctl.models.trunk_network import HalfPrecision, as_weight
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ilvrctl.diffusion.schedule import LEAST_ABAR, Schedule
 from ilvrctl.errors import ConfigError, IlvrctlError, UsageError, WeightsError
@@ -16,15 +16,11 @@ from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.files.contents import contents_of
 from ilvrctl.models.files.facts import missing_error, missing_facts
 from ilvrctl.models.files.formats import readable_hint
+from ilvrctl.models.files.info import PRECISIONS, SMALLER, CheckpointInfo, channel_problem
 from ilvrctl.models.files.stated import UNKNOWN
 from ilvrctl.presets import ModelPreset
 
-if TYPE_CHECKING:
-    from ilvrctl.models.files.contents import CheckpointInfo
-
 Use = Literal["translate", "energy"]
-PRECISIONS = ("float16", "bfloat16", "float32", "float64")
-SMALLER = "take the weights as they were before they were made smaller"
 _LARGEST = 1 << 14
 _MOST_LEVELS = 100_000
 
@@ -107,23 +103,6 @@ def _of_file(path: Path, info: CheckpointInfo, use: Use) -> Iterator[IlvrctlErro
         )
     ) is not None:
         yield wrong
-
-
-def channel_problem(
-    path: Path, channels: int | None, into: int | None, out: int | None, known: tuple[int, ...] = (3,)
-) -> WeightsError | None:
-    """The error of a network that is not for pictures of as many channels as are ``known``; None for one that is.
-
-    ``channels``: of the pictures; ``into`` and ``out``: of the tensors, which are more where pixels are folded, the
-    last estimate goes in too, or a variance comes out.
-    """
-    if channels in known and into and out in (channels, 2 * channels, into, 2 * into):
-        return None
-    kind = "a super-resolution network" if into == 6 else "a network"
-    return WeightsError(
-        f"{path}: {kind} of {into} input and {out} output channels; translation needs 3 and 3 or 6",
-        "give a network for colour pictures with --weights or --to",
-    )
 
 
 def _of_facts(path: Path, info: CheckpointInfo, model: ModelPreset, word: str) -> Iterator[IlvrctlError]:
