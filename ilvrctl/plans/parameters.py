@@ -146,7 +146,7 @@ TABLE: tuple[Parameter, ...] = (
         commands=_COMMANDS | {"inspect"},
         panel=METHOD,
     ),
-    Parameter("sampler", "Sampler: ddpm, ddim, dpmpp_2m, dpmpp_2m_sde.", key="sampler.name", panel=SAMPLING),
+    Parameter("sampler", "Sampler: ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, heun (two calls a step).", key="sampler.name", panel=SAMPLING),
     Parameter("eta", "Noise of the ddim sampler, 0 to 1.", decimal(0, 1), "sampler.eta", panel=SAMPLING),
     Parameter(
         "variance",

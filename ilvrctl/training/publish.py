@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ilvrctl import paths
 from ilvrctl.files import make_folder
-from ilvrctl.presets import check_new_name, write_preset
+from ilvrctl.new_presets import check_new_name, write_preset
 
 if TYPE_CHECKING:
     from torch import Tensor
