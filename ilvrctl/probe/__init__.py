@@ -6,6 +6,7 @@ reading differs: the levels of two schedules are compared at the same signal-to-
 """
 
 from ilvrctl.probe.findings import Finding, Findings
+from ilvrctl.probe.curve import Point
 from ilvrctl.probe.readings import Attention, Timing, guess_image_size
 from ilvrctl.probe.search import Trial, probe
 
