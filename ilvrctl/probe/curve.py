@@ -20,29 +20,30 @@ NEAR = 1.16
 MOST = 20_000
 """No network has more levels."""
 EXACT = 0.08
-"""Relative error of the levels of a network that knows the pictures well, 99 of 100 times."""
+"""Relative error of one level that is found, with pictures that the network knows well, at most ..."""
 SURE = 3.0
-"""For others, so many times the standard error that the pictures' differences tell."""
+"""... and so many times the standard error, where the pictures' differences tell of a larger one."""
+CLOSE = 0.06
+"""A schedule has the curve if its levels are so near, root mean square ..."""
 APART = 1.5
-"""So many times off what is allowed is a schedule that the network surely was not trained with."""
-
+"""... and has it not when they are so many times farther off than each may be, root of the sum of squares."""
 DENOISES = 0.5
 """A trained network's error is below this times that of the best multiple of the noisy picture."""
+
 Tried = Mapping[int, Sequence[float]]
 """For each level that was tried the logarithms of the errors, picture by picture."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One level of the curve: at ``abar`` the error is lowest at ``level``, surely between ``low`` and ``high``.
+    """One level of the curve: at ``abar`` the error is lowest at ``level``, give or take the part ``error`` of it.
 
     ``denoised``: whether the network was trained at so much noise at all.
     """
 
     abar: float
     level: float
-    low: float
-    high: float
+    error: float
     denoised: bool = True
 
     @property
@@ -50,16 +51,16 @@ class Point:
         """sigma / alpha."""
         return math.sqrt((1 - self.abar) / self.abar)
 
-    def miss(self, timing: Timing) -> float:
-        """How far a schedule is off here, in parts of what is allowed."""
+    def apart(self, timing: Timing) -> float:
+        """The logarithm of the factor between this level and a schedule's, beyond the half level of rounding."""
         level = timing.level(self.abar)
-        if level is None:  # the network has not learned it: its last level is the best, or the first of the worse
+        if level is None:  # not learned: the best is the last, if the network was not trained at more noise
             last = timing.diffusion_steps - 1
-            return 0.0 if self.low <= NEAR * last and self.high >= last / NEAR else math.inf
+            reached = last / NEAR <= self.level * math.exp(self.error)
+            return 0.0 if reached and self.level * math.exp(-self.error) <= last * (1 + EXACT) else math.inf
         if not self.denoised:
             return math.inf
-        side = self.low if level < self.level else self.high
-        return abs(_log(level) - _log(self.level)) / max(abs(_log(side) - _log(self.level)), 1e-9)
+        return max(abs(_log(level) - _log(self.level)) - 0.5 / (level + 1), 0.0)
 
 
 def next_level(tried: Tried) -> int | None:
@@ -85,30 +86,42 @@ def point_of(abar: float, tried: Tried, trivial: Sequence[float]) -> Point:
     levels = sorted(tried)
     n = levels.index(_best(tried))
     denoised = fmean(tried[levels[n]]) - fmean(trivial) < math.log(DENOISES)
-    if not 0 < n < len(levels) - 1 or not all(math.isfinite(e) for t in levels[n - 1 : n + 2] for e in tried[t]):
-        return Point(abar, levels[n], 0, MOST, denoised)
-    a, b, c = (_log(t) for t in levels[n - 1 : n + 2])
+    around = levels[max(n - 1, 0) : n + 2]
+    if len(around) < 3 or not all(math.isfinite(e) for t in around for e in tried[t]):
+        return Point(abar, levels[n], math.inf, denoised)
+    a, b, c = map(_log, around)
     slopes, bends = [], []
-    for low, mid, high in zip(*(tried[t] for t in levels[n - 1 : n + 2]), strict=True):
-        left, right = (mid - low) / (b - a), (high - mid) / (c - b)
+    for low, middle, high in zip(*(tried[t] for t in around), strict=True):
+        left, right = (middle - low) / (b - a), (high - middle) / (c - b)
         slopes.append((left * (c - b) + right * (b - a)) / (c - a))
         bends.append(2 * (right - left) / (c - a))
     bend = fmean(bends)
-    if bend < 1e-6:
-        return Point(abar, levels[n], 0, MOST, denoised)
-    error = math.sqrt(variance(slopes) / len(slopes)) / bend if len(slopes) > 1 else math.inf
+    if bend < 1e-6 or len(slopes) < 2:
+        return Point(abar, levels[n], math.inf, denoised)
     best = min(max(b - fmean(slopes) / bend, a), c)
-    allowed = math.hypot(EXACT, SURE * error) + 0.5 * math.exp(-best)  # levels are whole
-    return Point(abar, math.exp(best) - 1, _clip(best - allowed), _clip(best + allowed), denoised)
+    error = math.sqrt(variance(slopes) / len(slopes)) / bend
+    return Point(abar, math.exp(best) - 1, math.hypot(EXACT, SURE * error), denoised)
 
 
-def fits(curve: Sequence[Point]) -> list[tuple[Timing, float]]:
-    """Every known schedule with how far it is off where it is farthest, in parts of what is allowed; best first.
-
-    Up to 1 it has the curve; beyond APART it has not.
+@dataclass(frozen=True)
+class Fit:
+    """How far the levels of a schedule are from the curve: ``apart`` by their logarithms, root mean square; ``off``
+    in parts of what each may be off, root of the sum of squares.
     """
-    off = [(timing, max(point.miss(timing) for point in curve)) for timing in timings()]
-    return sorted(off, key=lambda pair: pair[1])
+
+    timing: Timing
+    apart: float
+    off: float
+
+
+def fits(curve: Sequence[Point]) -> list[Fit]:
+    """Every known schedule against the curve, the best first."""
+    found = []
+    for timing in timings():
+        apart = [point.apart(timing) for point in curve]
+        off = math.hypot(*(a / point.error for a, point in zip(apart, curve, strict=True) if a > 0))
+        found.append(Fit(timing, math.hypot(*apart) / math.sqrt(len(curve)), off))
+    return sorted(found, key=lambda fit: (fit.off, fit.apart))
 
 
 def _best(tried: Tried) -> int:
@@ -122,6 +135,3 @@ def _log(level: float) -> float:
 def _level(log: float) -> int:
     return round(math.exp(log) - 1)
 
-
-def _clip(log: float) -> float:
-    return min(max(math.exp(min(log, 50.0)) - 1, 0.0), MOST)

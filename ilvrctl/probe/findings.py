@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, variance
 from typing import Any, Literal, TypeAlias
 
-from ilvrctl.probe.curve import APART, DENOISES, Point, Tried
+from ilvrctl.probe.curve import APART, CLOSE, DENOISES, Fit, Point, Tried
 from ilvrctl.probe.readings import Attention, Timing
 
 MARGIN = 1.01
@@ -100,7 +100,7 @@ def conclude(
     rows: Sequence[Row],
     trivial: Tried,
     curve: Sequence[Point],
-    fitted: Sequence[tuple[Timing, float]],
+    fitted: Sequence[Fit],
     names: Sequence[str],
 ) -> Findings:
     """The findings in all trials. ``trivial``: at each strength what can be had without a network.
@@ -116,8 +116,8 @@ def conclude(
     if findings[0].status == "undecided":  # of one head the order does not matter, if it is one
         findings = tuple(replace(f, status="undecided") if f.status == "either" else f for f in findings)
     findings += (_decide_schedule(fitted, [row for row in rows if row.predicts == free[0].predicts], denoised < KNOWS),)
-    possible = tuple(timing for timing, off in fitted if off <= APART) if trained else ()
-    facts = _facts(free[0], fitted[0][0], findings)
+    possible = tuple(fit.timing for fit in fitted if fit.off <= APART) if trained else ()
+    facts = _facts(free[0], fitted[0].timing, findings)
     return Findings(findings, facts, tuple(ranked), tuple(curve), possible, tuple(names), denoised)
 
 
@@ -147,14 +147,19 @@ def _decide(fact: str, rows: Sequence[Row], trained: bool) -> Finding:
     )
 
 
-def _decide_schedule(fitted: Sequence[tuple[Timing, float]], rows: Sequence[Row], known: bool) -> Finding:
+def _decide_schedule(fitted: Sequence[Fit], rows: Sequence[Row], known: bool) -> Finding:
     """Decided when one known schedule has the curve at every strength, and all others are surely off somewhere."""
-    (best, off), (other, other_off) = fitted[:2]
+    best, other = fitted[:2]
     tried = {row.timing: row for row in rows}
-    margin, _ = _margin(tried[best], tried[other])
-    decided = known and off <= 1 and other_off > APART and margin >= 1
+    margin, _ = _margin(tried[best.timing], tried[other.timing])
+    decided = known and best.apart <= CLOSE and other.off > APART and margin >= 1
     return Finding(
-        "schedule", "decided" if decided else "undecided", str(best), str(other), margin, min(other_off, 1e6)
+        "schedule",
+        "decided" if decided else "undecided",
+        str(best.timing),
+        str(other.timing),
+        margin,
+        min(other.off, 1e6),
     )
 
 

@@ -8,7 +8,7 @@ from itertools import count
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from ilvrctl.probe.curve import Point, Tried, fits, next_level, point_of
+from ilvrctl.probe.curve import STEP, Point, Tried, fits, next_level, point_of
 from ilvrctl.probe.findings import Findings, Row, conclude, logs
 from ilvrctl.probe.readings import Attention, Timing, attention_readings
 from ilvrctl.probe.trials import (
@@ -30,8 +30,9 @@ COARSE = tuple(round(5 * 1.6**n) for n in range(13))
 """Levels tried first: those with the noise of LOOK are 10 in 100 linear levels and 814 in 4000 cosine ones."""
 ROUNDS = 3
 """Heads are looked for at the best level so far and levels with the best heads, at most so often."""
-RISE = 0.8
-"""How levels rise from strength to strength, as a power of the linear schedule's: about as in all schedules."""
+RISE = 0.6
+"""How levels rise from strength to strength, as a power of the linear schedule's: less than in most schedules,
+because levels that are too high are not levels at all."""
 KNOWN = 3
 """So many pictures decide at least; else the half that the network knows best, which is the more like its own."""
 
@@ -78,7 +79,7 @@ def probe(network: Network, pictures: Tensor, names: Sequence[str]) -> Iterator[
     curve = search.curve(attention)
     fitted = fits(curve)
     rows = [row for other in leaders for row in search.rows(other, None, shared)]
-    for timing, _ in fitted[:2]:
+    for timing in (fit.timing for fit in fitted[:2]):
         levels_of = {k: timing.nearest(noisy.abar) for k, noisy in search.noisy.items()}
         yield from search.run_all(attention, levels_of)
         rows += search.rows(attention, timing, levels_of)
@@ -118,7 +119,7 @@ class _Search:
         for strength, before in STRENGTHS.items():
             start = round(self.best_level(attention, before) * (strength / before) ** RISE)
             if not self.table.get((attention, strength)):
-                yield from self.run(attention, strength, [start])
+                yield from self.run(attention, strength, [start, round(start * STEP)])
             while (level := next_level(self.tried(attention, strength))) is not None:
                 yield from self.run(attention, strength, [level])
 
