@@ -43,13 +43,15 @@ class StoredFacts:
 
     ``facts``: decided values under the names of a model preset; ``guesses``: the names of those that are
     guesses; ``undecided``: what the probe could not tell; ``margins``: how many times larger the error of the
-    next best value was. ``size`` and ``sha256`` are those of the weights.
+    next best value was; ``curve``: the level that the probe found best at each noise strength sigma / alpha.
+    ``size`` and ``sha256`` are those of the weights.
     """
 
     facts: Mapping[str, Any] = field(default_factory=dict)
     guesses: tuple[str, ...] = ()
     undecided: tuple[str, ...] = ()
     margins: Mapping[str, Any] = field(default_factory=dict)
+    curve: Mapping[str, Any] = field(default_factory=dict)
     levels: tuple[int, ...] = ()
     pictures: tuple[str, ...] = ()
     size: int = 0

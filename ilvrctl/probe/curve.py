@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean, variance
 
 from ilvrctl.probe.readings import Timing, timings
@@ -17,7 +18,7 @@ STEP = 1.3
 """Factor between the levels that are tried where little is known yet."""
 NEAR = 1.16
 """The levels tried above and below the best are nearer than this at last; a parabola finds the lowest between."""
-MOST = 20_000
+MOST = 10_000
 """No network has more levels."""
 EXACT = 0.08
 """Relative error of one level that is found, with pictures that the network knows well, at most ..."""
@@ -72,7 +73,7 @@ def next_level(tried: Tried) -> int | None:
         return max(0, min(t - 1, _level(_log(t) - math.log(STEP))))
     if n == len(levels) - 1 and t < MOST:
         return max(t + 1, _level(_log(t) + math.log(STEP)))
-    gaps = [(_log(b) - _log(a), a, b) for a, b in zip(levels, levels[1:], strict=False) if t in (a, b)]
+    gaps = [(_log(b) - _log(a), a, b) for a, b in pairwise(levels) if t in (a, b)]
     width, a, b = max((gap for gap in gaps if gap[2] - gap[1] > 1), default=(0.0, 0, 0))
     return _level((_log(a) + _log(b)) / 2) if width > math.log(NEAR) else None
 
@@ -119,7 +120,9 @@ def fits(curve: Sequence[Point]) -> list[Fit]:
     found = []
     for timing in timings():
         apart = [point.apart(timing) for point in curve]
-        off = math.hypot(*(a / point.error for a, point in zip(apart, curve, strict=True) if a > 0))
+        off = math.hypot(
+            *(a / point.error if a < math.inf else a for a, point in zip(apart, curve, strict=True))
+        )
         found.append(Fit(timing, math.hypot(*apart) / math.sqrt(len(curve)), off))
     return sorted(found, key=lambda fit: (fit.off, fit.apart))
 
@@ -134,4 +137,3 @@ def _log(level: float) -> float:
 
 def _level(log: float) -> int:
     return round(math.exp(log) - 1)
-

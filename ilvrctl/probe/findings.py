@@ -44,7 +44,9 @@ class Row:
     @property
     def errors(self) -> dict[int, float]:
         """Geometric mean over the pictures, at each strength."""
-        return {strength: math.exp(min(fmean(values), 700.0)) for strength, values in sorted(self.logs.items())}
+        return {
+            strength: math.exp(min(fmean(values), 700.0)) for strength, values in sorted(self.logs.items())
+        }
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class Finding:
 class Findings:
     """What the probe found. ``facts`` are the decided ones under the names of a model preset.
 
-    ``curve``: the levels found at each noise strength; ``possible``: the schedules that may have them, best first.
+    ``curve``: the level found at each noise strength; ``possible``: the schedules that may have them, best first;
+    both empty for a network that was not trained.
     ``denoised``: the lowest error as a part of what can be had without a network. ``pictures`` decided.
     """
 
@@ -85,6 +88,16 @@ class Findings:
     def trained(self) -> bool:
         """Whether the network denoises the pictures at all, under some reading."""
         return self.denoised < DENOISES
+
+    @property
+    def familiar(self) -> bool:
+        """Whether the pictures are of the kind that the network was trained with."""
+        return self.denoised < KNOWS
+
+    @property
+    def strengths(self) -> tuple[int, ...]:
+        """The noise strengths that were tried, as levels of the linear schedule."""
+        return tuple(sorted({strength for row in self.rows for strength in row.logs}))
 
     def of(self, fact: str) -> Finding:
         """What was found about ``heads``, ``attention order``, ``predicts`` or ``schedule``."""
@@ -105,20 +118,22 @@ def conclude(
 ) -> Findings:
     """The findings in all trials. ``trivial``: at each strength what can be had without a network.
 
-    ``rows``: those of the found levels, and those of the two schedules in ``fitted`` that fit them best.
+    ``rows``: those of the found levels, and those of the two schedules in ``fitted`` that fit them best; without a
+    ``curve`` there are no such.
     """
-    ranked = sorted(rows, key=lambda row: row.score())
-    free = [row for row in ranked if row.timing is None]
+    free = sorted((row for row in rows if row.timing is None), key=lambda row: row.score())
     gap = free[0].score() - fmean(log for k in free[0].logs for log in trivial[k])
     denoised = math.exp(min(gap, 700.0))
     trained = denoised < DENOISES
     findings = tuple(_decide(fact, free, trained) for fact in ("heads", "attention order", "predicts"))
     if findings[0].status == "undecided":  # of one head the order does not matter, if it is one
         findings = tuple(replace(f, status="undecided") if f.status == "either" else f for f in findings)
-    findings += (_decide_schedule(fitted, [row for row in rows if row.predicts == free[0].predicts], denoised < KNOWS),)
-    possible = tuple(fit.timing for fit in fitted if fit.off <= APART) if trained else ()
-    facts = _facts(free[0], fitted[0].timing, findings)
-    return Findings(findings, facts, tuple(ranked), tuple(curve), possible, tuple(names), denoised)
+    timed = [row for row in rows if row.timing is not None and row.predicts == free[0].predicts]
+    findings += (_decide_schedule(fitted, timed, denoised < KNOWS),)
+    possible = tuple(fit.timing for fit in fitted if fit.off <= APART)
+    facts = _facts(free[0], findings) | (fitted[0].timing.facts if findings[-1].status == "decided" else {})
+    ordered = (*free, *(row for row in rows if row.timing is not None))
+    return Findings(findings, facts, ordered, tuple(curve), possible, tuple(names), denoised)
 
 
 def _value(fact: str, row: Row) -> str | None:
@@ -149,6 +164,8 @@ def _decide(fact: str, rows: Sequence[Row], trained: bool) -> Finding:
 
 def _decide_schedule(fitted: Sequence[Fit], rows: Sequence[Row], known: bool) -> Finding:
     """Decided when one known schedule has the curve at every strength, and all others are surely off somewhere."""
+    if not fitted:
+        return Finding("schedule", "undecided", "unknown")
     best, other = fitted[:2]
     tried = {row.timing: row for row in rows}
     margin, _ = _margin(tried[best.timing], tried[other.timing])
@@ -156,7 +173,7 @@ def _decide_schedule(fitted: Sequence[Fit], rows: Sequence[Row], known: bool) ->
     return Finding(
         "schedule",
         "decided" if decided else "undecided",
-        str(best.timing),
+        str(best.timing) if best.off <= APART else "unknown",
         str(other.timing),
         margin,
         min(other.off, 1e6),
@@ -177,8 +194,8 @@ def _margin(best: Row, other: Row) -> tuple[float, float]:
     return math.exp(min(mean, 700.0)), mean / max(error, 1e-9) if min(means) > 0 else 0.0
 
 
-def _facts(best: Row, timing: Timing, findings: Sequence[Finding]) -> dict[str, Any]:
-    """What is decided, under the names of a model preset; the order of attention goes with the heads."""
+def _facts(best: Row, findings: Sequence[Finding]) -> dict[str, Any]:
+    """What is decided of heads, order and prediction, under the names of a model preset."""
     settled = {finding.fact for finding in findings if finding.status != "undecided"}
     hidden = best.attention.hidden
     facts: dict[str, Any] = {}
@@ -187,8 +204,6 @@ def _facts(best: Row, timing: Timing, findings: Sequence[Finding]) -> dict[str, 
         facts[name] = hidden.num_head_channels or hidden.num_heads
     if "attention order" in settled:
         facts["use_new_attention_order"] = hidden.use_new_attention_order
-    if "schedule" in settled:
-        facts |= timing.facts
     if "predicts" in settled:
         facts["predicts"] = best.predicts
     return facts

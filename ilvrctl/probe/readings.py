@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 
 from ilvrctl.diffusion.schedule import BETA_END, BETA_START, Schedule
@@ -52,7 +52,7 @@ class Timing:
     @property
     def facts(self) -> dict[str, str | int | float]:
         """Under the names of a model preset."""
-        return {name: value for name, value in vars(self).items() if value is not None and name[0] != "_"}
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def level(self, abar: float) -> float | None:
         """The t, fractional, with the signal-to-noise ratio of ``abar``; None where all levels have more signal."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from ilvrctl.probe.curve import STEP, Point, Tried, fits, next_level, point_of
+from ilvrctl.probe.curve import DENOISES, STEP, Point, Tried, fits, next_level, point_of
 from ilvrctl.probe.findings import Findings, Row, conclude, logs
 from ilvrctl.probe.readings import Attention, Timing, attention_readings
 from ilvrctl.probe.trials import (
@@ -69,7 +70,11 @@ def probe(network: Network, pictures: Tensor, names: Sequence[str]) -> Iterator[
         if levels is COARSE and leaders[0] == attention:
             break
         attention = leaders[0]
-    known = search.focus(attention)
+    known = [names[n] for n in search.focus(attention)]
+    shared = {LOOK: search.best_level(attention, LOOK)}
+    if search.score(attention, shared) - fmean(search.trivial[LOOK]) >= math.log(DENOISES):
+        yield conclude(search.all_rows(leaders, shared), search.trivial, (), (), known)
+        return
     yield from search.follow(attention)
     shared = {strength: search.best_level(attention, strength) for strength in HEAD_STRENGTHS}
     for other in leaders:
@@ -77,13 +82,12 @@ def probe(network: Network, pictures: Tensor, names: Sequence[str]) -> Iterator[
     attention = min(leaders, key=lambda a: search.score(a, shared))
     yield from search.follow(attention)
     curve = search.curve(attention)
-    fitted = fits(curve)
-    rows = [row for other in leaders for row in search.rows(other, None, shared)]
+    fitted, rows = fits(curve), search.all_rows(leaders, shared)
     for timing in (fit.timing for fit in fitted[:2]):
         levels_of = {k: timing.nearest(noisy.abar) for k, noisy in search.noisy.items()}
         yield from search.run_all(attention, levels_of)
         rows += search.rows(attention, timing, levels_of)
-    yield conclude(rows, search.trivial, curve, fitted, [names[n] for n in known])
+    yield conclude(rows, search.trivial, curve, fitted, known)
 
 
 @dataclass
@@ -148,6 +152,10 @@ class _Search:
         kinds = next(iter(errors.values()))
         return [Row(attention, timing, kind, {k: logs(e[kind]) for k, e in errors.items()}) for kind in kinds]
 
+    def all_rows(self, attentions: Iterable[Attention], levels: Mapping[int, int]) -> list[Row]:
+        """The :meth:`rows` of some readings."""
+        return [row for attention in attentions for row in self.rows(attention, None, levels)]
+
     def focus(self, attention: Attention) -> list[int]:
         """Go on with the better known half of the pictures, whose numbers are returned.
 
@@ -175,5 +183,6 @@ class _Search:
     def curve(self, attention: Attention) -> tuple[Point, ...]:
         """The best levels of all strengths, the weakest noise first."""
         return tuple(
-            point_of(self.noisy[k].abar, self.tried(attention, k), self.trivial[k]) for k in sorted(self.noisy)
+            point_of(self.noisy[k].abar, self.tried(attention, k), self.trivial[k])
+            for k in sorted(self.noisy)
         )
