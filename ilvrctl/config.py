@@ -48,9 +48,7 @@ class Layer:
         return cls(values, {path: origin for path, _ in _leaves(values)}, trusted)
 
 
-_Base: Any = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # libyaml is fifteen times faster, where it is there
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is fifteen times faster
 _DEEPEST = 100
 """Levels of nesting; a deeper file is a mistake, or meant to exhaust the memory of who reads it."""
 

@@ -42,6 +42,7 @@ PIECES = [UserEnergy, *(piece for table in TABLES for piece in table.values())]
 PLAIN_TEXT = {
     "Settings.background",
     "Settings.timestep_respacing",
+    "Settings.window",
     "Method.name",
 }
 MARKED = {

@@ -278,7 +278,13 @@ class Schedule:
                 f"no noise schedule has {T} levels and betas from {first} to {last}",
                 hint="--set model.diffusion_steps=1000 --set model.beta_start=0.0001 --set model.beta_end=0.02",
             )
-        return cls.of_betas(_BETAS[noise_schedule](T, first, last))
+        betas = _BETAS[noise_schedule](T, first, last)
+        if max(betas) > 1:
+            raise UsageError(
+                f"no {noise_schedule} schedule has {T} levels: its betas would pass 1",
+                hint="--set model.diffusion_steps=1000, or model.beta_end=0.2",
+            )
+        return cls.of_betas(betas)
 
     @classmethod
     def of_betas(cls, betas: Sequence[float]) -> Schedule:
@@ -287,7 +293,7 @@ class Schedule:
             raise UsageError(
                 f"these {len(betas)} betas are no noise schedule: they go from {min(betas, default=0)} to "
                 f"{max(betas, default=0)}, and each has to lie between 0 and 1",
-                hint="with few levels --set model.beta_end=0.2, or model.noise_schedule=cosine",
+                hint="--set model.noise_schedule=linear --set model.diffusion_steps=1000",
             )
         products = accumulate((1.0 - beta for beta in betas), lambda product, alpha: product * alpha)
         return cls(tuple(max(abar, LEAST_ABAR) for abar in products))

@@ -12,7 +12,7 @@ from ilvrctl.config import Layer, read_yaml
 from ilvrctl.errors import ConfigError, IlvrctlError
 from ilvrctl.images.io import PICTURE_SUFFIXES
 from ilvrctl.plans.asked import Asked, choice_of, leaves, set_choice
-from ilvrctl.plans.check import draft_plan, make_plan
+from ilvrctl.plans.check import check_networks, draft_plan, make_plan
 from ilvrctl.plans.edit_modes import way_of
 from ilvrctl.plans.find_networks import FoundNetworks, NetworksAsked, find_networks
 from ilvrctl.plans.grid import Choice, Variant, naming
@@ -46,6 +46,7 @@ def plans_of(
     plans = [plan_of(job, folder, root) for job in read.jobs]
     written = [(str(path), f"{o.item.name} ({p.name})") for p in plans for o in p.outputs for path in o.files]
     refuse_equal([path for path, _ in written], [name for _, name in written])
+    check_networks(plans, numbers=False)
     return [make_plan(plan, overwrite=overwrite, past=past) for plan in plans], past
 
 

@@ -10,18 +10,7 @@ from typing import get_args
 
 from ilvrctl.choices import Fit, Precision, Speed
 from ilvrctl.plans.parameter import MAKING, Command, Parameter
-from ilvrctl.plans.values import (
-    bounds,
-    count,
-    decimal,
-    file,
-    jumps,
-    level,
-    one_of,
-    switch,
-    whole,
-    words,
-)
+from ilvrctl.plans.values import bounds, count, decimal, file, jumps, level, one_of, switch, whole, words
 
 _COMMANDS = frozenset[Command]({"translate", "edit"})
 _EDIT = frozenset[Command]({"edit", "jobs"})
@@ -146,7 +135,12 @@ TABLE: tuple[Parameter, ...] = (
         commands=_COMMANDS | {"inspect"},
         panel=METHOD,
     ),
-    Parameter("sampler", "Sampler: ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, heun (two calls a step).", key="sampler.name", panel=SAMPLING),
+    Parameter(
+        "sampler",
+        "Sampler: ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, heun (two calls a step).",
+        key="sampler.name",
+        panel=SAMPLING,
+    ),
     Parameter("eta", "Noise of the ddim sampler, 0 to 1.", decimal(0, 1), "sampler.eta", panel=SAMPLING),
     Parameter(
         "variance",
@@ -231,6 +225,13 @@ TABLE: tuple[Parameter, ...] = (
     ),
     Parameter(
         "background", "Behind transparency and padding.", key="background", panel=PICTURES, metavar="COLOR"
+    ),
+    Parameter(
+        "window",
+        "Numbers that are black and white in inputs of more than 8 bits: LO:HI, or auto.",
+        key="window",
+        panel=PICTURES,
+        metavar="LO:HI|auto",
     ),
     Parameter(
         "recursive",

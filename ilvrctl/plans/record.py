@@ -110,10 +110,13 @@ def _source(found: Any) -> dict[str, Any] | None:
     return {**texts, "network": dict(found["network"])}
 
 
-def result_record(plan: Plan, output: Output, digest: str, run: Mapping[str, str]) -> str:
+def result_record(
+    plan: Plan, output: Output, digest: str, run: Mapping[str, str], read: Mapping[str, str] | None = None
+) -> str:
     """The JSON text for a result: enough to make it again, and no path or host name.
 
-    ``digest``: sha256 of the input's bytes; ``run``: the device's kind, the precision used, torch's release.
+    ``digest``: sha256 of the input's bytes; ``run``: the device's kind, the precision used, torch's release;
+    ``read``: how the input was read where that is not plain (a colour profile converted, a window).
     """
     name = output.item.path.name if output.item.path is not None else output.item.stem
     source = plan.source_of(plan.variants[output.variant])
@@ -130,6 +133,7 @@ def result_record(plan: Plan, output: Output, digest: str, run: Mapping[str, str
         "input": {"name": name, "sha256": digest},
         "sample": output.sample,
         "run": run,
+        **({"read": dict(read)} if read else {}),
         **({"source": source.record()} if source is not None else {}),
     }
     return json.dumps(record, ensure_ascii=False, sort_keys=True)
