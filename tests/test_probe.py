@@ -8,15 +8,18 @@ from collections.abc import Callable
 import pytest
 import torch
 from checkpoints import random_state_dict
+from hypothesis import given
+from hypothesis import strategies as st
 from retrained import Retrained, shipped
 from torch import Tensor
 
 from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.architecture.unet import AdmArchitecture
-from ilvrctl.probe import Findings, Timing, Trial, guess_image_size, probe
+from ilvrctl.probe import Findings, Point, Timing, Trial, guess_image_size, probe
+from ilvrctl.probe.curve import EXACT, fits, next_level, point_of
 from ilvrctl.probe.pictures import DRAWINGS, probe_pictures
 from ilvrctl.probe.readings import ENDS, NAMED, STEPS, attention_readings, timings
-from ilvrctl.probe.trials import Network
+from ilvrctl.probe.trials import STRENGTHS, Network, noised
 
 CPU = torch.device("cpu")
 HEADS = 4
@@ -137,14 +140,18 @@ def test_other_levels_and_predictions(timing: Timing, predicts: str) -> None:
 TRUTHS = [Timing(name, T) for T in STEPS for name in NAMED]
 TRUTHS += [Timing(name, T, *ends) for T in STEPS for name, *ends in ENDS]
 QUICK = [Timing("linear", 2000), Timing("linear", 500), Timing("quad", 1000), Timing("cosine", 100)]
-ODD = [Timing("linear", 1500), Timing("cosine", 3000), Timing("linear", 1000, 0.0002, 0.04)]
+ODD = [Timing("linear", 1500), Timing("cosine", 3000), Timing("linear", 1000, 0.0001, 0.03)]
+CASES = [
+    pytest.param(t, False, marks=[] if t in QUICK else pytest.mark.slow, id=str(t)) for t in TRUTHS + ODD
+]
+CASES += [
+    pytest.param(t, True, marks=pytest.mark.slow, id=f"{t}, beyond")
+    for t in TRUTHS
+    if t.diffusion_steps != 250  # linear with betas up to 0.02 goes on as linear with 500 levels does
+]
 
 
-@pytest.mark.parametrize("beyond", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "truth",
-    [pytest.param(t, marks=[] if t in QUICK else pytest.mark.slow, id=str(t)) for t in (*TRUTHS, *ODD)],
-)
+@pytest.mark.parametrize(("truth", "beyond"), CASES)
 def test_a_schedule_is_right_or_undecided(truth: Timing, beyond: bool) -> None:
     """Over all schedules, and some that nobody knows; ``beyond``: levels that are too high mean more noise."""
     findings = found(Retrained(truth, beyond=beyond))
@@ -260,3 +267,41 @@ def test_timings_meet_at_the_same_signal_to_noise_ratio() -> None:
         assert T // 2 < (timing.level(between) or 0) < T // 2 + 1
         assert timing.level(0.999999) == 0
         assert timing.level(abars[-1] / 2) is None
+
+
+@given(best=st.floats(0, 9000), start=st.integers(0, 10_000), bend=st.floats(0.1, 100), tilt=st.floats(-2, 2))
+def test_the_lowest_level_is_found_from_anywhere(best: float, start: int, bend: float, tilt: float) -> None:
+    """Also where the error does not rise evenly on both sides, and where levels are too high to mean anything."""
+
+    def error(t: int) -> list[float]:
+        u = math.log(min(t, 9500) + 1) - math.log(best + 1)
+        return [bend * u * u * math.exp(tilt * math.tanh(u)), bend * u * u - 1]
+
+    tried = {start: error(start)}
+    while (level := next_level(tried)) is not None:
+        assert level not in tried
+        tried[level] = error(level)
+    assert len(tried) < 50
+    point = point_of(0.9, tried, [math.inf, math.inf])
+    assert point.level == pytest.approx(best, rel=0.05, abs=1)
+
+
+def test_every_schedule_has_its_own_curve() -> None:
+    abars = [noised(torch.zeros(1, 3, 8, 8), strength).abar for strength in STRENGTHS]
+    for timing in timings():
+        levels = [timing.level(abar) for abar in abars]
+        last = timing.diffusion_steps - 1
+        curve = [
+            Point(abar, last if level is None else level, EXACT, level is not None)
+            for abar, level in zip(abars, levels, strict=True)
+        ]
+        best = fits(curve)[0]
+        assert best.timing == timing
+        assert best.apart == 0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_levels_that_cannot_be_told_decide_nothing(value: float) -> None:
+    tried = {10: [0.0, 0.0], 12: [-1.0, -1.0], 14: [0.0, value]}
+    point = point_of(0.5, tried, [1.0, 1.0])
+    assert all(fit.off == 0 or fit.off == math.inf for fit in fits([point]))
