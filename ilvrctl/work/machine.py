@@ -39,7 +39,9 @@ class Machine:
     def __post_init__(self) -> None:
         text = str(self.batch_size)
         if self.batch_size not in (None, "auto") and (not text.isdigit() or int(text) < 1):
-            raise UsageError(f"--batch-size takes a number or auto, not {text!r}")
+            given = os.environ.get("ILVRCTL_BATCH_SIZE") == text
+            flag = "ILVRCTL_BATCH_SIZE" if given else "--batch-size"
+            raise UsageError(f"{flag} takes a number or auto, not {text!r}")
         if self.engine not in ("local", "ray"):
             raise UsageError(f"unknown engine {self.engine!r}; known: local, ray")
         if self.batch_size == "auto" and self.spread:
