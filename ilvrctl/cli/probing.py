@@ -68,6 +68,8 @@ def show_findings(findings: Findings) -> None:
     for found in findings.findings:
         margin = f"{found.margin:.2f} times better than {found.next_best}" if found.next_best else ""
         data(f"{found.fact:<16} {found.status:<10} {found.best:<22} {margin}".rstrip())
+    if findings.facts.get("diffusion_steps") == 1000:
+        data("(1000 levels, or any number that was rescaled to 0 .. 1000: that acts the same)")
     if findings.curve and findings.of("schedule").status == "undecided":
         _show_curve(findings)
     data("")
