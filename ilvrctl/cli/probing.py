@@ -68,8 +68,8 @@ def show_findings(findings: Findings) -> None:
     for found in findings.findings:
         margin = f"{found.margin:.2f} times better than {found.next_best}" if found.next_best else ""
         data(f"{found.fact:<16} {found.status:<10} {found.best:<22} {margin}".rstrip())
-    if findings.facts.get("diffusion_steps") == 1000:
-        data("(1000 levels, or any number that was rescaled to 0 .. 1000: that acts the same)")
+    if findings.of("schedule").best in ("linear, 1000 levels", "cosine, 1000 levels"):
+        data("(1000 levels, or another number rescaled to 0 .. 1000: these act the same)")
     if findings.curve and findings.of("schedule").status == "undecided":
         _show_curve(findings)
     data("")
@@ -81,7 +81,7 @@ def _show_curve(findings: Findings) -> None:
     data("  " + "   ".join(f"{point.strength:.2f}: {point.level:.0f}" for point in findings.curve))
     if not findings.familiar:
         data("they are not exact: the network knows these pictures too little")
-    for timing in findings.possible:
+    for timing in findings.possible[:5]:
         data(f"may be {timing}: {_flags(timing.facts)}")
     if not findings.possible:
         data("no known schedule has them; what its training says goes into")
