@@ -17,6 +17,7 @@ from ilvrctl.plans.check import make_plan
 from ilvrctl.plans.digest import sha256_hex, weights_sha256
 from ilvrctl.plans.grid import Variant
 from ilvrctl.plans.inputs import Item, collect
+from ilvrctl.plans.names import Earlier, named
 from ilvrctl.plans.outputs import Destination, Output, outputs_of
 from ilvrctl.plans.places import exists, is_file, is_folder, place, real
 from ilvrctl.plans.plan import Plan, network_facts
@@ -28,7 +29,9 @@ RUN = {"device": "cpu", "precision": "fp32", "torch": "2"}
 
 
 def items_of(*names: str | Path, recursive: bool = False, output: Path | None = None) -> list[Item]:
-    return collect([str(name) for name in names], recursive=recursive, stdin=None, output=output)
+    outputs = [] if output is None else [output]
+    found = collect([str(name) for name in names], recursive=recursive, stdin=None, outputs=outputs)
+    return list(found.items)
 
 
 def plan_of(*inputs: Path, out: Path, samples: int = 1, gif: bool = False, **settings: object) -> Plan:
@@ -62,18 +65,18 @@ def test_names_and_keys_of_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "examples/astronaut.png",
         "examples/boxing-glove.png",
     ]
-    [stdin] = collect(["-"], recursive=False, stdin=b"data", output=None)
+    [stdin] = collect(["-"], recursive=False, stdin=b"data").items
     assert (stdin.name, stdin.stem, stdin.key, stdin.read()) == ("standard input", "stdin", "-", b"data")
 
 
 def test_two_pictures_with_one_short_name_stay_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     copies(tmp_path, ["examples/fox.png"])
-    first, second = collect([str(FOX), "examples/cup.png"], recursive=False, stdin=None, output=None)
+    first, second = items_of(FOX, "examples/cup.png")
     assert first.name == "examples/fox.png"
     assert second.name == "examples/cup.png"
     with pytest.raises(UsageError, match=r"examples/fox\.png and examples/fox\.png would both be written"):
-        items_of(FOX, "examples/fox.png")
+        named(items_of(FOX, "examples/fox.png"), Earlier(lambda stem: ()))
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:

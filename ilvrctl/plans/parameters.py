@@ -349,6 +349,14 @@ TABLE: tuple[Parameter, ...] = (
         "weights", "A checkpoint that you have: a file, or a folder of diffusers.", file, panel=MACHINE
     ),
     Parameter("from_weights", "A checkpoint of the inputs' kind.", file, commands=_JOBS, panel=MACHINE),
+    Parameter(
+        "ext",
+        "Format of the results in a folder: png, jpg or webp; -o FILE.jpg says its own.",
+        one_of("png", "jpg", "webp"),
+        panel=OUTPUT,
+        metavar="FORMAT",
+        default="png",
+    ),
     Parameter("quality", "Of results in JPEG and WebP.", whole(1, 100), panel=OUTPUT, default=95),
     Parameter("gif", "An animation of every sample.", switch, panel=OUTPUT, default=False),
     Parameter(

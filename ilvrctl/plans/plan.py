@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl.diffusion.schedule import Schedule
-from ilvrctl.events import Note
+from ilvrctl.events import Note, PassedBy
 from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.plans.grid import Variant
 from ilvrctl.plans.outputs import Output
@@ -88,7 +88,8 @@ class Plan:
 
     A job is a grid where it has several ``variants``: then each has its folder and its share of the ``outputs``.
     ``weights``: the file of the model. ``name``: that of the job among several. ``quality`` is that of results in
-    JPEG and WebP. ``notes``: what people should know before it is carried out.
+    JPEG and WebP. ``notes``: what people should know before it is carried out. ``passed_by``: what in the folders of
+    the inputs is none.
     """
 
     outputs: tuple[Output, ...]
@@ -102,6 +103,7 @@ class Plan:
     weights: Path = field(default_factory=Path)
     name: str = ""
     notes: tuple[Note, ...] = ()
+    passed_by: tuple[PassedBy, ...] = ()
 
     def networks_of(self, variant: Variant) -> Networks:
         """What must be in memory for a variant: they can differ in precision."""
