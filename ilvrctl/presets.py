@@ -20,6 +20,7 @@ from ilvrctl.config import Layer, build, dump_yaml, read_yaml, unknown_name
 from ilvrctl.errors import ConfigError, UsageError, WeightsError, did_you_mean
 from ilvrctl.fields import Between
 from ilvrctl.files import inside, write_text
+from ilvrctl.memory import remembered
 from ilvrctl.text import visible
 
 P = TypeVar("P")
@@ -172,6 +173,7 @@ class Broken:
     error: ConfigError
 
 
+@remembered
 def preset_files(kind: Kind) -> dict[str, Path]:
     """All preset files of a kind by name; the user's own take the place of shipped ones."""
     found = {}
@@ -387,6 +389,7 @@ def write_preset(
     return write_text(paths.config_dir() / kind / f"{name}.yaml", dump_yaml(facts, remarks or {}))
 
 
+@remembered
 def _load(cls: type[Any], name: str, path: Path) -> tuple[Any, Layer]:
     if not PRESET_NAME.fullmatch(name):
         raise ConfigError(f"{visible(path.name)}: cannot be the name of a preset", _NAME_HINT)

@@ -19,7 +19,19 @@ MODULES = {
 }
 
 GROUND = frozenset(
-    {"errors", "events", "fields", "config", "presets", "paths", "files", "text", "choices", "__init__"}
+    {
+        "errors",
+        "events",
+        "fields",
+        "config",
+        "presets",
+        "paths",
+        "files",
+        "text",
+        "choices",
+        "memory",
+        "__init__",
+    }
 )
 BESIDE = {
     "hub": GROUND,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ilvrctl.errors import UsageError, did_you_mean
 
@@ -162,6 +163,7 @@ class Schedule:
     alphas_cumprod: tuple[float, ...]
 
     @classmethod
+    @lru_cache(maxsize=8)
     def named(cls, noise_schedule: str, T: int = 1000) -> Schedule:
         """The published ``linear`` or ``cosine`` schedule of T levels; UsageError for another name."""
         if noise_schedule not in NOISE_SCHEDULES:
@@ -187,8 +189,11 @@ class Schedule:
 
     def steps(self, levels: Sequence[int]) -> list[Step]:
         """The transitions down a chain of ``levels`` (any order given, walked from the noisiest to clean)."""
-        down = sorted(levels, reverse=True)
-        return [
+        return list(self._steps(tuple(sorted(levels, reverse=True))))
+
+    @lru_cache(maxsize=64)  # noqa: B019  of few schedules, which are values
+    def _steps(self, down: tuple[int, ...]) -> tuple[Step, ...]:
+        return tuple(
             Step(i, len(down), t, s, *self.level(t), *self.level(s))
             for i, (t, s) in enumerate(zip(down, [*down[1:], -1], strict=True))
-        ]
+        )

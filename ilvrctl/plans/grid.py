@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ Tier = Literal["preset", "set", "flag"]
 _BY_NAME_ALONE = ("preset", "method", "sampler")
 """Settings whose values say by themselves what they are."""
 _LONGEST = 120
+MOST_SETTINGS = 10_000
+"""Combinations of one grid: more are never looked at, and each has a folder."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,20 @@ def expand(choices: Sequence[Choice], build: Callable[[Picked], Settings]) -> li
 
     A flag takes the place of an assignment of the same key. In a grid a choice is left out where the method or
     sampler of a combination has no such setting, unless none has. UsageError naming the combination that cannot be
-    built.
+    built,
+    and for more than :data:`MOST_SETTINGS`.
     """
     flags = {choice.key for choice in choices if choice.tier == "flag"}
     choices = [choice for choice in choices if choice.tier == "flag" or choice.key not in flags]
     several = [choice for choice in choices if len(choice.options) > 1]
     if not several:
         return [Variant(build(tuple((choice, choice.options[0]) for choice in choices)))]
+    if (count := math.prod(len(choice.options) for choice in several)) > MOST_SETTINGS:
+        sizes = " x ".join(f"{len(choice.options):,} of {choice.key}" for choice in several)
+        raise UsageError(
+            f"a grid of {sizes} is {count:,} settings, and one run plans {MOST_SETTINGS:,} at most",
+            hint="fewer values, or several runs",
+        )
     short = _short_keys([choice.key for choice in several])
     found: dict[str, Variant] = {}
     unused = dict.fromkeys(choice.key for choice in choices)

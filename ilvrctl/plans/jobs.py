@@ -11,6 +11,7 @@ from ilvrctl import paths
 from ilvrctl.config import Layer, read_yaml
 from ilvrctl.errors import ConfigError, IlvrctlError
 from ilvrctl.images.folders import pictures_in
+from ilvrctl.memory import remembering
 from ilvrctl.plans.asked import Asked, choice_of, leaves, set_choice
 from ilvrctl.plans.check import draft_plan, make_plan
 from ilvrctl.plans.edit_modes import way_of
@@ -26,6 +27,7 @@ from ilvrctl.plans.past import Past
 from ilvrctl.plans.plan import Plan
 
 
+@remembering()
 def plans_of(
     jobs: Path | Mapping[str, object],
     out: Path | None = None,

@@ -95,9 +95,9 @@ def read_jobs(layer: Layer, name: str) -> JobsFile:
         raise ConfigError(f"{name} has no jobs", hint="ilvrctl batch --init shows what a file looks like")
     defaults = _rooted(layer, top.defaults, ("defaults",))
     _check_keys(defaults, "defaults")
-    jobs = []
+    jobs, lines = [], _lines_of_jobs(layer)
     for n, values in enumerate(top.jobs, 1):
-        own = _rooted(layer, values, ("jobs", str(n)))
+        own = Layer(values, lines.get(str(n), {}))
         _check_keys(own, f"job {n}")
         origin = layer.origins.get(("jobs", str(n)), name)
         jobs.append(_job(merge(defaults, own), origin, f"job-{n}"))
@@ -111,6 +111,15 @@ def _rooted(layer: Layer, values: Mapping[str, Any], path: tuple[str, ...]) -> L
     return Layer(
         values, {key[n:]: at for key, at in layer.origins.items() if key[:n] == path and len(key) > n}
     )
+
+
+def _lines_of_jobs(layer: Layer) -> dict[str, dict[tuple[str, ...], str]]:
+    """Where the keys of each job stand, by the job's number."""
+    found: dict[str, dict[tuple[str, ...], str]] = {}
+    for key, at in layer.origins.items():
+        if key[0] == "jobs" and len(key) > 2:
+            found.setdefault(key[1], {})[key[2:]] = at
+    return found
 
 
 def _check_keys(layer: Layer, where: str) -> None:

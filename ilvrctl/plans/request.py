@@ -9,6 +9,7 @@ from typing import Any
 
 from ilvrctl import paths
 from ilvrctl.errors import UsageError
+from ilvrctl.memory import remembering
 from ilvrctl.plans.asked import Asked
 from ilvrctl.plans.check import draft_plan
 from ilvrctl.plans.edit_modes import PAINTINGS, way_of
@@ -20,6 +21,7 @@ from ilvrctl.plans.outputs import FORMATS, Destination, Output, numbers_to, outp
 from ilvrctl.plans.plan import Plan
 
 
+@remembering()
 def translation(
     asked: Asked,
     inputs: Sequence[str | Item],
@@ -55,6 +57,7 @@ def translation(
     return draft_plan(networks, variants, outputs, sheet=sheet, quality=quality, passed_by=found.passed_by)
 
 
+@remembering()
 def edit(
     asked: Asked,
     pictures: tuple[str | Item, str | Item | None, str | Item | None],

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ilvrctl.work.workers import Workers
 
 Tell = Callable[[JobEvent], object]
+_LARGEST_BATCH = 65_536
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Machine:
         text = str(self.batch_size)
         if self.batch_size not in (None, "auto") and (not text.isdigit() or int(text) < 1):
             raise UsageError(f"--batch-size takes a number or auto, not {text!r}")
+        if text.isdigit() and int(text) > _LARGEST_BATCH:
+            raise UsageError(
+                f"--batch-size {text} is beyond any device: {_LARGEST_BATCH:,} at most",
+                hint="--batch-size auto finds the fastest",
+            )
         if self.engine not in ("local", "ray"):
             raise UsageError(f"unknown engine {self.engine!r}; known: local, ray")
         if self.batch_size == "auto" and self.spread:
