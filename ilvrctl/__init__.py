@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ilvrctl.api import Model, Result, batch, download, edit, evaluate, examples, load, translate
+    from ilvrctl.api import Model, Result, batch, download, edit, evaluate, examples, load, train, translate
     from ilvrctl.errors import (
         ConfigError,
         DeviceError,
@@ -42,6 +42,7 @@ __all__ = [
     "evaluate",
     "examples",
     "load",
+    "train",
     "translate",
 ]
 

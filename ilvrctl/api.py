@@ -7,7 +7,7 @@ terminal or handles signals. torch is imported by the first call that needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,20 @@ from ilvrctl.work.result import Result, results_of
 if TYPE_CHECKING:
     from ilvrctl.evaluation.result import Evaluation
     from ilvrctl.hub.events import HubEvent
+    from ilvrctl.training.events import TrainingEvent
 
-__all__ = ["Model", "Result", "batch", "download", "edit", "evaluate", "examples", "load", "translate"]
+__all__ = [
+    "Model",
+    "Result",
+    "batch",
+    "download",
+    "edit",
+    "evaluate",
+    "examples",
+    "load",
+    "train",
+    "translate",
+]
 
 
 def translate(
@@ -169,6 +181,46 @@ def download(
         if isinstance(event, Failed):
             raise event.error
     return model.path()
+
+
+def train(
+    *folders: str | Path,
+    name: str,
+    recipe: str | None = None,
+    overwrite: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    **parameters: Any,
+) -> Iterator[TrainingEvent]:
+    """Train a model of a folder of pictures, or a domain classifier of two folders, as ``ilvrctl train`` does.
+
+    ``parameters``: those of the command (``size=64``, ``images=1000``, ``for_="8h"``, ``out=...``) and any part of the
+    recipe. Tells what happens; ``stop`` is asked at every step, and the training ends saved when it says so. The same
+    call goes on, unless ``overwrite``.
+
+    Raises UsageError for what cannot be meant and for a run of other settings.
+    """
+    from ilvrctl.training.asked import job_asked
+    from ilvrctl.training.run import run
+
+    given = {key.rstrip("_"): value for key, value in parameters.items() if value is not None}
+    names = (
+        "for",
+        "decay",
+        "save_every",
+        "out",
+        "held_out",
+        "references",
+        "sheet_every",
+        "device",
+        "precision",
+    )
+    others = {key: given.pop(key) for key in (*names, "compile") if key in given}
+    if "schedule" in given:
+        given["noise_schedule"] = given.pop("schedule")
+    if given.pop("half", False):
+        given["store"] = "fp16"
+    job = job_asked(tuple(map(Path, folders)), name, Layer.of("train()", given), recipe, others)
+    return run(job, stop, overwrite=overwrite)
 
 
 def load(

@@ -48,9 +48,7 @@ class Layer:
         return cls(values, {path: origin for path, _ in _leaves(values)}, trusted)
 
 
-_Base: Any = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # libyaml is fifteen times faster, where it is there
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is fifteen times faster
 _DEEPEST = 100
 """Levels of nesting; a deeper file is a mistake, or meant to exhaust the memory of who reads it."""
 
@@ -223,7 +221,10 @@ def build(cls: type[T], layer: Layer, prefix: KeyPath = ()) -> T:
         path = (*prefix, str(key))
         if key not in fields:
             raise _error(
-                layer, path, f"unknown key {'.'.join(path)!r}", hint=_known(str(key), tuple(fields), prefix)
+                layer,
+                path,
+                f"unknown key {_shown('.'.join(path))}",
+                hint=_known(str(key), tuple(fields), prefix),
             )
         values[key] = _value(hints[key], value, layer, path)
     missing = [
@@ -313,11 +314,18 @@ def _error(layer: Layer, path: KeyPath, message: str, hint: str | None = None) -
 def _value(kind: Any, value: Any, layer: Layer, path: KeyPath) -> Any:
     found = _fit(kind, value, layer, path)
     if found is _NO_FIT:
-        message = f"{'.'.join(path)} must be {_describe(kind)}, not {value!r}"
+        message = f"{'.'.join(path)} must be {_describe(kind)}, not {_shown(value)}"
         raise _error(layer, path, message, hint=_choice_hint(kind, value))
     return found
 
 
+def _shown(value: Any) -> str:
+    """A value in a message: not all of it where it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."
+
+
+_LONG = 200
 _NO_FIT = object()
 
 
@@ -367,13 +375,7 @@ def _fit_tuple(kinds: tuple[Any, ...], value: Any, layer: Layer, path: KeyPath) 
     return _NO_FIT if any(item is _NO_FIT for item in items) else items
 
 
-_NAMES = {
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    bool: "true or false",
-    type(None): "null",
-}
+_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
 
 
 def _describe(kind: Any) -> str:

@@ -100,7 +100,8 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+    signs = ("out of memory", "can't allocate memory", "not enough memory", "status_alloc_failed")
+    return any(sign in text for sign in signs)
 
 
 def device_lost(error: BaseException) -> bool:

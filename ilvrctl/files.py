@@ -142,15 +142,14 @@ def sweep(path: Path, number: int = 1) -> None:
     """Remove the parts of ``path``, from a ``number`` on, that killed processes have left."""
     for left in range(number, _WRITERS):
         part = path.with_name(_part_name(path.name, left))
-        if not part.exists():
+        try:
+            descriptor = os.open(part, os.O_RDWR)
+        except OSError:  # there are no more
             return
         with suppress(OSError):
-            descriptor = os.open(part, os.O_RDWR)
-            try:
-                if _is_ours(descriptor, part):
-                    part.unlink()
-            finally:
-                os.close(descriptor)
+            if _is_ours(descriptor, part):
+                part.unlink()
+        os.close(descriptor)
 
 
 def _part_name(name: str, number: int = 1) -> str:

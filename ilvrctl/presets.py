@@ -7,6 +7,7 @@ configuration folder come first.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -16,10 +17,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from ilvrctl import paths
-from ilvrctl.config import Layer, build, dump_yaml, read_yaml, unknown_name
+from ilvrctl.config import Layer, build, read_yaml, unknown_name
 from ilvrctl.errors import ConfigError, UsageError, WeightsError, did_you_mean
 from ilvrctl.fields import Between
-from ilvrctl.files import inside, write_text
+from ilvrctl.files import inside
 from ilvrctl.memory import remembered
 from ilvrctl.text import visible
 
@@ -42,7 +43,8 @@ WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
 """How the names of files of weights end."""
 PRESET_NAME = re.compile(r"\w[\w.+-]{0,99}(?<!\.)")
 """What a preset can be called: its name is that of a file, too."""
-_NAME_HINT = "letters, digits, - _ + and . only"
+NAME_HINT = "letters, digits, - _ + and . only"
+"""The same in words."""
 _LARGEST = 1 << 20
 """Bytes of a preset; the longest that ships has two thousand."""
 _SOURCE = {"targets": "target", "methods": "preset", "models": "model"}
@@ -115,15 +117,13 @@ class ModelPreset:
         )
 
     def _place(self, key: str, name: str) -> Path:
-        own = Path(self.file)
-        if own.is_absolute() and not self.bundled:
-            return (
-                own if name == self.file else inside(own, name.removeprefix(f"{own}/"), f"{self.name}: {key}")
-            )
-        folder, called = paths.weights_dir(), "the weights folder"
+        """The place of ``name``, the file or one below it."""
+        own, what = Path(self.file), f"{self.name}: {key}"
         if self.bundled:
-            folder, called = paths.DATA, "the package"
-        return inside(folder, name, f"{self.name}: {key}", called)
+            return inside(paths.DATA, name, what, "the package")
+        if own.is_absolute():
+            return own if name == self.file else inside(own, name[len(self.file) + 1 :], what)
+        return inside(paths.weights_dir(), name, what, "the weights folder")
 
     @property
     def downloaded(self) -> bool:
@@ -245,8 +245,13 @@ def find_method(name_or_file: str) -> Layer:
 def method_title(name: str) -> str:
     """What a method is called in a line: its preset's title up to the colon, else its name."""
     path = preset_files("methods").get(name)
-    title, colon, _ = _load(MethodPreset, name, path)[0].title.partition(":") if path else ("", "", "")
-    return title if colon else name
+    return (_short_title(path) if path else "") or name
+
+
+@functools.cache
+def _short_title(path: Path) -> str:
+    title, colon, _ = _load(MethodPreset, path.stem, path)[0].title.partition(":")
+    return title if colon else ""
 
 
 def find_model(name: str, overrides: Layer | None = None) -> ModelPreset:
@@ -346,53 +351,10 @@ def use_of(model: ModelPreset) -> str:
     return f"ilvrctl translate PICTURES {what}"
 
 
-def check_preset_name(name: str) -> None:
-    """UsageError for a name that no preset can have."""
-    try:
-        if not PRESET_NAME.fullmatch(name):
-            raise ConfigError(name)
-        inside(paths.config_dir(), name, "the name of a preset")
-    except ConfigError:
-        what = f"{name!r} cannot be a name, as it cannot be the name of a preset's file"
-        raise UsageError(what, _NAME_HINT) from None
-
-
-def check_new_name(name: str, *, overwrite: bool, also: Iterable[Path] = ()) -> None:
-    """UsageError for a name that no new model or target can have, as it is none or is taken.
-
-    ``also``: files of that name that will be written besides the presets; ``overwrite`` allows one's own.
-    """
-    check_preset_name(name)
-    kinds = ("models", "targets")
-    mine = [path for kind in kinds if (path := paths.config_dir() / kind / f"{name}.yaml").exists()]
-    shipped = {path.stem for kind in kinds for path in (paths.presets_dir() / kind).glob("*.yaml")}
-    presets: list[ModelPreset | TargetPreset] = [*load_models().values(), *load_targets().values()]
-    for preset in presets:
-        shipped.update(preset.aliases)
-    if name in shipped and not mine:
-        raise UsageError(f"the name {name!r} is taken: it ships with ilvrctl", "choose another name")
-    there = [*mine, *(path for path in also if path.exists())]
-    if there and not overwrite:
-        what = f"the name {name!r} is taken: {there[0]} is there already"
-        raise UsageError(what, "--overwrite, or choose another name")
-
-
-def write_preset(
-    kind: Kind, name: str, facts: Mapping[str, Any], remarks: Mapping[str, str] | None = None
-) -> Path:
-    """Write a preset to the configuration folder, where every command finds it; its path.
-
-    ``remarks`` become comments behind keys. UsageError for a name that none can have, OutputError when it cannot be
-    written.
-    """
-    check_preset_name(name)
-    return write_text(paths.config_dir() / kind / f"{name}.yaml", dump_yaml(facts, remarks or {}))
-
-
 @remembered
 def _load(cls: type[Any], name: str, path: Path) -> tuple[Any, Layer]:
     if not PRESET_NAME.fullmatch(name):
-        raise ConfigError(f"{visible(path.name)}: cannot be the name of a preset", _NAME_HINT)
+        raise ConfigError(f"{visible(path.name)}: cannot be the name of a preset", NAME_HINT)
     layer = read_yaml(path, limit=_LARGEST)
     if layer.values.get("name", name) != name:
         raise ConfigError(f"{layer.origins['name',]}: the name of a preset is that of its file, {name!r}")
@@ -402,4 +364,5 @@ def _load(cls: type[Any], name: str, path: Path) -> tuple[Any, Layer]:
 
 
 def _unknown(kind: Kind, name: str, known: Iterable[str]) -> ConfigError:
-    return unknown_name(_SOURCE[kind], name, sorted(known), hint="ilvrctl presets")
+    hint = "some presets are broken, see: ilvrctl presets" if broken_presets(kind) else "ilvrctl presets"
+    return unknown_name(_SOURCE[kind], name, sorted(known), hint=hint)

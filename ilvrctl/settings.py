@@ -7,13 +7,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any
 
+from ilvrctl.choices import Fit, Precision, Speed
 from ilvrctl.config import Layer, build, build_named, merge, unknown_name
 from ilvrctl.diffusion.samplers import DDPM, SAMPLERS, Sampler
 from ilvrctl.diffusion.schedule import Schedule, Step, space_timesteps, spread_levels
 from ilvrctl.errors import ForeignSettingError, UsageError
-from ilvrctl.fields import recorded
+from ilvrctl.fields import LATER, recorded
+from ilvrctl.images.deep import parse_window
 from ilvrctl.images.regions import Edit
 from ilvrctl.methods import Method
 from ilvrctl.methods.build import FIELDS, SHORT, build_method, family, name_of, written_out
@@ -76,7 +78,8 @@ class Settings:
     ``steps`` respaced steps spread over the levels, or exactly the published ``timestep_respacing`` string
     where it is given. ``clip_denoised`` keeps the clean estimates in [-1, 1]. ``class_label`` for
     class-conditional networks. ``fit`` and ``background`` make the input square, or with ``native`` keep its size;
-    ``edit``: in the place of ``fit``, how parts of a photo are edited. ``precision`` as asked for.
+    ``edit``: in the place of ``fit``, how parts of a photo are edited. ``window``: which numbers of inputs of more
+    than 8 bits are black and white, "LO:HI" or "auto". ``precision`` as asked for.
 
     ``speed``: what the settings began with, see :data:`SPEEDS`. ``reuse``: the deep part of the network is run at
     every so many steps, 1 at all of them; ``reuse_blocks`` blocks of the decoder are run at every step
@@ -90,13 +93,14 @@ class Settings:
     seed: int = 0
     clip_denoised: bool = True
     class_label: int | None = None
-    fit: Literal["crop", "pad", "stretch", "native"] = "crop"
+    fit: Fit = "crop"
     background: str = "white"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    speed: Literal["exact", "fast", "turbo"] = "fast"
+    precision: Precision = "auto"
+    speed: Speed = "fast"
     reuse: int = 1
     reuse_blocks: int = 1
     edit: Edit | None = None
+    window: str | None = field(default=None, metadata=LATER)
 
     def chain(self, schedule: Schedule) -> list[Step]:
         """The transitions that a pass walks; UsageError for steps that the schedule cannot give.
@@ -134,6 +138,8 @@ class Settings:
             )
         self.method.encoder.check(self.sampler)
         self._check_reuse()
+        if self.window is not None:
+            parse_window(self.window)
         return steps
 
     def _check_reuse(self) -> None:

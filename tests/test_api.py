@@ -15,6 +15,7 @@ import pytest
 import torch
 from commands import CUP, FOX, QUICK
 from commands import ilvrctl as run_command
+from conftest import EMOJI
 from PIL import Image
 
 import ilvrctl
@@ -185,3 +186,14 @@ def test_a_library_call_leaves_the_process_as_it_was(
 def test_examples_in_docstrings_run() -> None:
     found = doctest.testmod(ilvrctl.api)
     assert found.attempted >= 3 and found.failed == 0
+
+
+def test_a_model_is_trained_and_used(tmp_path: Path) -> None:
+    folder, out = EMOJI / "flat", tmp_path / "run"
+    small: dict[str, Any] = {"size": 16, "images": 8, "batch_size": 4, "device": "cpu", "sheet_every": 0}
+    events = list(ilvrctl.train(folder, name="mine", out=out, **small))
+    assert type(events[-1]).__name__ == "Published"
+    [result] = ilvrctl.translate(FOX, to="mine", steps=2, device="cpu")
+    assert (result.state, result.image.size) == ("done", (16, 16))
+    with pytest.raises(ilvrctl.UsageError, match="teacher"):
+        ilvrctl.train(folder, folder, name="other", teacher="emoji3d")

@@ -21,10 +21,15 @@ from ilvrctl import paths
 from ilvrctl.diffusion.lowpass import LowPass
 from ilvrctl.errors import OutputError
 from ilvrctl.images.tensors import to_tensor
+from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
+from ilvrctl.models.files.facts_header import header_facts, read_notes
 from ilvrctl.models.files.loading import load_classifier, load_network
 from ilvrctl.models.files.saving import read_safetensors, save_safetensors
-from ilvrctl.training.recipe import Network
+from ilvrctl.training.events import Began
+from ilvrctl.training.job import Job
+from ilvrctl.training.recipe import Network, Recipe
+from ilvrctl.training.run import run as training
 
 TINY = (
     "--size", "16", "--batch-size", "8", "--set", "network.multipliers=[1, 1]", "--set", "network.attention=[]",
@@ -235,12 +240,162 @@ def test_fine_tuning_starts_from_the_model_and_can_learn_a_variance(pictures: Pa
     assert "validation loss 0.0" in ran.err
 
 
+DSE = (
+    "train", "--dse", EMOJI / "flat", EMOJI / "3d", "--name", "a2b", "--size", "8", "--batch-size", "8",
+    "--set", "network.multipliers=[1, 2]", "--set", "network.attention=[]", "--set", "learning_rate=0.002",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--references", "x"], "--references does not go with --dse: a domain classifier makes no pictures"),
+        (["--sheet-every", "2"], "--sheet-every does not go with --dse"),
+        (["--predicts", "v"], "--predicts does not go with --dse: a domain classifier predicts a domain"),
+        (["--teacher", "emoji3d", "--teacher-below", "5"], "--teacher does not go with --dse"),
+        (["--teacher-below", "5"], "--teacher-below does not go with --dse"),
+        (["--teacher-steps", "5"], "--teacher-steps does not go with --dse"),
+        (["--held-out", "x"], "validated with 2 held-out folders, not 1"),
+        (["--precision", "fp16"], "fp16 loses small gradients"),
+        (["--schedule", "linaer"], "noise_schedule must be linear or cosine"),
+        (["--levels", "40%"], "levels must be uniform"),
+        (["--decay", "soon"], "--decay 'soon' is no time"),
+        (["x"], "--dse takes two folders, and there is a third"),
+    ],
+)
+def test_no_flag_beside_dse_is_ignored(args: list[str], message: str, tmp_path: Path) -> None:
+    ran = ilvrctl(*DSE, "-o", tmp_path / "run", "--images", "16", *args)
+    assert ran.code == 2
+    assert message in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_flags_of_dse_do_what_they_say(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    args = (
+        "-o", run, "--for", "2s", "--save-every", "0.3s", "--seed", "3", "--ema", "0.9", "--shift", "1", "--half",
+        "--schedule", "cosine", "--levels", "below600:40%", "--decay", "0.02", "--precision", "bf16", "--json",
+        "--held-out", EMOJI / "flat", "--held-out", EMOJI / "3d",
+    )  # fmt: skip
+    aside = ilvrctl(*DSE, *args)
+    assert aside.code == 2
+    assert "all pictures of" in aside.err
+    ran = ilvrctl(*DSE, *args[:-4])
+    assert ran.code == 0, ran.err
+    lines = json_lines(ran)
+    events = [line["event"] for line in lines]
+    assert events.count("saved") >= 2
+    assert events[-1] == "done"
+    began = lines[events.index("began")]
+    assert (began["precision"], began["total"]) == ("bf16", 0)
+    assert lines[-1]["outputs"][0] == str(paths.weights_dir() / "a2b.safetensors")
+    progress = [line for line in lines if line["event"] == "progress"]
+    assert progress[-1]["learning_rate"] < 0.0005
+    recipe = json.loads(read_notes(run / "state.safetensors")["progress"])["recipe"]
+    assert {key: recipe[key] for key in ("seed", "ema", "shift", "store", "noise_schedule", "levels")} == {
+        "seed": 3, "ema": 0.9, "shift": 1, "store": "fp16", "noise_schedule": "cosine", "levels": "below600:40%",
+    }  # fmt: skip
+    assert {x.dtype for x in weights("a2b").values()} == {torch.float16}
+    assert header_facts(run / "average.safetensors")["format"] == "guided-diffusion-classifier"
+    again = ilvrctl(*DSE, *args[:-4])
+    assert (again.code, again.lines) == (0, [])
+    assert "nothing to do" in again.err
+    plan = json_lines(ilvrctl(*DSE, *args[:-4], "--dry-run"))[0]
+    assert (plan["files"], plan["images_seen"]) == (130, lines[-2]["images"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("dse", signal.SIGKILL),
+        ("dse", signal.SIGINT),
+        ("dse", signal.SIGHUP),
+        ("v", signal.SIGTERM),
+        ("v", signal.SIGHUP),
+    ],
+)
+def test_any_training_survives_any_signal(kind: str, how: signal.Signals, tmp_path: Path) -> None:
+    args = (*DSE, "--images", "1200", "--set", "rise=0.5", "--ema", "0.9")
+    if kind == "v":
+        args = (
+            "train",
+            EMOJI / "3d",
+            "--name",
+            "a2b",
+            "--images",
+            "600",
+            "--predicts",
+            "v",
+            *TINY,
+            "--size",
+            "8",
+        )
+    run = tmp_path / "run"
+    parts = command(*args, "-o", run, "--save-every", "0.1s")
+    started = subprocess.Popen(parts, env=environment(), stderr=subprocess.PIPE)
+    limit = time.monotonic() + 90
+    while not (run / "state.safetensors").exists() and time.monotonic() < limit:
+        time.sleep(0.02)
+    started.send_signal(how)
+    _, errors = started.communicate(timeout=60)
+    assert started.returncode == (-how if how == signal.SIGKILL else 128 + how), errors.decode()
+    if how != signal.SIGKILL:
+        assert b"the same command goes on from there" in errors
+    done = ilvrctl(*args, "-o", run)
+    assert done.code == 0, done.err
+    assert "goes on after" in done.err
+    if kind == "dse" and how != signal.SIGHUP:
+        found = weights("a2b")
+        whole = ilvrctl(*args, "-o", tmp_path / "whole", "--overwrite")
+        assert whole.code == 0, whole.err
+        assert same(weights("a2b"), found)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_ctrl_c_while_pictures_are_read_ends_soon(tmp_path: Path) -> None:
+    """The signal comes between two pictures: what was asked for ends without training."""
+    asked = iter([False, True])
+    job = Job(
+        "x",
+        (EMOJI / "3d",),
+        Recipe(size=8, network=Network(multipliers=(1, 1), attention=())),
+        tmp_path / "x",
+    )
+    events = list(training(job, lambda: next(asked, True)))
+    assert not any(isinstance(event, Began) for event in events)
+    assert not paths.weights_dir().exists()
+
+
+def test_average_of_another_script_is_finished_by_one_command(tmp_path: Path) -> None:
+    """As for the weights that a script of one's own left: a bare state dict in fp16, known to predict v."""
+    network = AdmUNet(Network(multipliers=(1, 1), attention=()).unet(8, 3))
+    bare = tmp_path / "average.safetensors"
+    save_safetensors(bare, {name: x.half() for name, x in network.state_dict().items()})
+    args = (
+        "train", EMOJI / "3d", "--name", "mine", "--init", bare, "--predicts", "v", "--size", "8", "--json",
+        "--levels", "below600:40%", "--decay", "0.02", "--half", "--sheet-every", "0", "--batch-size", "8",
+        "-o", tmp_path / "run",
+    )  # fmt: skip
+    ran = ilvrctl(*args)
+    assert ran.code == 0, ran.err
+    assert (
+        "does not say what it is; taken: v, linear, 1000 levels, 32 channels a head"
+        in ran.err + ran.out.decode()
+    )
+    progress = [line for line in json_lines(ran) if line["event"] == "progress"]
+    assert progress[-1]["share"] == 1.0
+    assert progress[-1]["learning_rate"] < 2e-5
+    alone = header_facts(tmp_path / "run" / "average.safetensors")
+    assert (alone["predicts"], alone["image_size"]) == ("v", 8)
+
+
 @pytest.mark.slow
 def test_a_domain_classifier_is_trained_and_loaded(tmp_path: Path) -> None:
     ran = ilvrctl(
         "train", "--dse", EMOJI / "flat", EMOJI / "3d", "--name", "flat2glossy", "--size", "16", "--images", "640",
         "--set", "network.multipliers=[1, 2]", "--set", "network.attention=[]", "--set", "learning_rate=0.002",
-        "--set", "rise=0.5", "--json",
+        "--set", "rise=0.5", "--json", "-o", tmp_path / "run",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     graded = next(line for line in json_lines(ran) if line["event"] == "graded")

@@ -205,7 +205,9 @@ def test_deep_grey_tiff_is_scaled_by_what_its_values_reach() -> None:
     assert levels(grey_tiff((0, 257, 32896, 65535), "H")) == [0, 1, 128, 255]
     assert levels(grey_tiff((0, 100, 255), "I")) == [0, 100, 255]
     assert levels(grey_tiff((0, 32896, 65535), "I")) == [0, 128, 255]
-    assert levels(grey_tiff((0, 2**30, 2**31 - 1), "I")) == [0, 128, 255]
+    assert levels(grey_tiff((0, 2**31, 2**32 - 1), "I")) == [0, 128, 255]
+    assert levels(grey_tiff((0, 2**30, 2**31 - 1), "i", sample_format=2)) == [0, 128, 255]
+    assert levels(grey_tiff((-(2**31), 0, 2**31 - 1), "i", sample_format=2)) == [0, 128, 255]
 
 
 def test_float_grey_tiff_is_scaled_by_what_its_values_reach() -> None:

@@ -236,3 +236,19 @@ def test_pictures_beyond_the_limit_of_pillow_are_edited(
     events = edited(item_of(encoded(photo), encoded(copy)), tmp_path / "out.png", settings_of())
     assert [event.path for event in events if isinstance(event, Written)] == [tmp_path / "out.png"]
     assert Image.MAX_IMAGE_PIXELS == 4000
+
+
+@pytest.mark.parametrize("stage", ["scribbled", "find_regions", "open_photo"])
+def test_a_mask_that_goes_wrong_fails_its_photo_alone(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*_: object, **__: object) -> None:
+        raise RecursionError("maximum recursion depth exceeded")
+
+    photo = noisy("RGB", (60, 60))
+    copy = photo.copy()
+    copy.paste(RED, (20, 20, 40, 30))
+    monkeypatch.setattr(f"ilvrctl.work.edit.{stage}", wrong)
+    events = edited(item_of(encoded(photo), encoded(copy)), tmp_path / "out.png", settings_of())
+    [failed] = [event for event in events if isinstance(event, ItemFailed)]
+    assert failed.error.message == "photo: decoding failed: RecursionError: maximum recursion depth exceeded"

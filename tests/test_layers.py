@@ -25,6 +25,7 @@ GROUND = frozenset(
         "fields",
         "config",
         "presets",
+        "new_presets",
         "paths",
         "files",
         "text",

@@ -15,6 +15,7 @@ from servers import Server, Toys, get, refused, remains
 
 from ilvrctl import paths
 from ilvrctl.errors import ConfigError, UsageError, WeightsError
+from ilvrctl.new_presets import write_preset
 from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.presets import (
     Kind,
@@ -28,7 +29,6 @@ from ilvrctl.presets import (
     load_targets,
     require_same,
     require_weights,
-    write_preset,
 )
 
 pytest_plugins = ("downloads",)

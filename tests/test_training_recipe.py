@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -63,8 +64,32 @@ def test_sizes_that_the_architecture_cannot_have() -> None:
         Network(channels=40).unet(64, 3)
     with pytest.raises(UsageError, match="attention at 12 pixels"):
         Network(attention=(12,)).unet(64, 3)
+    with pytest.raises(UsageError, match="no file of such a classifier could be read") as unread:
+        Network(multipliers=(1, 1), attention=()).classifier(16, 2)
+    assert "resampling=convolution" in str(unread.value.hint)
+    assert Network(multipliers=(1, 1), attention=(), resampling="convolution").classifier(16, 2).levels == 2
     with pytest.raises(ConfigError, match="ema must be"):
         Recipe(ema=1.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"noise_schedule": "linaer"}, "noise_schedule must be"),
+        ({"teacher_below": 5}, "without a teacher does nothing"),
+        ({"teacher_steps": 5}, "without a teacher does nothing"),
+        ({"teacher": "emoji3d"}, "needs the level"),
+        ({"teacher": "emoji3d", "teacher_below": 0}, "teacher_below must be"),
+        ({"clip": 0.0}, "clip must be"),
+        ({"diffusion_steps": 0}, "diffusion_steps must be"),
+        ({"diffusion_steps": 10**8}, "diffusion_steps must be from 1 to 100000"),
+        ({"batch_size": 10**9}, "batch_size must be"),
+        ({"size": 10**6}, "size must be"),
+    ],
+)
+def test_recipes_that_make_no_sense(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Recipe(**wrong)
 
 
 def test_the_bundled_domain_classifier_is_that_of_its_recipe() -> None:

@@ -27,10 +27,11 @@ from ilvrctl.config import Layer
 from ilvrctl.engine import Engine
 from ilvrctl.errors import DeviceError, IlvrctlError, OutputError
 from ilvrctl.events import BatchShrunk, ItemFailed, JobEvent, Skipped, Stopped, Written
+from ilvrctl.plans.check import make_plan
 from ilvrctl.plans.grid import Variant
 from ilvrctl.plans.inputs import collect
 from ilvrctl.plans.outputs import Destination, outputs_of
-from ilvrctl.plans.plan import Plan, make_plan
+from ilvrctl.plans.plan import Plan
 from ilvrctl.presets import find_model
 from ilvrctl.settings import build_settings
 from ilvrctl.work.batches import HELD
@@ -292,18 +293,20 @@ def test_errors_keep_their_kind_and_their_traceback_on_the_way_to_another_proces
     assert "test_work_failures.py" in str(again.__cause__)
 
 
+def pictures_in_memory() -> int:
+    gc.collect()
+    return sum(type(one) is Whole for one in gc.get_objects())
+
+
 def test_memory_is_flat_however_many_inputs_there_are(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for n in range(160):
         Image.new("RGB", (8, 8), (n, 90, 30)).save(tmp_path / f"in/{n}.png")
-    most, written = 0, 0
+    before, most, written = pictures_in_memory(), 0, 0
     for event in run([plan_of(tmp_path / "in", tmp_path / "out")], Alone(lambda networks: still_engine())):
         if isinstance(event, Written):
             written += 1
             if written % 40 == 0:
-                gc.collect()
-                most = max(most, sum(type(one) is Whole for one in gc.get_objects()))
+                most = max(most, pictures_in_memory() - before)
     assert written == 160
-    assert (
-        most <= HELD + 3 * 8
-    )  # what is kept for other settings, what is read ahead, what waits for the disk
+    assert most <= HELD + 3 * 8  # kept for other settings, read ahead, waiting for the disk

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,16 +13,16 @@ from typing import Any
 
 import pytest
 from checkpoints import still_engine
-from commands import copies, process
+from commands import copies, environment, process
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ilvrctl.plans.networks import Networks
 from PIL import Image
 
 from ilvrctl.config import Layer
 from ilvrctl.errors import DeviceError, IlvrctlError, UsageError
 from ilvrctl.events import SampleFailed
 from ilvrctl.plans.grid import Variant
+from ilvrctl.plans.plan import Networks
 from ilvrctl.presets import find_model
 from ilvrctl.settings import build_settings
 from ilvrctl.work import workers
@@ -176,6 +178,27 @@ def test_a_mistake_has_one_exit_code_alone_and_under_devices(tmp_path: Path) -> 
 )
 def test_processes_of_torchrun_share_the_work(environment: dict[str, str], share: tuple[int, int]) -> None:
     assert launched_share(environment) == share
+
+
+@pytest.mark.slow
+def test_torchrun_makes_every_picture_once(tmp_path: Path) -> None:
+    copies(tmp_path, [f"in/{n}.png" for n in range(5)])
+    words = ("translate", "in", "--to", "emoji3d", "--steps", "2", "--precision", "fp32", "--batch-size", "2")
+    run = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "ilvrctl", *words)
+    done = subprocess.run(
+        [sys.executable, *run, "--sheet", "sheet.png"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=170,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(line for line in done.stdout.splitlines() if line) == [f"out/{n}.png" for n in range(5)]
+    assert process(*words, "-o", "alone", cwd=tmp_path).code == 0
+    for n in range(5):
+        assert (tmp_path / f"out/{n}.png").read_bytes() == (tmp_path / f"alone/{n}.png").read_bytes()
+    assert (tmp_path / "sheet.png").exists()
 
 
 @pytest.mark.parametrize("rank", ["4", "-1", "x"])

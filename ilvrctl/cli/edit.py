@@ -75,7 +75,7 @@ def _select(plan: Plan) -> Selection:
 
     item, settings, size = plan.outputs[0].item, plan.variants[0].settings, plan.model.image_size
     assert size is not None
-    return select(item, item.contents(), settings.edit or Edit(), settings.background, size)
+    return select(item, item.contents(), settings.edit or Edit(), settings.background, size, settings.window)
 
 
 def _preview(plan: Plan, file: Path, display: Display, *, overwrite: bool) -> None:

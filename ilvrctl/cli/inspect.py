@@ -53,10 +53,11 @@ def inspect(
 ) -> None:
     """Tell what a checkpoint holds: format, architecture, size, and what its tensors do not tell."""
     from ilvrctl.models.files.loading import inspect_file
-    from ilvrctl.plans.own_presets import check_name, preset_text, save_presets
+    from ilvrctl.new_presets import check_new_name
+    from ilvrctl.plans.own_presets import preset_text, save_presets
 
     if save_preset:
-        check_name(save_preset, overwrite=overwrite)
+        check_new_name(save_preset, overwrite=overwrite)
     assigned = _facts_given(set_)
     info = inspect_file(file)
     extra: dict[str, Any] = {}

@@ -82,5 +82,5 @@ def _proved(event: hub.Fetched | hub.Verified) -> View:
     else:
         speed = amount(event.size / max(event.seconds, 1e-3))
         line = f"{amount(event.size)} in {event.seconds:.1f} s ({speed}/s), {hashed}"
-        record = facts("done", event, f"{told} source seconds")
+        record = facts("done", event, f"{told} source seconds use")
     return View((Line(f"{event.name}: {line}"),), record=record, path=event.path, gone=(event.name,))

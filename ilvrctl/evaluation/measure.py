@@ -109,9 +109,9 @@ def _other_size(
 
 def factor_of(pairs: Sequence[Sequence[Partners]]) -> int:
     """N for phi: the one with which all results were made, else the usual one for the size of the first."""
-    told = {_constraint(pair.output.settings).get("N") for run in pairs for pair in run}
-    if len(told) == 1 and isinstance(N := told.pop(), int):
-        return N
+    told = [_constraint(pair.output.settings).get("N") for run in pairs for pair in run]
+    if type(told[0]) is int and told[0] > 0 and all(told[0] == N for N in told):
+        return told[0]
     return usual_factor(min(pairs[0][0].output.open().size))
 
 

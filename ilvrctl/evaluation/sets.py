@@ -16,6 +16,7 @@ from ilvrctl.errors import InputError, UsageError
 from ilvrctl.images.io import PICTURE_SUFFIXES, open_picture, read_bytes
 from ilvrctl.images.metadata import read_record
 from ilvrctl.plans.manifest import manifest_files, read_manifest
+from ilvrctl.plans.record import UNREADABLE
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -96,11 +97,8 @@ def _picture(path: Path, folder: Path) -> Picture | None:
     plain = Picture(stem, path, sha256(data).hexdigest())
     try:
         record = json.loads(read_record(data, str(path)))
-    except (InputError, ValueError):
-        return plain
-    if "sheet_of" in record:
-        return None
-    try:
+        if record.get("sheet_of") is not None:
+            return None
         parent, given = PurePosixPath(stem).parent, record["input"]
         return Picture(
             stem,
@@ -112,7 +110,7 @@ def _picture(path: Path, folder: Path) -> Picture | None:
             identity=str(record["identity"]),
             settings=dict(record["settings"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (InputError, *UNREADABLE):
         return plain
 
 

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from ilvrctl import paths
 from ilvrctl.errors import ConfigError, UsageError
 from ilvrctl.files import inside
-from ilvrctl.presets import WEIGHT_SUFFIXES, ModelPreset, check_preset_name, write_preset
+from ilvrctl.new_presets import check_preset_name, write_preset
+from ilvrctl.presets import WEIGHT_SUFFIXES, ModelPreset
 from ilvrctl.text import visible
 
 _HEX = {"sha256": 64, "md5": 32}

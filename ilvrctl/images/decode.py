@@ -11,32 +11,18 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ilvrctl.errors import IlvrctlError, InputError
 from ilvrctl.images import libtiff
+from ilvrctl.images.kinds import HEAD, TAIL, Kind, enable, recognise
 
 MAX_PIXELS = 200_000_000
 """Pictures with more pixels than this are refused before they are decoded (decompression bombs)."""
 
-READABLE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-"""Pillow's names of the formats that are read; its other decoders (some start programs) stay closed."""
-
-_READ_HINT = "ilvrctl reads PNG, JPEG, WebP, GIF, BMP and TIFF"
+_READ_HINT = "ilvrctl reads PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000, PPM, ICO and TGA"
 _CONVERT_HINT = "convert it to PNG or JPEG first"
 _DAMAGED_HINT = "copy or download it again"
 
 _OTHER_PICTURES = (
-    (4, b"ftypavi", "an AVIF picture"),
-    (4, b"ftyphe", "a HEIC picture"),
-    (4, b"ftypmif1", "a HEIF picture"),
-    (4, b"ftypmsf1", "a HEIF picture"),
-    (0, b"\x00\x00\x00\x0cJXL ", "a JPEG XL picture"),
-    (0, b"\xff\x0a", "a JPEG XL picture"),
-    (0, b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture"),
     (0, b"8BPS", "a Photoshop document"),
     (0, b"%!PS", "a PostScript document"),
-    (0, b"\x00\x00\x01\x00", "an icon (ICO)"),
-    (0, b"P5", "a PGM picture"),
-    (0, b"P6", "a PPM picture"),
-    (0, b"II+\x00", "a BigTIFF picture"),
-    (0, b"MM\x00+", "a BigTIFF picture"),
 )
 _NOT_PICTURES = (
     (0, b"%PDF", "a PDF document"),
@@ -44,15 +30,6 @@ _NOT_PICTURES = (
     (0, b"\x1f\x8b", "a gzip archive"),
     (4, b"ftyp", "a video"),
     (0, b"\x1aE\xdf\xa3", "a video"),
-)
-_OWN_SIGNATURES = (
-    (0, b"\xff\xd8\xff", "JPEG"),
-    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
-    (8, b"WEBP", "WebP"),
-    (0, b"GIF8", "GIF"),
-    (0, b"II*\x00", "TIFF"),
-    (0, b"MM\x00*", "TIFF"),
-    (0, b"BM", "BMP"),
 )
 
 _limit_lock = threading.Lock()
@@ -73,23 +50,40 @@ def decoding(data: bytes, name: str) -> Iterator[None]:
         raise _explained(error, data, name) from error
 
 
+def kind_in(data: bytes, name: str) -> Kind:
+    """What kind of picture ``data`` is. InputError where it is empty, none, or of a kind that is not read here."""
+    if not data:
+        raise InputError(f"{name} is empty (0 bytes)", _DAMAGED_HINT)
+    kind = recognise(data[:HEAD], data[-TAIL:])
+    if kind is None:
+        raise _unidentified(data, name)
+    if not kind.readable:
+        needs = f"needs the extra {kind.extra!r}" if kind.extra else "ilvrctl does not read"
+        raise InputError(f"{name} is {kind}, which {needs}", kind.hint)
+    return kind
+
+
 def open_header(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile:
     """Read only the header of ``data``; call it inside :func:`decoding`.
 
-    Raises InputError when ``data`` is empty, and when the picture has more than ``max_pixels`` pixels or
-    is in Lab colours, which Pillow cannot bring to RGB without a profile.
+    Raises InputError as :func:`kind_in` does, and when the picture has more than ``max_pixels`` pixels.
     """
-    if not data:
-        raise InputError(f"{name} is empty (0 bytes)", _DAMAGED_HINT)
-    image = Image.open(BytesIO(data), formats=READABLE_FORMATS)
-    if image.width * image.height > max_pixels:
-        size = f"{image.width} x {image.height} pixels"
-        raise InputError(
-            f"{name} is too large: {size}; the limit is {max_pixels:,} pixels", "scale it down first"
-        )
-    if image.mode == "LAB":
-        raise InputError(f"{name} is a picture in Lab colours, which ilvrctl does not read", _CONVERT_HINT)
+    kind = kind_in(data, name)
+    enable(kind)
+    image = Image.open(BytesIO(data), formats=kind.plugins)
+    check_size(image.size, name, max_pixels)
     return image
+
+
+def check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    """InputError for a picture of more than ``max_pixels`` pixels, or of none."""
+    if size[0] * size[1] > max_pixels:
+        raise InputError(
+            f"{name} is too large: {size[0]} x {size[1]} pixels; the limit is {max_pixels:,} pixels",
+            "scale it down first",
+        )
+    if min(size) < 1:
+        raise InputError(f"{name} is damaged: it has {size[0]} x {size[1]} pixels", _DAMAGED_HINT)
 
 
 @contextmanager
@@ -113,12 +107,16 @@ def without_pillow_limit() -> Iterator[None]:
 def _explained(error: Exception, data: bytes, name: str) -> InputError:
     """The InputError that tells a person what ``error`` means for the file ``name``."""
     if isinstance(error, UnidentifiedImageError):
-        return _unidentified(data, name)
+        if ends_early(data):
+            return _truncated(name)
+        kind = recognise(data[:HEAD], data[-TAIL:])
+        begins = f"it begins like {kind} but " if kind is not None else ""
+        return InputError(f"{name} is damaged: {begins}its header is broken", _DAMAGED_HINT)
     if isinstance(error, MemoryError):
         return InputError(f"{name} does not fit into memory when decoded", "scale it down first")
     if isinstance(error, Image.DecompressionBombError):
         return InputError(f"{name} is too large: {error}", "scale it down first")
-    if "truncated" in str(error).lower() or _ends_early(data):
+    if "truncated" in str(error).lower() or ends_early(data):
         return _truncated(name)
     return InputError(f"{name} is damaged: {error or type(error).__name__}", _DAMAGED_HINT)
 
@@ -134,14 +132,8 @@ def _unidentified(data: bytes, name: str) -> InputError:
     if what := _match(data, _NOT_PICTURES):
         return InputError(f"{name} is not a picture (it is {what})", _READ_HINT)
     text = _as_text(data)
-    if text is not None and not data.startswith(b"GIF8"):
+    if text is not None:
         return _written_text(text, name)
-    if own := _match(data, _OWN_SIGNATURES):
-        if _ends_early(data):
-            return _truncated(name)
-        return InputError(
-            f"{name} is damaged: it begins like a {own} but its header is broken", _DAMAGED_HINT
-        )
     return InputError(f"{name} is not a picture that ilvrctl knows", _READ_HINT)
 
 
@@ -173,13 +165,12 @@ def _as_text(data: bytes) -> str | None:
     return text if len(start) - len(text.encode()) < 4 else None
 
 
-def _ends_early(data: bytes) -> bool:
+def ends_early(data: bytes) -> bool:
     """Whether ``data`` lacks the mark with which files of its format end."""
-    format_name = _match(data, _OWN_SIGNATURES)
-    if format_name == "JPEG":
+    if data.startswith(b"\xff\xd8\xff"):
         return b"\xff\xd9" not in data
-    if format_name == "PNG":
+    if data.startswith(b"\x89PNG"):
         return b"IEND" not in data
-    if format_name == "WebP":
+    if data[8:12] == b"WEBP":
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
-    return format_name == "GIF" and not data.endswith(b";")
+    return data.startswith(b"GIF8") and not data.endswith(b";")

@@ -1,86 +1,100 @@
-"""Bring a decoded picture of any mode to upright 8-bit RGB."""
+"""From pixels of any depth and colours to 8-bit sRGB, and what people should know about that."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-_DEEP_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N", "F"})
-_PHOTOMETRIC = 262
-_WHITE_IS_ZERO = 0
+from ilvrctl.images import tiff
+from ilvrctl.images.colour import Profile, UnusableProfileError
+from ilvrctl.images.deep import Deep, Range, window_text
+from ilvrctl.images.load import Loaded
 
-
-def upright(image: Image.Image) -> Image.Image:
-    """``image`` turned the way its EXIF orientation asks; a broken EXIF block is ignored."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # a picture that shows well must not fail over a bad tag
-        return image
+Colour = tuple[int, int, int]
 
 
-def is_negative(image: Image.Image) -> bool:
-    """Whether ``image`` is a deep grey TIFF in which 0 is white; Pillow inverts only the 8-bit ones."""
-    tags = getattr(image, "tag_v2", None) or {}
-    return image.mode in _DEEP_MODES and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+@dataclass(frozen=True)
+class Seen:
+    """A picture as it is seen: ``rgb`` in sRGB and its opacity ``alpha`` (mode L), None where all is opaque.
 
-
-def to_rgb(image: Image.Image, background: tuple[int, int, int], *, negative: bool = False) -> Image.Image:
-    """8-bit RGB of ``image``: deep grey scaled, transparency composed on ``background``, no metadata.
-
-    ``negative`` says that 0 is white in a deep grey picture.
-    Raises ValueError for values that are not finite and for modes without a way to RGB.
+    ``own``: its colours in 8 bits as they are stored, in mode L, RGB or CMYK. ``levels``: the numbers of a
+    deep picture that mean black and white. ``notes``: what people should know. ``read``: how it was read
+    where that is not plain, for the record: "profile", the name of that it was converted from, and "window",
+    as ``--window`` takes it.
     """
-    if image.mode in _DEEP_MODES:
-        image = _deep_to_grey(image, negative)
-    elif image.mode == "La":
+
+    rgb: Image.Image
+    alpha: Image.Image | None
+    own: Image.Image
+    profile: Profile | None
+    levels: Range | None = None
+    notes: tuple[str, ...] = ()
+    read: Mapping[str, str] = field(default_factory=dict)
+
+    def flat(self, background: Colour) -> Image.Image:
+        """On a background. Not a copy where nothing is transparent."""
+        if self.alpha is None:
+            return self.rgb
+        flat = Image.new("RGB", self.rgb.size, background)
+        flat.paste(self.rgb, mask=self.alpha)
+        return flat
+
+
+def see(loaded: Loaded, window: str | None = None) -> Seen:
+    """What was loaded, as it is seen. ``window``: the numbers of a deep picture that mean black and white, see
+    :meth:`~ilvrctl.images.deep.Deep.levels`, which also tells the errors.
+    """
+    pixels, notes, read, levels = loaded.pixels, list(loaded.notes), {}, None
+    if isinstance(pixels, Deep):
+        levels, note = pixels.levels(window, loaded.name)
+        notes += [note] if note else []
+        if window is not None or note:
+            read["window"] = window_text(levels)
+        own, alpha = pixels.eight(levels)
+    else:
+        own, alpha = parts(pixels)
+        if window is not None:
+            notes.append(f"{loaded.name} has 8 bits, all of which are seen: --window does not change it")
+    profile = loaded.profile
+    try:
+        rgb = _in_srgb(pixels, own, profile, levels)
+    except UnusableProfileError as error:
+        notes.append(f"{loaded.name}: its {error}; its colours are taken as they are")
+        profile, rgb = None, own.convert("RGB")
+    if profile is not None:
+        read["profile"] = profile.name
+    rgb.info = {}
+    return Seen(rgb, alpha, own, profile, levels, tuple(notes), read)
+
+
+def _in_srgb(
+    pixels: Image.Image | Deep, own: Image.Image, profile: Profile | None, levels: Range | None
+) -> Image.Image:
+    """In RGB; deep colours are converted before their bits are cut, which in large spaces costs up to 17 of 255."""
+    if profile is None:
+        return own if own.mode == "RGB" else own.convert("RGB")
+    if isinstance(pixels, Deep) and pixels.image is None and levels is not None and tiff.can_read_all():
+        array = profile.deep_to_srgb(pixels.sixteen(levels))
+        return Image.fromarray(((array.astype("u4") + 128) // 257).astype("u1"))
+    return profile.to_srgb(own)
+
+
+def parts(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """The colours of an 8-bit picture, in mode L, RGB or CMYK, and its opacity (L), None where all is opaque."""
+    if image.mode == "La":
         image = image.convert("LA")
+    grey = image.mode in ("1", "L", "LA")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        flat = Image.new("RGB", image.size, background)
-        flat.paste(rgba, mask=rgba.getchannel("A"))
-    else:
-        flat = image.convert("RGB")
-    flat.info = {}
-    return flat
+        return rgba.getchannel("R") if grey else rgba.convert("RGB"), rgba.getchannel("A")
+    if image.mode == "CMYK":
+        return image.copy(), None
+    return image.convert("L" if grey else "RGB"), None
 
 
-def _deep_to_grey(image: Image.Image, negative: bool) -> Image.Image:
-    """Mode L, or LA when a transparent level is named, of a 16-bit, 32-bit or float grey picture."""
-    deep = image if image.mode == "F" else image.convert("I").convert("F")
-    scale = 255.0 / _white_level(image)
-    # Conversion of F to L clips and rounds down, hence the half.
-    if negative:
-        grey = deep.point(lambda value: value * -scale + 255.5).convert("L")
-    else:
-        grey = deep.point(lambda value: value * scale + 0.5).convert("L")
-    key = image.info.get("transparency")
-    if not isinstance(key, int) or image.mode == "F":
-        return grey
-    opacity = [255] * 65536
-    opacity[min(max(key, 0), 65535)] = 0
-    return Image.merge("LA", (grey, image.convert("I").point(opacity, "L")))
-
-
-def _white_level(image: Image.Image) -> float:
-    """The value that means white. Files of mode I and F do not say it, so it is guessed from the brightest.
-
-    Integers: the maximum of 8, 16 or 31 bits. Floats: 1 (up to 2, for overshoot), else as for integers.
-    """
-    if image.mode not in ("I", "F") or image.format == "PNG":
-        return 65535.0
-    low, high = (float(value) for value in _extrema(image))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError("it holds values that are not numbers")
-    if image.mode == "F" and high <= 2.0:
-        return 1.0
-    return next((white for white in (255.0, 65535.0) if high <= white), 2.0**31 - 1)
-
-
-def _extrema(image: Image.Image) -> tuple[float, float]:
-    low, high = image.getextrema()
-    if isinstance(low, tuple) or isinstance(
-        high, tuple
-    ):  # only pictures of several bands, which come not here
-        raise ValueError(f"a picture of mode {image.mode} has one band")
-    return low, high
+def to_rgb(image: Image.Image, background: Colour) -> Image.Image:
+    """8-bit RGB of an 8-bit picture of any mode: transparency composed on ``background``, no metadata."""
+    own, alpha = parts(image)
+    return Seen(own.convert("RGB"), alpha, own, None).flat(background)

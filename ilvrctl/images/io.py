@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from ilvrctl.errors import InputError, OutputError, UsageError, did_you_mean
 from ilvrctl.files import replacing
-from ilvrctl.images.decode import MAX_PIXELS, decoding, open_header
-from ilvrctl.images.flatten import is_negative, to_rgb, upright
-from ilvrctl.images.metadata import Kept, record_options
-
-__all__ = [
-    "MAX_PIXELS",
-    "PICTURE_SUFFIXES",
-    "encode_picture",
-    "open_picture",
-    "read_bytes",
-    "save_gif",
-    "save_picture",
-]
+from ilvrctl.images.decode import MAX_PIXELS, decoding
+from ilvrctl.images.deep import Deep
+from ilvrctl.images.flatten import see, to_rgb
+from ilvrctl.images.kinds import kind_of
+from ilvrctl.images.load import load
+from ilvrctl.images.metadata import Kept, save_options
+from ilvrctl.images.own import deep_png, deep_tiff
 
 _FORMATS = {
     ".png": "PNG",
@@ -46,20 +41,49 @@ _KEPT_MODES = {
 }
 
 PICTURE_SUFFIXES: frozenset[str] = frozenset(_FORMATS)
-"""Extensions of the pictures that are read and written: lower case, with the dot."""
+"""Extensions of the pictures that are written: lower case, with the dot. What is read is told by its content."""
+
+MAX_BYTES = 2_000_000_000
+"""Larger files are refused before they are read: no picture of :data:`MAX_PIXELS` pixels needs more."""
+
+PAGED_SUFFIXES = (".tif", ".tiff", ".gif", ".webp", ".png")
+"""Extensions of the files that hold several pictures."""
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of the file ``path``. Raises InputError when it is missing, a folder or unreadable."""
+    """The bytes of the file ``path``.
+
+    Raises InputError when it is missing, a folder, a device, unreadable, or of more than :data:`MAX_BYTES`,
+    which is known before it is read.
+    """
     try:
+        found = path.stat()
+        if stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
+            raise InputError(f"{path} is a device, not a picture", "give a file, or - for standard input")
+        if stat.S_ISREG(found.st_mode) and found.st_size > MAX_BYTES:
+            raise _too_large(path, found.st_size)
         return path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist", "check the path; relative ones start here") from error
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory", "scale it down first") from error
     except (OSError, ValueError) as error:
         if isinstance(error, IsADirectoryError) or _is_folder(path):
             raise InputError(f"{path} is a folder, not a picture", "give the pictures inside it") from error
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path} cannot be read: {reason}", "check the path and its permissions") from error
+
+
+def _too_large(path: Path, size: int) -> InputError:
+    """Why a file of so many bytes is not read: it is no picture, or too large a one."""
+    try:
+        kind = kind_of(path)
+    except OSError:
+        kind = None
+    what = "is too large" if kind is not None else "is not a picture, or one that is too large"
+    return InputError(
+        f"{path} {what}: {size:,} bytes; the limit is {MAX_BYTES:,}", "scale it down or cut it up first"
+    )
 
 
 def _is_folder(path: Path) -> bool:
@@ -70,6 +94,44 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A picture that was read: upright 8-bit sRGB without metadata.
+
+    ``notes``: what people should know about it. ``read``: how it was read where that is not plain, for the record,
+    see :class:`~ilvrctl.images.flatten.Seen`. ``frames``: how many frames or pages its file has.
+    """
+
+    image: Image.Image
+    notes: tuple[str, ...] = ()
+    read: Mapping[str, str] = field(default_factory=dict)
+    frames: int = 1
+
+
+def read_picture(
+    data: bytes,
+    name: str,
+    *,
+    background: tuple[int, int, int] = (255, 255, 255),
+    max_pixels: int = MAX_PIXELS,
+    window: str | None = None,
+    frame: int | None = None,
+) -> Picture:
+    """Decode ``data`` to upright 8-bit sRGB; ``name`` is for messages.
+
+    EXIF orientation applied; colour profiles and the colour chunks of PNG converted; transparency composed on
+    ``background`` (0 to 255 each). ``window``: the numbers of pictures of more than 8 bits that mean black
+    and white, "LO:HI" or "auto"; without it the range of their type, see
+    :meth:`~ilvrctl.images.deep.Deep.levels`. ``frame``: that frame or page, from 0; without it the first,
+    with a note where there are more. Raises InputError as :func:`~ilvrctl.images.load.load` does, UsageError
+    for a window that is none.
+    """
+    with decoding(data, name):
+        loaded = load(data, name, max_pixels=max_pixels, frame=frame)
+        seen = see(loaded, window)
+        return Picture(seen.flat(background), seen.notes, seen.read, loaded.frames)
+
+
 def open_picture(
     data: bytes,
     name: str,
@@ -77,17 +139,8 @@ def open_picture(
     background: tuple[int, int, int] = (255, 255, 255),
     max_pixels: int = MAX_PIXELS,
 ) -> Image.Image:
-    """Decode ``data`` to an upright 8-bit RGB picture without metadata; ``name`` is for messages.
-
-    The first frame of animations; EXIF orientation applied; transparency composed on ``background``
-    (0 to 255 each); 16-bit grey scaled, not clipped. Colour profiles are ignored.
-    Raises InputError, before decoding when there are more than ``max_pixels`` pixels, and when ``data`` is
-    empty, truncated, damaged or something other than a PNG, JPEG, WebP, GIF, BMP or TIFF picture.
-    """
-    with decoding(data, name):
-        image = open_header(data, name, max_pixels)
-        image.load()
-        return to_rgb(upright(image), background, negative=is_negative(image))
+    """The picture of :func:`read_picture` alone, for those who tell nobody about it."""
+    return read_picture(data, name, background=background, max_pixels=max_pixels).image
 
 
 def encode_picture(
@@ -100,9 +153,10 @@ def encode_picture(
     """The bytes of ``image`` as a file of ``format``, an extension with or without its dot.
 
     ``record`` is a JSON text that :func:`~ilvrctl.images.metadata.read_record` finds again (BMP drops it);
-    ``quality``, 1 to 100, is that of JPEG and WebP; ``kept`` is stored beside it as far as the format allows, and
-    nothing else. Transparency comes on white where the format has none.
-    Raises UsageError for an unknown format or quality, OutputError when the format cannot hold the picture.
+    ``quality``, 1 to 100, is that of JPEG and WebP; ``kept`` is stored beside it as far as the format allows,
+    see :func:`what_is_lost`, and nothing else but that the colours are sRGB. Transparency comes on white
+    where the format has none. Raises UsageError for an unknown format or quality, OutputError when the format
+    cannot hold the picture.
     """
     return _encode(image, _format_of("." + format.lower().removeprefix(".")), record, quality, kept)
 
@@ -135,14 +189,48 @@ def save_gif(
     """
     if path.suffix.lower() != ".gif":
         raise UsageError(f"{path} must end in .gif: animations are written as GIF")
-    if len({frame.size for frame in frames}) != 1:
+    save_pages(frames, path, durations_ms=[duration_ms] * (len(frames) - 1) + [hold_ms])
+
+
+def save_pages(
+    pictures: Sequence[Image.Image],
+    path: Path,
+    *,
+    record: str | None = None,
+    durations_ms: Sequence[int] | None = None,
+    quality: int = 95,
+) -> None:
+    """Write several RGB pictures into one file, all or nothing: the pages of a TIFF, or a GIF, WebP or PNG
+    that loops for ever.
+
+    ``durations_ms``: how long each frame is shown, 100 ms where it is not said; GIF counts in steps of 10.
+    ``record`` and ``quality`` as in :func:`encode_picture`. Raises UsageError when the extension is none of
+    :data:`PAGED_SUFFIXES`, OutputError when it cannot be written, ValueError for no pictures or frames of
+    different sizes.
+    """
+    if path.suffix.lower() not in PAGED_SUFFIXES:
+        raise UsageError(
+            f"{path} cannot hold several pictures: those that can end in {', '.join(PAGED_SUFFIXES)}"
+        )
+    format_name = _format_of(path.suffix)
+    if not pictures or (format_name != "TIFF" and len({picture.size for picture in pictures}) != 1):
         raise ValueError("an animation needs frames, all of one size")
-    pictures = [_with_palette(frame) for frame in frames]
-    durations = [duration_ms] * (len(pictures) - 1) + [hold_ms]
-    content = BytesIO()
-    pictures[0].save(
-        content, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0, disposal=1
-    )
+    options = save_options(format_name, record, None, colour=format_name != "GIF")
+    if format_name == "GIF":
+        options["disposal"] = 1
+        pictures = [_with_palette(picture) for picture in pictures]
+    elif format_name == "WEBP":
+        options["quality"] = quality
+    if format_name != "TIFF":
+        options |= {"loop": 0, "duration": list(durations_ms or [100] * len(pictures))}
+    first, *rest = (
+        picture.copy() for picture in pictures
+    )  # Pillow leaves on them how they were saved before
+    try:
+        content = BytesIO()
+        first.save(content, format_name, save_all=True, append_images=rest, **options)
+    except (OSError, ValueError, RuntimeError, struct.error) as error:
+        raise OutputError(f"{len(pictures)} pictures cannot be written as {format_name}: {error}") from error
     _write(path, content.getvalue())
 
 
@@ -156,29 +244,41 @@ def _format_of(suffix: str) -> str:
     return known
 
 
+def what_is_lost(kept: Kept, suffix: str, name: str) -> tuple[str, ...]:
+    """What people should know, before a result with the extension ``suffix`` is made, about what it will not
+    hold.
+    """
+    lost = kept.lost(_format_of(suffix))
+    return (f"{name}: {suffix.lower().lstrip('.')} files do not hold its {', '.join(lost)}",) if lost else ()
+
+
 def _encode(
     image: Image.Image, format_name: str, record: str | None, quality: int, kept: Kept | None
 ) -> bytes:
     """The file as bytes; ``format_name`` as Pillow names it."""
-    plain = kept.options(format_name) if kept is not None else {}
-    options: dict[str, Any] = plain if record is None else record_options(format_name, record, kept)
+    own = kept.own if kept is not None and kept.own is not None and kept.own.fits(format_name) else None
+    if own is not None and kept is not None:
+        kept = replace(kept, profile=own.profile.data if own.profile is not None else b"")
+    stored = _as_stored(image, format_name) if own is None or own.is_deep else own.as_image()
+    colour = stored.mode in ("RGB", "RGBA") and (own is None or own.pixels.mode == "RGB")
+    options = save_options(format_name, record, kept, colour=colour)
     if format_name in ("JPEG", "WEBP"):
         if not 1 <= quality <= 100:
             raise UsageError(f"the quality must be from 1 to 100, not {quality}")
         options["quality"] = quality
     if format_name == "JPEG":
         options["subsampling"] = 0  # full-resolution colour: halving it shows on the edges of drawings
-    elif format_name == "TIFF":
-        options["compression"] = "tiff_deflate"
-    content = BytesIO()
     try:
-        _as_stored(image, format_name).save(content, format_name, **options)
+        if own is not None and isinstance(own.pixels, Deep):
+            return (deep_png if format_name == "PNG" else deep_tiff)(own.pixels, options)
+        content = BytesIO()
+        stored.save(content, format_name, **options)
+        return content.getvalue()
     except (OSError, ValueError, RuntimeError, struct.error) as error:
         size = f"{image.width} x {image.height}"
         raise OutputError(
             f"a picture of {size} cannot be written as {format_name}: {error}", "use PNG"
         ) from error
-    return content.getvalue()
 
 
 def _as_stored(image: Image.Image, format_name: str) -> Image.Image:

@@ -146,9 +146,7 @@ def _kind(name: str, plugin: str | None, extra: str | None = None) -> Kind:
         plugin, extra = "AVIF", None
     if plugin is None:
         return Kind(name, readable=False)
-    # Pillow's reader of JPEG finds out itself that a file is an MPO.
-    plugins = (plugin, "MPO") if plugin == "JPEG" else (plugin,)
-    return Kind(name, _works(plugin), extra, plugins)
+    return Kind(name, _works(plugin), extra, (plugin,))
 
 
 @cache

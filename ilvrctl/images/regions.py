@@ -68,17 +68,21 @@ class Region:
         core = self.mask.point(lambda v: 255 if v == 255 else 0)
         return core.resize((size, size), Image.Resampling.BOX).point(lambda v: 255 if v else 0)
 
-    def put(self, photo: Image.Image, edited: Image.Image) -> None:
-        """Blend ``edited``, of any size, into the RGB photo; where the mask is 0 no pixel changes."""
+    def part(self, edited: Image.Image) -> tuple[Image.Image, tuple[int, int], Image.Image] | None:
+        """What of ``edited``, of any size, comes into the photo, at which (left, top), and the mask of it."""
         inside = self.mask.getbbox()
         if inside is None:
-            return
+            return None
         scale = edited.width / self.side
         seen = tuple(edge * scale for edge in inside)
         size = (inside[2] - inside[0], inside[3] - inside[1])
         part = edited.resize(size, Image.Resampling.BICUBIC, (seen[0], seen[1], seen[2], seen[3]))
-        at = (self.box[0] + inside[0], self.box[1] + inside[1])
-        photo.paste(part, at, self.mask.crop(inside))
+        return part, (self.box[0] + inside[0], self.box[1] + inside[1]), self.mask.crop(inside)
+
+    def put(self, photo: Image.Image, edited: Image.Image) -> None:
+        """Blend ``edited``, of any size, into the RGB photo; where the mask is 0 no pixel changes."""
+        if (found := self.part(edited)) is not None:
+            photo.paste(*found)
 
 
 def find_regions(mask: Image.Image, edit: Edit, size: int) -> list[Region]:

@@ -16,7 +16,7 @@ from ilvrctl.memory import recalled
 from ilvrctl.methods.constraints import CONSTRAINTS
 from ilvrctl.methods.encoders import ENCODERS
 from ilvrctl.methods.energies import ENERGIES, Energy, UserEnergy
-from ilvrctl.methods.levels import check_order, mistake
+from ilvrctl.methods.levels import RIGHT, check_order, mistake
 from ilvrctl.methods.merge import MERGES
 from ilvrctl.methods.method import Method
 from ilvrctl.presets import find_method, preset_files
@@ -265,7 +265,7 @@ def _check_numbers(method: Method, whole: Layer) -> None:
     for key, values in (("start", (method.start,)), ("range", method.range)):
         for value in values:
             if wrong := mistake(value):
-                raise ConfigError(f"{_at(whole, ('method', key))}method.{key}: {wrong[0]}", hint=wrong[1])
+                raise ConfigError(f"{_at(whole, ('method', key))}method.{key}: {wrong}", hint=RIGHT[key])
     try:
         check_order(f"{_at(whole, ('method', 'range'))}method.range", method.range)
     except UsageError as error:

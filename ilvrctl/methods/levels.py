@@ -12,26 +12,31 @@ def level_of(value: Level, T: int) -> Level:
     return value * T if isinstance(value, float) else value
 
 
-def mistake(value: Level) -> tuple[str, str] | None:
-    """What is wrong with a value whatever the model, and a right one; None for one that some model has.
+RIGHT = {
+    "start": "--start 0.8 is a fraction of T, --start 500 a level, --start 1.0 all of T",
+    "range": "--range 1.0:0.2 in fractions of T, --range 1000:200 in levels",
+}
+"""What right values look like, by the name of the setting."""
+
+
+def mistake(value: Level) -> str | None:
+    """What is wrong with a value whatever the model; None for one that some model has.
 
     The whole number 1 is refused: as a level it is next to the clean end, and who writes it mostly means 1.0.
     """
     if isinstance(value, float):
-        if 0 <= value <= 1:
-            return None
-        right = f"{value:.0f} is the level" if value >= 2 and value.is_integer() else "0.8 is a fraction of T"
-        return f"a fraction of T goes from 0.0 to 1.0, not {value}", right
+        return None if 0 <= value <= 1 else f"a fraction of T goes from 0.0 to 1.0, not {value}"
     if value == 1:
-        return "1 may be the level 1 or all of T", "1.0 is all of T, 0.002 is level 2 of 1000"
-    return (f"levels are counted from 0, not {value}", "0 is the clean end") if value < 0 else None
+        return "1 may be the level 1 or all of T, which is 1.0"
+    return f"levels are counted from 0, not {value}" if value < 0 else None
 
 
 def check_level(name: str, value: Level, T: int) -> None:
     """UsageError for a whole number that is no level where there are T of them."""
     if not isinstance(value, float) and value > T:
         raise UsageError(
-            f"{name} {value} is no level of this model, which has {T}", hint=f"{T} or 1.0 is all of them"
+            f"{name} {value} is no level of this model, which has {T}",
+            hint=f"{T} or 1.0 is all of them; {RIGHT[name]}",
         )
 
 
@@ -43,5 +48,6 @@ def check_order(name: str, bounds: tuple[Level, Level], T: int | None = None) ->
     if level_of(high, T or 1) <= level_of(low, T or 1):
         right = f"{low}:{high}" if high != low else "1.0:0.2"
         raise UsageError(
-            f"{name} {high}:{low} goes from its high end down to its low one", hint=f"--range {right}"
+            f"{name} {high}:{low} is empty: its high end comes first, then a lower one",
+            hint=f"--range {right}",
         )

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from ilvrctl import paths
+from ilvrctl.config import dump_yaml
 from ilvrctl.diffusion.lowpass import usual_factor
 from ilvrctl.errors import UsageError
-from ilvrctl.files import write_text
+from ilvrctl.new_presets import write_preset
 from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.plans.facts import FACTS, GUESS, KnownFacts
-from ilvrctl.presets import Kind, find_model, find_target, load_models, load_targets
+from ilvrctl.presets import find_model, find_target
 
 if TYPE_CHECKING:
     from ilvrctl.models.files.checkpoint import CheckpointInfo
-
-KINDS: tuple[Kind, ...] = ("models", "targets")
-
-
-def check_name(name: str, *, overwrite: bool) -> None:
-    """UsageError for a name that no preset can have, that ships with ilvrctl, or that is taken."""
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise UsageError(f"{name!r} cannot be the name of a preset: letters, digits, - _ and . only")
-    mine = [path for path in _files(name) if path.exists()]
-    shipped = {*load_models(), *load_targets()} | {a for t in load_targets().values() for a in t.aliases}
-    if name in shipped and not mine:
-        raise UsageError(f"{name!r} is a preset that ships with ilvrctl", hint="choose another name")
-    if mine and not overwrite:
-        raise UsageError(f"{mine[0]} is there already", hint="--overwrite, or choose another name")
 
 
 def preset_facts(file: Path, info: CheckpointInfo, known: KnownFacts) -> dict[str, Any]:
@@ -52,10 +36,11 @@ def preset_facts(file: Path, info: CheckpointInfo, known: KnownFacts) -> dict[st
 
 def preset_text(file: Path, info: CheckpointInfo, known: KnownFacts) -> str:
     """The same as YAML, with a remark at every guess."""
-    lines = yaml.safe_dump(preset_facts(file, info, known), sort_keys=False, allow_unicode=True).splitlines()
-    guesses = {name for name, origin in known.origins.items() if origin == GUESS}
-    marked = [line + "  # a guess" if line.partition(":")[0] in guesses else line for line in lines]
-    return "\n".join(marked) + "\n"
+    return dump_yaml(preset_facts(file, info, known), _remarks(known))
+
+
+def _remarks(known: KnownFacts) -> dict[str, str]:
+    return {name: GUESS for name, origin in known.origins.items() if origin == GUESS}
 
 
 def save_presets(name: str, file: Path, info: CheckpointInfo, known: KnownFacts) -> list[Path]:
@@ -77,24 +62,16 @@ def save_presets(name: str, file: Path, info: CheckpointInfo, known: KnownFacts)
             f"no preset without {' and '.join(missing)}: not known of {file.name}",
             hint=f"ilvrctl inspect {file} --probe, or --set model.num_head_channels=64 --set model.image_size=256",
         )
-    model_text = preset_text(file, info, known)
+    facts = preset_facts(file, info, known)
     if file.is_file():
-        model_text += f"sha256: {weights_sha256(file)}\n"
-    method = f"  method: {{name: ilvr, N: {usual_factor(model.image_size or 1)}, range: [1.0, 0.2]}}"
-    target = yaml.safe_dump(
-        {"title": f"from {file.resolve().name}", "model": name}, sort_keys=False, allow_unicode=True
-    )
-    texts = (model_text, f"{target}settings:\n  steps: 100\n{method}\n")
-    files = _files(name)
-    for path, text in zip(files, texts, strict=True):
-        write_text(path, text)
+        facts["sha256"] = weights_sha256(file)
+    method = {"name": "ilvr", "N": usual_factor(model.image_size or 1), "range": [1.0, 0.2]}
+    settings = {"steps": 100, "method": method}
+    target = {"title": f"from {file.resolve().name}", "model": name, "settings": settings}
+    files = [write_preset("models", name, facts, _remarks(known)), write_preset("targets", name, target)]
     find_model(name)
     find_target(name)
     return files
-
-
-def _files(name: str) -> list[Path]:
-    return [paths.config_dir() / kind / f"{name}.yaml" for kind in KINDS]
 
 
 def _place(file: Path) -> str:

@@ -146,7 +146,12 @@ TABLE: tuple[Parameter, ...] = (
         commands=_COMMANDS | {"inspect"},
         panel=METHOD,
     ),
-    Parameter("sampler", "Sampler: ddpm, ddim, dpmpp_2m, dpmpp_2m_sde.", key="sampler.name", panel=SAMPLING),
+    Parameter(
+        "sampler",
+        "Sampler: ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, heun (two calls a step).",
+        key="sampler.name",
+        panel=SAMPLING,
+    ),
     Parameter("eta", "Noise of the ddim sampler, 0 to 1.", decimal(0, 1), "sampler.eta", panel=SAMPLING),
     Parameter(
         "variance",
@@ -231,6 +236,13 @@ TABLE: tuple[Parameter, ...] = (
     ),
     Parameter(
         "background", "Behind transparency and padding.", key="background", panel=PICTURES, metavar="COLOR"
+    ),
+    Parameter(
+        "window",
+        "Numbers that are black and white in inputs of more than 8 bits: LO:HI, or auto.",
+        key="window",
+        panel=PICTURES,
+        metavar="LO:HI|auto",
     ),
     Parameter(
         "recursive",

@@ -18,8 +18,11 @@ from ilvrctl.plans.plan import Plan, network_facts
 from ilvrctl.presets import ModelPreset, override_model
 from ilvrctl.settings import identity_of
 
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, ConfigError)
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, ConfigError)
 """What comes of taking a damaged record for a sound one."""
+
+_DEEPEST = 20
+"""Levels of a record; ours have 7."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Recipe:
                 source=_source(record.get("source")),
                 input=str(record["input"].get("name", "")),
             )
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise InputError(f"{name} is no result of this ilvrctl: its record cannot be read") from error
 
 
@@ -99,6 +102,8 @@ def _check_whole(record: Any) -> None:
     It finds what was damaged; who changes a record on purpose can change its identity too. Records of the first
     releases, and of energies with networks, whose digests they do not tell, cannot be checked.
     """
+    if _depth(record) > _DEEPEST:
+        raise ValueError("nested too deeply")
     settings, weights, source = record["settings"], record["weights"], record.get("source")
     for part in (weights, source):
         if part is not None:
@@ -113,6 +118,11 @@ def _check_whole(record: Any) -> None:
         network["source"] = {"weights": source["sha256"], **source["network"]}
     if identity_of(settings, network) != record["identity"] or int(record["sample"]) < 1:
         raise ValueError("another identity, or no sample")
+
+
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inner), default=0)
 
 
 def _check_facts(facts: Mapping[str, Any]) -> None:
@@ -131,10 +141,13 @@ def _source(found: Any) -> dict[str, Any] | None:
     return {**texts, "network": dict(found["network"])}
 
 
-def result_record(plan: Plan, output: Output, digest: str, run: Mapping[str, str]) -> str:
+def result_record(
+    plan: Plan, output: Output, digest: str, run: Mapping[str, str], read: Mapping[str, str] | None = None
+) -> str:
     """The JSON text for a result: enough to make it again, and no path or host name.
 
-    ``digest``: sha256 of the input's bytes; ``run``: the device's kind, the precision used, torch's release.
+    ``digest``: sha256 of the input's bytes; ``run``: the device's kind, the precision used, torch's release;
+    ``read``: how the input was read where that is not plain (a colour profile converted, a window).
     """
     source = plan.source_of(plan.variants[output.variant])
     record = {
@@ -150,6 +163,7 @@ def result_record(plan: Plan, output: Output, digest: str, run: Mapping[str, str
         "input": {"name": output.item.file_name, "sha256": digest},
         "sample": output.sample,
         "run": run,
+        **({"read": dict(read)} if read else {}),
         **({"source": source.record()} if source is not None else {}),
     }
     return json.dumps(record, ensure_ascii=False, sort_keys=True)
@@ -165,5 +179,5 @@ def is_sheet_of(path: Path, identities: Sequence[str]) -> bool:
     try:
         shown = json.loads(read_record(path.read_bytes(), path.name))["sheet_of"]
         return bool(shown) and set(shown) <= set(identities)
-    except (InputError, OSError, ValueError, TypeError, KeyError):
+    except (InputError, OSError, *UNREADABLE):
         return False

@@ -1,7 +1,8 @@
-"""From decoded pictures to batches of float pictures."""
+"""From decoded pictures to batches of noised float pictures."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -9,6 +10,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from ilvrctl.models.trunk_network import as_weight
+from ilvrctl.training.draws import Draw
+from ilvrctl.training.loss import Levels
 from ilvrctl.training.pictures import Pictures
 
 N = TypeVar("N", bound=nn.Module)
@@ -53,3 +56,20 @@ def augmented(x: Tensor, flip: Tensor | None, shift: Tensor | None) -> Tensor:
             for picture, (top, left) in zip(padded, corners, strict=True)
         ]
     )
+
+
+@dataclass(frozen=True)
+class Noised:
+    """A batch on the device: pictures x0, noise eps and ``x_t``, each (B, 3, H, W), at levels t (B,) int64."""
+
+    x0: Tensor
+    eps: Tensor
+    t: Tensor
+    x_t: Tensor
+
+
+def noised(pixels: Tensor, random: Draw, mine: slice, flip: bool, levels: Levels) -> Noised:
+    """``pixels`` (B, H, W, 3) uint8, the part ``mine`` of a batch, changed and noised as ``random`` says."""
+    changed = augmented(pixels, random.flip[mine] if flip else None, random.shift[mine])
+    x0, t, eps = floats(changed, levels.alpha.device), random.t[mine], random.eps[mine]
+    return Noised(x0, eps, t, levels.noised(x0, t, eps))

@@ -42,12 +42,29 @@ class Draw:
     shift: Tensor
 
 
-def draw(seed: int, step: int, batch: int, size: int, T: int, shift: int, device: torch.device) -> Draw:
-    """Levels (B,) int64, noise (B, 3, H, W), flips (B,) bool, shifts (B, 2) int64 from -shift to shift."""
+def draw(
+    seed: int,
+    step: int,
+    batch: int,
+    size: int,
+    T: int,
+    shift: int,
+    device: torch.device,
+    lower: tuple[float, int] | None = None,
+) -> Draw:
+    """Levels (B,) int64, noise (B, 3, H, W), flips (B,) bool, shifts (B, 2) int64 from -shift to shift.
+
+    Levels are uniform over all T; with ``lower = (share, below)`` about this share is uniform over those below.
+    """
     small = generator("cpu", seed, "small", step)
     t = torch.randint(T, (batch,), generator=small)
     flips = torch.rand(batch, generator=small) < 0.5
     shifts = torch.randint(-shift, shift + 1, (batch, 2), generator=small)
+    if lower is not None:
+        share, below = lower
+        levels = generator("cpu", seed, "levels", step)
+        low = torch.rand(batch, generator=levels) < share
+        t = torch.where(low, torch.randint(below, (batch,), generator=levels), t)
     noise = generator(device, seed, "noise", step)
     eps = torch.randn((batch, size, size, 3), generator=noise, device=device).permute(0, 3, 1, 2)
     return Draw(t.to(device), eps, flips, shifts)

@@ -1,4 +1,4 @@
-"""The training loop: a generator of events that goes on where the state on disk left off."""
+"""The training loop, one for all tasks: a generator of events that goes on where the state on disk left off."""
 
 from __future__ import annotations
 
@@ -6,108 +6,107 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ilvrctl.config import Layer, build
+from ilvrctl import paths
 from ilvrctl.devices import choose_device, choose_precision, precision_name
-from ilvrctl.diffusion.lowpass import usual_factor
-from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.errors import NonFiniteError, UsageError
+from ilvrctl.events import Warned
 from ilvrctl.files import make_folder
-from ilvrctl.presets import ModelPreset
-from ilvrctl.training.batches import as_channels_last, augmented, floats, mapped
-from ilvrctl.training.draws import draw, order
-from ilvrctl.training.events import Advanced, Began, Drawn, Published, Saved, TrainingEvent, Validated
-from ilvrctl.training.job import Data, Job
-from ilvrctl.training.loss import Levels, loss_of
+from ilvrctl.training.batches import as_channels_last
+from ilvrctl.training.course import FOR_EVER, Course, Leg, average_decay
+from ilvrctl.training.denoising import Denoising
+from ilvrctl.training.disk import check_room
+from ilvrctl.training.domains import Domains
+from ilvrctl.training.events import Advanced, Began, Drawn, Published, Saved, TrainingEvent
+from ilvrctl.training.job import Data, Job, Reading
 from ilvrctl.training.publish import publish
-from ilvrctl.training.recipe import Recipe, record
-from ilvrctl.training.start import Start, begin
-from ilvrctl.training.state import STATE, Progress, check_same, read_progress
+from ilvrctl.training.recipe import DomainRecipe, record
+from ilvrctl.training.start import begin, begin_classifier
+from ilvrctl.training.state import AVERAGE, STATE, Progress, check_same, read_progress
+from ilvrctl.training.task import Forward, Task
 from ilvrctl.training.team import Team
-from ilvrctl.training.validate import validate
 from ilvrctl.training.weights import Weights
 
 REPORT_EVERY = 2.0  # seconds
-
-
-def rate_at(recipe: Recipe, images: int, share: float) -> float:
-    """The learning rate after ``images`` pictures, ``share`` (0 to 1) of the whole: warm-up, then the decay."""
-    warm = min(1.0, (images + recipe.batch_size) / recipe.warmup) if recipe.warmup else 1.0
-    if recipe.decay == "constant":
-        return warm * recipe.learning_rate
-    down = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-    return warm * recipe.learning_rate * (recipe.final_rate + (1 - recipe.final_rate) * down)
-
-
-def average_decay(recipe: Recipe, step: int) -> float:
-    """The decay of the averaged weights at ``step``: small while the weights still move far."""
-    return min(recipe.ema, (1 + step) / (10 + step))
+_STATE_BYTES = 16  # a parameter: the weight, its average and AdamW's two moments
 
 
 @dataclass
 class Run:
-    """A training in memory: what moves are ``weights``, ``step`` and ``seconds``."""
+    """A training in memory: what moves are ``weights``, ``step``, ``seconds``, and the ``leg`` at its end."""
 
     job: Job
-    data: Data
-    start: Start
+    task: Task[Any]
+    course: Course
     team: Team
     device: torch.device
     dtype: torch.dtype
     weights: Weights
-    levels: Levels
     before: Progress
     step: int = 0
     seconds: float = 0.0
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe, with the schedule of the model that training started from."""
-        return self.start.recipe
+    leg: Leg | None = None
 
     @property
     def images(self) -> int:
         """Pictures seen."""
-        return self.step * self.recipe.batch_size
-
-    @property
-    def share(self) -> float:
-        """How much of the whole is done, by pictures or time, whichever is nearer its end."""
-        by_images = self.images / self.recipe.images
-        return by_images if self.job.seconds is None else max(by_images, self.seconds / self.job.seconds)
+        return self.step * self.job.recipe.batch_size
 
     def progress(self) -> Progress:
         """As it goes to disk."""
-        return replace(self.before, step=self.step, seconds=self.seconds)
+        return replace(self.before, step=self.step, seconds=self.seconds, leg=self.leg)
 
 
-def train(job: Job, data: Data, team: Team, stop: Callable[[], bool]) -> Generator[TrainingEvent, None, None]:
+def train(job: Job, team: Team, reading: Reading, stop: Callable[[], bool]) -> Iterator[TrainingEvent]:
     """Train until the job's limits, or until ``stop`` says so; the state is on disk either way.
 
-    Raises UsageError when the state on disk is that of other settings or pictures, NonFiniteError when the loss
-    is no number any more, OutputError when the disk is full (the last state stays).
+    Raises UsageError when the state on disk is that of other settings or pictures, OutputError when there is no
+    room for what it will write, before any picture is read, or when the disk is full later on (the last state
+    stays), and NonFiniteError when the loss is no number any more.
     """
-    run = _prepare(job, data, team)
+    task, device, dtype = _begin(job, team)
+    yield from task.remarks()
+    if team.leads:
+        _check_room(job, task)
+    data = yield from _until(reading, stop if team.size == 1 else lambda: False)
+    if data is None:
+        return
+    run = _prepare(job, team, task, data, device, dtype)
+    if run.leg and run.course.decay is None and run.leg.share(run.images, run.seconds) < 1:
+        yield Warned("the decay that had begun is given up: --decay goes on with it")
+    task.take(data)
     yield Began(
         name=job.name,
         parameters=sum(p.numel() for p in run.weights.masters),
-        pictures=len(data.train),
-        held_out=len(data.held_out),
+        pictures=sum(len(part.train) for part in data),
+        held_out=sum(len(part.held_out) for part in data),
         images=run.images,
-        total=run.recipe.images,
-        device=str(run.device),
-        precision=precision_name(run.dtype),
+        total=job.recipe.images if job.recipe.images < FOR_EVER else 0,
+        device=str(device),
+        precision=precision_name(dtype),
     )
-    network = team.together(run.weights.network, run.device)
-    forward = torch.compile(network) if job.compiled else network
-    pixels = mapped(data.pictures)[list(data.train)]
-    yield from _steps(run, forward, pixels, stop)
+    network = team.together(run.weights.network, device)
+    yield from _steps(run, torch.compile(network) if job.compiled else network, stop, _trained_on(data))
 
 
-def _prepare(job: Job, data: Data, team: Team) -> Run:
+def _until(
+    reading: Reading, stop: Callable[[], bool]
+) -> Generator[TrainingEvent, None, tuple[Data, ...] | None]:
+    """What a generator returns, unless it is told to stop before its end."""
+    while not stop():
+        try:
+            yield next(reading)
+        except StopIteration as end:
+            found: tuple[Data, ...] = end.value
+            return found
+    return None
+
+
+def _begin(job: Job, team: Team) -> tuple[Task[Any], torch.device, torch.dtype]:
     name = f"cuda:{team.local_rank}" if team.size > 1 and job.device in ("auto", "cuda") else job.device
     device = choose_device(name if torch.cuda.is_available() else job.device)
     dtype = choose_precision(job.precision, device)
@@ -115,46 +114,43 @@ def _prepare(job: Job, data: Data, team: Team) -> Run:
         if job.precision != "auto":
             raise UsageError("training in fp16 loses small gradients", "--precision bf16 or fp32")
         dtype = torch.float32
-    start = begin(job.recipe)
-    recipe = start.recipe
-    network = as_channels_last(start.network, device)
+    if isinstance(job.recipe, DomainRecipe):
+        return Domains(job, begin_classifier(job.recipe), device), device, dtype
+    return Denoising(job, begin(job.recipe), device, dtype), device, dtype
+
+
+def _check_room(job: Job, task: Task[Any]) -> None:
+    count = sum(p.numel() for p in task.start.network.parameters())
+    each = (2 if job.recipe.store == "fp16" else 4) * count
+    check_room({job.run: _STATE_BYTES * count + each, paths.weights_dir(): 2 * each})
+
+
+def _prepare(
+    job: Job, team: Team, task: Task[Any], data: tuple[Data, ...], device: torch.device, dtype: torch.dtype
+) -> Run:
+    recipe = task.recipe
+    network = as_channels_last(task.start.network, device)
     now = Progress(
         recipe=record(job.recipe),
-        pictures=data.pictures.digest,
-        held_out=data.validation.digest,
-        init=_fingerprint(start) if recipe.init else "",
+        pictures="+".join(part.pictures.digest for part in data),
+        held_out="+".join(part.validation.digest for part in data),
+        init=task.start.digest,
+        teacher=task.teacher_digest,
     )
-    run = Run(
-        job=job,
-        data=data,
-        start=start,
-        team=team,
-        device=device,
-        dtype=dtype,
-        weights=Weights(network, dtype, recipe.learning_rate, recipe.weight_decay),
-        levels=Levels.of(Schedule.named(recipe.noise_schedule, recipe.diffusion_steps), recipe, device),
-        before=now,
-    )
+    weights = Weights(network, dtype, recipe.learning_rate, recipe.weight_decay)
+    run = Run(job, task, job.course, team, device, dtype, weights, now)
     before = read_progress(job.run)
     if before is not None:
         from ilvrctl.models.files.saving import read_safetensors
 
-        check_same(before, now, job.name)
+        check_same(before, now, record(type(job.recipe)()), job.name)
         tensors, _ = read_safetensors(job.run / STATE)
-        run.weights.restore(tensors, before.step)
-        run.step, run.seconds = before.step, before.seconds
+        weights.restore(tensors, before.step)
+        run.step, run.seconds, run.leg = before.step, before.seconds, before.leg
     return run
 
 
-def _fingerprint(start: Start) -> str:
-    """Text that stands for the weights that training starts from."""
-    total = sum(float(x.double().abs().sum()) for x in start.network.state_dict().values())
-    return f"{start.recipe.init}:{total!r}"
-
-
-def _steps(
-    run: Run, forward: Callable[[Tensor, Tensor], Tensor], pixels: Tensor, stop: Callable[[], bool]
-) -> Iterator[TrainingEvent]:
+def _steps(run: Run, forward: Forward, stop: Callable[[], bool], trained_on: str) -> Iterator[TrainingEvent]:
     """Steps until the end, with reports by the clock and everything else at a state."""
     team = run.team
     losses: list[Tensor] = []
@@ -162,44 +158,37 @@ def _steps(
     told_images, states = run.images, 0
     while True:
         now = time.perf_counter()
+        run.leg = run.course.leg(run.images, run.seconds, run.leg)
+        at = (run.images, run.seconds, run.leg)
+        now_due = (now - told > REPORT_EVERY, now - saved > run.job.save_every)
         # the first process decides for all, so that they stay in step whatever their clocks say
-        share, telling, keeping = team.agree(
-            (run.share, now - told > REPORT_EVERY, now - saved > run.job.save_every)
-        )
+        share, rate, telling, keeping = team.agree((run.course.share(*at), run.course.rate(*at), *now_due))
         over = share >= 1 or team.any(stop())
         if losses and (telling or over):
             loss = float(torch.stack(losses).mean())
             _check(loss, run)
-            yield _advanced(run, loss, (run.images - told_images) / max(now - told, 1e-9), share)
+            yield _advanced(run, loss, (run.images - told_images) / max(now - told, 1e-9), share, rate)
             losses, told, told_images = [], now, run.images
         if over or keeping:
             if team.leads:
                 sheet = share >= 1 or (states % max(1, run.job.sheet_every) == 0 and not over)
-                yield from _keep(run, final=share >= 1, sheet=sheet)
+                yield from _keep(run, trained_on, final=share >= 1, sheet=sheet)
             team.wait()
             if over:
                 return
             states += 1
             clock = told = saved = time.perf_counter()  # what was spent on this is no training time
-        losses.append(_step(run, forward, pixels, rate_at(run.recipe, run.images, share)))
+        losses.append(_step(run, forward, share, rate))
         run.step += 1
         tick = time.perf_counter()
         run.seconds += tick - clock
         clock = tick
 
 
-def _step(run: Run, forward: Callable[[Tensor, Tensor], Tensor], pixels: Tensor, rate: float) -> Tensor:
+def _step(run: Run, forward: Forward, share: float, rate: float) -> Tensor:
     """One update; returns the loss, on the device."""
-    recipe, levels, batch = run.recipe, run.levels, run.recipe.batch_size
-    mine = run.team.share(batch)
-    chosen = order(recipe.seed, run.step, batch, len(pixels))[mine]
-    random = draw(recipe.seed, run.step, batch, recipe.size, len(levels.alpha), recipe.shift, run.device)
-    flip = random.flip[mine] if recipe.flip else None
-    x0 = floats(augmented(pixels[chosen], flip, random.shift[mine]), run.device)
-    t, eps = random.t[mine], random.eps[mine]
-    x_t = levels.noised(x0, t, eps)
-    out = forward(x_t, t.float() * run.start.time_scale)
-    loss = loss_of(out, x0, x_t, eps, t, levels, recipe.vlb_weight).mean()
+    recipe = run.task.recipe
+    loss = run.task.loss(forward, run.step, share, run.team.share(recipe.batch_size))
     loss.backward()  # type: ignore[no-untyped-call]
     run.weights.update(rate, recipe.clip, average_decay(recipe, run.step))
     return loss.detach()
@@ -213,70 +202,49 @@ def _check(loss: float, run: Run) -> None:
         )
 
 
-def _advanced(run: Run, loss: float, rate: float, share: float) -> Advanced:
+def _advanced(run: Run, loss: float, pace: float, share: float, rate: float) -> Advanced:
     left = (1 - share) / share * run.seconds if share > 0 else math.inf
     return Advanced(
         step=run.step,
         images=run.images,
         loss=loss,
-        rate=rate,
+        rate=pace,
         left=max(0.0, left),
         share=min(1.0, share),
-        learning_rate=rate_at(run.recipe, run.images, share),
+        learning_rate=rate,
     )
 
 
-def _keep(run: Run, *, final: bool, sheet: bool) -> Iterator[TrainingEvent]:
-    """State to disk, then the model to where it can be used, its validation loss, and perhaps a sheet."""
+def _keep(run: Run, trained_on: str, *, final: bool, sheet: bool) -> Iterator[TrainingEvent]:
+    """State to disk, then the model to where it can be used, what it is worth, and perhaps a sheet."""
+    from ilvrctl.models.files.facts_header import facts_note
     from ilvrctl.models.files.saving import save_safetensors
 
-    folder = make_folder(run.job.run)
-    path = folder / STATE
-    save_safetensors(path, run.weights.tensors(), run.progress().notes())
-    yield Saved(run.images, path)
-    model = model_facts(run)
-    files = publish(run.job.name, run.weights.averaged(), run.recipe.store, model, target_facts(run))
-    if run.data.held_out:
-        aside = mapped(run.data.validation)[list(run.data.held_out)]
-        levels = validate(run.weights.average, aside, run.levels, run.start.time_scale, run.recipe.batch_size)
-        yield Validated(run.images, sum(loss for _, loss in levels) / len(levels), levels)
-    if sheet and run.job.sheet_every:
-        from ilvrctl.training.samples import draw_sheet, read_references
-
-        references = read_references(run.job.references, run.recipe.square) if run.job.references else []
-        picture = folder / f"sheet-{run.images:09d}.png"
-        preset = build(ModelPreset, Layer({**model, "name": run.job.name}))
-        caption = f"{run.job.name} after {run.images:,} pictures"
-        draw_sheet(preset, files[0], references, picture, caption, str(run.device))
+    job, task = run.job, run.task
+    folder = make_folder(job.run)
+    save_safetensors(folder / STATE, run.weights.tensors(), run.progress().notes())
+    yield Saved(run.images, folder / STATE)
+    facts = {
+        **task.model_facts(),
+        "format": task.format,
+        "channels": 3,
+        "averaged": job.recipe.ema > 0,
+        "pictures_seen": run.images,
+        "trained_on": trained_on,
+    }
+    averaged = run.weights.averaged(job.recipe.store)
+    save_safetensors(folder / AVERAGE, averaged, facts_note(facts))
+    notes = {"notes": job.recipe.notes} if job.recipe.notes else {}
+    preset = {**task.model_facts(), "format": task.format, "use": "unstated", **notes}
+    files = publish(job.name, folder / AVERAGE, averaged, preset, task.target_facts())
+    yield from task.judge(run.weights.average, run.images)
+    picture = folder / f"sheet-{run.images:09d}.png"
+    if sheet and job.sheet_every and task.draw_sheet(files[0], picture, run.images):
         yield Drawn(run.images, picture)
     if final:
-        yield Published(run.job.name, files)
+        yield Published(job.name, files)
 
 
-def model_facts(run: Run) -> dict[str, object]:
-    """The model preset: what the tensors do not tell."""
-    recipe, hidden = run.recipe, run.start.architecture.hidden
-    facts: dict[str, object] = {
-        "title": recipe.title or f"{run.job.name}, {recipe.size} px, trained here",
-        "domain": run.job.name,
-        "image_size": recipe.size,
-        "num_heads": hidden.num_heads,
-        "num_head_channels": hidden.num_head_channels,
-        "num_heads_upsample": hidden.num_heads_upsample,
-        "use_new_attention_order": hidden.use_new_attention_order,
-        "noise_schedule": recipe.noise_schedule,
-        "diffusion_steps": recipe.diffusion_steps,
-        "rescale_timesteps": run.start.rescale_timesteps,
-        "use": "unstated",
-        "notes": recipe.notes,
-    }
-    return {key: value for key, value in facts.items() if value not in (None, "")}
-
-
-def target_facts(run: Run) -> dict[str, object]:
-    """The target preset: settings in proportion to those measured for the bundled model."""
-    N = usual_factor(run.recipe.size)
-    return {
-        "title": run.recipe.title or f"{run.job.name} (trained here)",
-        "settings": {"steps": 100, "method": {"name": "ilvr", "N": N, "range": [1.0, 0.05]}},
-    }
+def _trained_on(data: tuple[Data, ...]) -> str:
+    """The pictures in words: how many, and what stands for them."""
+    return " and ".join(f"{len(part.train)} pictures ({part.pictures.digest[:16]})" for part in data)

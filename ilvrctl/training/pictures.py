@@ -14,11 +14,15 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from filelock import FileLock
+
 from ilvrctl import paths
 from ilvrctl.errors import InputError, UsageError
+from ilvrctl.events import Warned
 from ilvrctl.files import Digests, make_folder, replacing
 from ilvrctl.images.geometry import fit_picture, parse_color
 from ilvrctl.images.io import PICTURE_SUFFIXES, open_picture, read_bytes
+from ilvrctl.training.disk import check_room, try_alone
 
 FEWEST = 16
 """Fewer pictures than this are refused: a model of them is a copy of them."""
@@ -46,7 +50,8 @@ class Pictures:
 
     ``digests``: sha256 of each picture's file, ascending, each once, so that neither names nor the order of a
     listing matter; ``stems``: the files' names without suffix, in the same order. ``enlarged``: how many were
-    smaller than ``size``. ``failed``: names and reasons.
+    smaller than ``size``. ``failed``: names and reasons; ``passed_by``: names of files that are no pictures;
+    ``copies``: how many are the same as another.
     """
 
     file: Path
@@ -55,6 +60,8 @@ class Pictures:
     stems: tuple[str, ...]
     enlarged: int = 0
     failed: tuple[tuple[str, str], ...] = ()
+    passed_by: tuple[str, ...] = ()
+    copies: int = 0
 
     @property
     def count(self) -> int:
@@ -75,54 +82,96 @@ class Decoded:
     total: int
 
 
-def find_pictures(folder: Path, *, recursive: bool = True) -> list[Path]:
-    """The pictures of a folder by suffix, sorted; hidden ones are left out.
-
-    UsageError when it is no folder, or has none.
+@dataclass(frozen=True)
+class Found:
+    """What is in a folder: ``pictures`` by suffix, sorted; names of the other files; subfolders that cannot be
+    read, with the reason. Hidden ones are left out.
     """
+
+    pictures: tuple[Path, ...]
+    passed_by: tuple[str, ...]
+    failed: tuple[tuple[str, str], ...]
+
+
+def look_into(folder: Path) -> Found:
+    """What is in ``folder`` and below. UsageError when it is no folder, or has no pictures."""
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"
         raise UsageError(f"{folder} {what}", "give a folder with the pictures to learn from")
-    found = []
-    for top, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
-        found += [Path(top, name) for name in files if not name.startswith(".")]
-    found = sorted(path for path in found if path.suffix.lower() in PICTURE_SUFFIXES)
-    if not found:
-        raise UsageError(f"there are no pictures in {folder}", f"known: {' '.join(sorted(PICTURE_SUFFIXES))}")
+    files: list[Path] = []
+    failed: list[tuple[str, str]] = []
+
+    def unreadable(error: OSError) -> None:
+        failed.append((str(error.filename), f"the folder cannot be read: {error.strerror or error}"))
+
+    for top, folders, names in os.walk(folder, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files += [Path(top, name) for name in names if not name.startswith(".")]
+    found = Found(
+        tuple(sorted(path for path in files if path.suffix.lower() in PICTURE_SUFFIXES)),
+        tuple(sorted(path.name for path in files if path.suffix.lower() not in PICTURE_SUFFIXES)),
+        tuple(failed),
+    )
+    if not found.pictures:
+        why = f" ({'; '.join(f'{name}: {reason}' for name, reason in failed)})" if failed else ""
+        known = f"known: {' '.join(sorted(PICTURE_SUFFIXES))}"
+        raise UsageError(f"there are no pictures in {folder}{why}", known)
     return found
 
 
-def load_pictures(folder: Path, square: Square, fewest: int = FEWEST) -> Generator[Decoded, None, Pictures]:
+def load_pictures(
+    folder: Path, square: Square, fewest: int = FEWEST
+) -> Generator[Decoded | Warned, None, Pictures]:
     """Decode what is not decoded yet, telling how far it is; returns the :class:`Pictures`.
 
-    A picture that cannot be read is left out and named. UsageError when less than ``fewest`` are left.
+    A picture that cannot be read is left out and named. UsageError when less than ``fewest`` are left. While
+    another process decodes the same pictures, it is waited for.
     """
-    files = find_pictures(folder)
+    found = look_into(folder)
     name = sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
     known = Digests(paths.cache_dir() / "training" / f"index-{name}.json")
     digests: dict[str, Path] = {}
-    failed: list[tuple[str, str]] = []
-    for n, (path, digest) in enumerate(_hashed(files, known), 1):
+    failed = list(found.failed)
+    copies = 0
+    for n, (path, digest) in enumerate(_hashed(found.pictures, known), 1):
         if isinstance(digest, InputError):
             failed.append((path.name, digest.message))
         else:
+            copies += digest in digests
             digests.setdefault(digest, path)
         if n % 100 == 0:
-            yield Decoded(0, len(files))
+            yield Decoded(0, len(found.pictures))
     known.keep()
     key = sha256(f"{square.identity()}:{''.join(sorted(digests))}".encode()).hexdigest()[:32]
     target = paths.cache_dir() / "training" / f"{key}.rgb"
-    stored = _read_note(target)
-    if stored is None:
-        yield from _decode(dict(sorted(digests.items())), square, target)
-        stored = _read_note(target)
-    assert stored is not None, "the note was written with the pictures"
+    stored = yield from _stored(dict(sorted(digests.items())), square, target)
     failed += [(digests[digest].name, why) for digest, why in stored.failed]
     stems = tuple(digests[digest].stem for digest in stored.digests)
-    result = Pictures(target, square.size, stored.digests, stems, stored.enlarged, tuple(failed))
+    result = Pictures(
+        target, square.size, stored.digests, stems, stored.enlarged, tuple(failed), found.passed_by, copies
+    )
     _check_count(result, folder, fewest)
     return result
+
+
+def _stored(files: dict[str, Path], square: Square, target: Path) -> Generator[Decoded | Warned, None, _Note]:
+    """The note of the pixels at ``target``, which are decoded by one process and waited for by the others."""
+    lock = FileLock(target.with_suffix(".lock"), thread_local=False)
+    told = False
+    while (stored := _read_note(target)) is None:
+        if not try_alone(lock, 0.5):
+            if not told:
+                yield Warned("another training is decoding these pictures: waiting for it")
+            told = True
+            yield Decoded(0, len(files))
+            continue
+        try:
+            if _read_note(target) is None:
+                check_room({target.parent: 3 * square.size**2 * len(files)})
+                yield from _decode(files, square, target)
+        finally:
+            lock.release()
+    return stored
 
 
 def _check_count(pictures: Pictures, folder: Path, fewest: int) -> None:
@@ -182,10 +231,12 @@ def _decode(files: dict[str, Path], square: Square, target: Path) -> Iterator[De
     def pixels(path: Path) -> tuple[bytes, bool] | InputError:
         try:
             picture = open_picture(read_bytes(path), path.name, background=color)
+            small = min(picture.size) < square.size
+            return fit_picture(picture, square.size, square.fit, color).tobytes(), small
         except InputError as error:
             return error
-        small = min(picture.size) < square.size
-        return fit_picture(picture, square.size, square.fit, color).tobytes(), small
+        except Exception as error:  # whatever it is, it is this picture's, and the others are used
+            return InputError(f"{path.name}: {type(error).__name__}: {error}")
 
     with (
         replacing(target) as part,

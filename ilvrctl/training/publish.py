@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ilvrctl import paths
 from ilvrctl.files import make_folder
-from ilvrctl.presets import check_new_name, write_preset
+from ilvrctl.new_presets import check_new_name, write_preset
+from ilvrctl.training.disk import same_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,22 +23,21 @@ def check_name(name: str, *, overwrite: bool) -> None:
 
 def publish(
     name: str,
+    file: Path,
     tensors: Mapping[str, Tensor],
-    store: Literal["fp32", "fp16"],
     model: Mapping[str, Any],
     target: Mapping[str, Any] | None = None,
 ) -> tuple[Path, ...]:
-    """Write ``NAME.safetensors`` and ``NAME.pt``, and the presets: ``model`` and perhaps ``target`` are their keys.
+    """Give ``NAME.safetensors``, which is ``file``, and ``NAME.pt``, the same ``tensors``, to the other commands.
 
-    Weights come first, so that no preset ever names a file that is not there. OutputError when the disk is full.
+    ``model`` and perhaps ``target`` are the keys of their presets. Weights come first, so that no preset ever names
+    a file that is not there. OutputError when the disk is full.
     """
-    from ilvrctl.models.files.saving import save_pt, save_safetensors
+    from ilvrctl.models.files.saving import save_pt
 
     weights = make_folder(paths.weights_dir())
-    stored = {key: x.half() if store == "fp16" else x for key, x in tensors.items()}
-    files = [weights / f"{name}.safetensors", weights / f"{name}.pt"]
-    save_safetensors(files[0], stored)
-    save_pt(files[1], stored)
+    files = [same_file(file, weights / f"{name}.safetensors"), weights / f"{name}.pt"]
+    save_pt(files[1], tensors)
     files.append(write_preset("models", name, {**model, "file": files[0].name}))
     if target is not None:
         files.append(write_preset("targets", name, {**target, "model": name}))

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from ilvrctl.config import Layer
 from ilvrctl.engine import Engine, Reference
+from ilvrctl.errors import InputError
 from ilvrctl.events import SampleDone
 from ilvrctl.images.geometry import fit_picture, parse_color
 from ilvrctl.images.io import open_picture, read_bytes, save_picture
 from ilvrctl.images.sheets import SheetRow, contact_sheet
 from ilvrctl.images.tensors import to_image, to_tensor
 from ilvrctl.settings import build_settings
-from ilvrctl.training.pictures import Square, find_pictures
+from ilvrctl.training.pictures import Square, look_into
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,13 +34,20 @@ def factors(size: int) -> list[int]:
     return sorted({n for n in wanted if size % n == 0})
 
 
-def read_references(folder: Path, square: Square) -> list[tuple[str, Image]]:
-    """Names and squares of the first pictures of a folder. InputError when one cannot be read."""
+def read_references(folder: Path, square: Square) -> tuple[list[tuple[str, Image]], list[str]]:
+    """Names and squares of the first pictures of a folder that can be read, and why those before them cannot."""
     color = parse_color(square.background)
-    return [
-        (path.stem, fit_picture(open_picture(read_bytes(path), path.name), square.size, square.fit, color))
-        for path in find_pictures(folder)[:ROWS]
-    ]
+    found: list[tuple[str, Image]] = []
+    failed: list[str] = []
+    for path in look_into(folder).pictures:
+        if len(found) == ROWS:
+            break
+        try:
+            picture = open_picture(read_bytes(path), path.name)
+            found.append((path.stem, fit_picture(picture, square.size, square.fit, color)))
+        except InputError as error:
+            failed.append(error.message)
+    return found, failed
 
 
 def draw_sheet(

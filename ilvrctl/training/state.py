@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ilvrctl.errors import UsageError, WeightsError
+from ilvrctl.models.files.facts_header import read_notes
+from ilvrctl.training.course import Leg
 
 STATE = "state.safetensors"
+AVERAGE = "average.safetensors"
 _FREE = frozenset({"name", "title", "notes", "images", "store"})
 """Parts of a recipe that may change between the runs of one training."""
 
@@ -18,7 +22,8 @@ _FREE = frozenset({"name", "title", "notes", "images", "store"})
 class Progress:
     """How far a run is, and what it is: ``step`` updates in ``seconds``; the recipe's record, and its data.
 
-    ``held_out`` and ``pictures`` are digests of the pictures, ``init`` that of the weights it began with.
+    ``held_out`` and ``pictures`` are digests of the pictures, ``init`` and ``teacher`` of the weights that it began
+    with and learns from. ``leg``: the decay at its end, once that has begun.
     """
 
     step: int = 0
@@ -27,6 +32,8 @@ class Progress:
     pictures: str = ""
     held_out: str = ""
     init: str = ""
+    teacher: str = ""
+    leg: Leg | None = None
 
     def notes(self) -> dict[str, str]:
         """For the header of the state's file."""
@@ -37,29 +44,33 @@ def read_progress(folder: Path) -> Progress | None:
     """What the state in ``folder`` says; None where there is none. WeightsError for a damaged one."""
     path = folder / STATE
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length < 1 << 27 else {}
-        return Progress(**json.loads(header["__metadata__"]["progress"]))
+        values = json.loads(read_notes(path)["progress"])
+        leg = values.pop("leg", None)
+        return Progress(**values, leg=None if leg is None else Leg(**leg))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (WeightsError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(
             f"{path}: the state of this training is damaged ({error})", "--overwrite begins again"
         ) from error
 
 
-def check_same(before: Progress, now: Progress, name: str) -> None:
-    """UsageError that names what differs when ``now`` cannot go on from ``before``."""
+def check_same(before: Progress, now: Progress, defaults: Mapping[str, Any], name: str) -> None:
+    """UsageError that names what differs when ``now`` cannot go on from ``before``.
+
+    A part of the recipe that is younger than the state had its value in ``defaults``.
+    """
+    was = {**defaults, **before.recipe}
     changed = [
-        f"{key} was {before.recipe.get(key)!r} and is now {now.recipe.get(key)!r}"
-        for key in now.recipe
-        if key not in _FREE and before.recipe.get(key) != now.recipe.get(key)
+        f"{key} was {was.get(key)!r} and is now {value!r}"
+        for key, value in now.recipe.items()
+        if key not in _FREE and was.get(key) != value
     ]
     for what, key in (
         ("the pictures", "pictures"),
         ("the held-out pictures", "held_out"),
         ("the start", "init"),
+        ("the teacher", "teacher"),
     ):
         if getattr(before, key) != getattr(now, key):
             changed.append(f"{what} changed")

@@ -8,7 +8,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor
 
-from ilvrctl.models.adm import AdmUNet
+from ilvrctl.models.trunk_network import HalfPrecision
 
 BETAS = (0.9, 0.999)
 
@@ -22,7 +22,7 @@ class Weights:
     """
 
     def __init__(
-        self, network: AdmUNet, dtype: torch.dtype, learning_rate: float, weight_decay: float
+        self, network: HalfPrecision, dtype: torch.dtype, learning_rate: float, weight_decay: float
     ) -> None:
         self.average = deepcopy(network).eval().requires_grad_(False)
         self.names = [name for name, _ in network.named_parameters()]
@@ -39,11 +39,14 @@ class Weights:
         )
 
     def update(self, learning_rate: float, clip: float, decay: float) -> None:
-        """One step of AdamW along the gradients, which are cleared, and one of the average."""
+        """One step of AdamW along the gradients, cut to the norm ``clip`` if not 0 and then cleared, and one of the
+        average.
+        """
         for master, p in self._cast:
             master.grad = None if p.grad is None else p.grad.float()
             p.grad = None
-        torch.nn.utils.clip_grad_norm_(self.masters, clip, foreach=True)
+        if clip:
+            torch.nn.utils.clip_grad_norm_(self.masters, clip, foreach=True)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
@@ -85,6 +88,7 @@ class Weights:
                 }
         self._give()
 
-    def averaged(self) -> dict[str, Tensor]:
-        """The averaged weights under the names of the checkpoint format."""
-        return {name: x.detach() for name, x in self.average.state_dict().items()}
+    def averaged(self, store: str) -> dict[str, Tensor]:
+        """The averaged weights under the names of the checkpoint format, in the precision ``fp32`` or ``fp16``."""
+        tensors = self.average.state_dict().items()
+        return {name: x.detach().half() if store == "fp16" else x.detach() for name, x in tensors}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ilvrctl.errors import UsageError
 from ilvrctl.images.decode import without_pillow_limit
 from ilvrctl.images.geometry import parse_color
+from ilvrctl.images.io import PICTURE_SUFFIXES, what_is_lost
 from ilvrctl.images.masks import binary, difference, grown, looks_inverted, scribbled, share
 from ilvrctl.images.photo import Photo, open_photo
 from ilvrctl.images.regions import Edit, Region, find_regions
@@ -49,43 +50,54 @@ class Edited:
     regions: tuple[Region, ...]
     parts: tuple[Piece, ...]
     notes: tuple[str, ...] = ()
+    window: str | None = None
+    lost: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def lost_in(self, suffix: str) -> tuple[str, ...]:
+        """What a result with this extension will not hold of the photo."""
+        return self.lost.get(suffix.lower(), ())
 
     @without_pillow_limit()
     def result(self, samples: Sequence[Image]) -> Composed:
         """The photo with the samples put back into their regions, its transparency as it was."""
-        photo = open_photo(self.photo, self.name)
-        image = photo.rgb
+        photo = open_photo(self.photo, self.name, window=self.window)
         for region, sample in zip(self.regions, samples, strict=True):
-            region.put(image, sample)
+            photo.put(region, sample)
+        image = photo.rgb
         if photo.alpha is not None:
             image.putalpha(photo.alpha)
-        return Composed(image, photo.kept)
+        return Composed(image, photo.kept, photo.read)
 
 
 @without_pillow_limit()
-def edit_pieces(item: Item, contents: Contents, edit: Edit, background: str, size: int) -> Edited:
+def edit_pieces(
+    item: Item, contents: Contents, edit: Edit, background: str, size: int, window: str | None = None
+) -> Edited:
     """The regions of the item for a model of ``size`` pixels, and what it gets of each. Errors as for
     :func:`select`.
     """
-    found = select(item, contents, edit, background, size)
+    found = select(item, contents, edit, background, size, window)
     parts = (Piece(r.cut(found.seen, size), None if found.free else r.free(size)) for r in found.regions)
-    return Edited(item.name, contents.picture, found.regions, tuple(parts), found.notes)
+    lost = {suffix: what_is_lost(found.photo.kept, suffix, item.name) for suffix in PICTURE_SUFFIXES}
+    return Edited(item.name, contents.picture, found.regions, tuple(parts), found.notes, window, lost)
 
 
 @without_pillow_limit()
-def select(item: Item, contents: Contents, edit: Edit, background: str, size: int) -> Selection:
-    """What of the item is edited, with a model of ``size`` pixels.
+def select(
+    item: Item, contents: Contents, edit: Edit, background: str, size: int, window: str | None = None
+) -> Selection:
+    """What of the item is edited, with a model of ``size`` pixels; ``window`` as in the settings.
 
     The mask comes from a file, else from what differs in the scribbled copy; without either it is everything.
     InputError for a picture that cannot be read; UsageError for pictures of different sizes and for a mask that
     cannot be meant.
     """
     ground = parse_color(background)
-    photo = open_photo(contents.picture, item.name)
+    photo = open_photo(contents.picture, item.name, window=window)
     seen = photo.flat(ground)
     guide = None
     if item.guide is not None and contents.guide is not None:
-        guide = open_photo(contents.guide, item.guide.name).flat(ground)
+        guide = open_photo(contents.guide, item.guide.name, window=window).flat(ground)
         _same_size(item.guide, guide, item, photo)
     free = not edit.mask or (item.guide is None and item.mask is None)
     if free:
@@ -94,7 +106,7 @@ def select(item: Item, contents: Contents, edit: Edit, background: str, size: in
     if guide is not None:
         seen = seen.copy() if seen is photo.rgb else seen
         seen.paste(guide, mask=mask)
-    return Selection(photo, seen, mask, tuple(find_regions(mask, edit, size)), free, notes)
+    return Selection(photo, seen, mask, tuple(find_regions(mask, edit, size)), free, photo.notes + notes)
 
 
 def _same_size(other: Item, picture: Image, item: Item, photo: Photo) -> None:

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 from ilvrctl.errors import IlvrctlError, InputError, UsageError, is_shared, stage
 from ilvrctl.images.geometry import fit_picture, parse_color
-from ilvrctl.images.io import open_picture
+from ilvrctl.images.io import Picture, read_picture
 from ilvrctl.images.regions import mirrored
 from ilvrctl.work.edit import edit_pieces
 from ilvrctl.work.ledger import Seen
 from ilvrctl.work.pieces import Pieces, Shape, Whole
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from ilvrctl.plans.inputs import Contents, Item
 
 NATIVE_PIXELS = 1 << 20
@@ -89,31 +87,37 @@ def open_input(
 
     InputError when one of its pictures cannot be read, UsageError when they do not go together.
     """
-    grounds = {shape.background for shape in shapes if shape.edit is None}
-    pictures = {ground: decode(item, contents.picture, ground) for ground in grounds}
+    ways = {(shape.background, shape.window) for shape in shapes if shape.edit is None}
+    pictures = {way: decode(item, contents.picture, *way) for way in ways}
     return {shape: _opened(item, contents, shape, pictures, size) for shape in shapes}
 
 
-def decode(item: Item, data: bytes, background: str) -> Image:
+def decode(item: Item, data: bytes, background: str, window: str | None) -> Picture:
     """The input as a picture of its own size; InputError when it is none."""
-    return open_picture(data, item.name, background=parse_color(background))
+    return read_picture(data, item.name, background=parse_color(background), window=window)
 
 
 def _opened(
-    item: Item, contents: Contents, shape: Shape, pictures: Mapping[str, Image], size: int | None
+    item: Item,
+    contents: Contents,
+    shape: Shape,
+    pictures: Mapping[tuple[str, str | None], Picture],
+    size: int | None,
 ) -> Opened:
     if shape.edit is not None:
         if size is None:
             raise UsageError("an edit needs the model's picture size", hint="--set model.image_size=256")
-        pieces = edit_pieces(item, contents, shape.edit, shape.background, size)
+        pieces = edit_pieces(item, contents, shape.edit, shape.background, size, shape.window)
         return lambda *_: pieces
-    picture = pictures[shape.background]
+    picture = pictures[shape.background, shape.window]
     return lambda size, multiple: _fitted(item.name, picture, shape, size, multiple)
 
 
-def _fitted(name: str, picture: Image, shape: Shape, size: int, multiple: int) -> Pieces:
+def _fitted(name: str, found: Picture, shape: Shape, size: int, multiple: int) -> Pieces:
+    picture = found.image
     if shape.fit != "native":
-        return Whole(fit_picture(picture, size, shape.fit, parse_color(shape.background)))
+        fitted = fit_picture(picture, size, shape.fit, parse_color(shape.background))
+        return Whole(fitted, None, found.notes, found.read)
     if picture.width * picture.height > NATIVE_PIXELS:
         raise InputError(
             f"{name} has {picture.width} x {picture.height} pixels, too many for --fit native",
@@ -121,4 +125,5 @@ def _fitted(name: str, picture: Image, shape: Shape, size: int, multiple: int) -
         )
     step = math.lcm(multiple, shape.multiple)
     width, height = (-(-side // step) * step for side in picture.size)
-    return Whole(mirrored(picture, (0, 0, width, height)), picture.size)
+    whole = mirrored(picture, (0, 0, width, height))
+    return Whole(whole, picture.size, found.notes, found.read)

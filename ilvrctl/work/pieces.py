@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from ilvrctl.images.metadata import Kept
 from ilvrctl.images.regions import Edit
@@ -26,11 +26,14 @@ class Shape:
     background: str
     edit: Edit | None = None
     multiple: int = 1
+    window: str | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Shape:
         """What the settings say."""
-        return cls(settings.fit, settings.background, settings.edit, settings.method.multiple)
+        return cls(
+            settings.fit, settings.background, settings.edit, settings.method.multiple, settings.window
+        )
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Composed:
-    """A result, and what its file takes over from the photo."""
+    """A result, what its file takes over from the photo, and how that was read where it is not plain."""
 
     image: Image
     kept: Kept | None = None
+    read: Mapping[str, str] = field(default_factory=dict)
 
 
 class Pieces(Protocol):
@@ -60,6 +64,9 @@ class Pieces(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What people should know about it."""
 
+    def lost_in(self, suffix: str) -> tuple[str, ...]:
+        """What people should know about results with this extension, before they are made."""
+
     def result(self, samples: Sequence[Image]) -> Composed:
         """The result of one sample of every part."""
 
@@ -70,11 +77,16 @@ class Whole:
 
     picture: Image
     size: tuple[int, int] | None = None
-    notes: ClassVar[tuple[str, ...]] = ()
+    notes: tuple[str, ...] = ()
+    read: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parts(self) -> tuple[Piece, ...]:
         return (Piece(self.picture),)
 
+    def lost_in(self, suffix: str) -> tuple[str, ...]:
+        return ()
+
     def result(self, samples: Sequence[Image]) -> Composed:
-        return Composed(samples[0] if self.size is None else samples[0].crop((0, 0, *self.size)))
+        image = samples[0] if self.size is None else samples[0].crop((0, 0, *self.size))
+        return Composed(image, read=self.read)

@@ -272,9 +272,10 @@ class _Round:
         shape = Shape.of(settings)
         pieces = value.pieces[shape]
         self._at_work[slot] = value.seen, pieces
-        if (output.item.key, shape) not in self._remarked and pieces.notes:
+        if (output.item.key, shape) not in self._remarked:
             self._remarked.add((output.item.key, shape))
-            self._remarks.extend(pieces.notes)
+            suffix = "" if output.path is None else output.path.suffix
+            self._remarks.extend((*pieces.notes, *pieces.lost_in(suffix or ".png")))
         filmed = output.gif is not None
         name, digest = output.item.name, value.seen.digest
         return Wanted(slot, name, pieces.parts, digest, output.sample, settings.seed, filmed=filmed)
@@ -315,7 +316,7 @@ def _write(
 def _saved(plan: Plan, output: Output, seen: Seen, pieces: Pieces, made: Made, facts: Facts) -> Saved:
     """The result, then its animation: so a result whose animation is missing is known to be made halfway."""
     done = pieces.result(made.images)
-    record = result_record(plan, output, seen.digest, facts.run)
+    record = result_record(plan, output, seen.digest, facts.run, done.read)
     written = Written(
         output.item.name,
         output.sample,

@@ -132,14 +132,14 @@ def _lead(plan: Plan, item: Item, pictures: Cells) -> dict[str, Image]:
     try:
         if settings.edit is not None:
             return {
-                title: small(decode(one, one.read(), settings.background))
+                title: small(decode(one, one.read(), settings.background, settings.window).image)
                 for title, one in (
                     ("given" if item.guide is None else "photo", item),
                     ("scribbled", item.guide),
                 )
                 if one is not None
             }
-        picture = decode(item, item.read(), settings.background)
+        picture = decode(item, item.read(), settings.background, settings.window).image
     except InputError:
         return {}
     if settings.fit == "native":
