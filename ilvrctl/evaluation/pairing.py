@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from ilvrctl.errors import UsageError
 from ilvrctl.evaluation.sets import Picture, ResultSet, numbered
@@ -80,14 +81,19 @@ def _pair(picture: Picture, given: Mapping[str, Mapping[str, Picture]], keys: se
 
 def _key(picture: Picture, sources: Mapping[str, Picture], keys: set[str] | None) -> tuple[str, int]:
     stripped, number = numbered(picture.stem)
-    if picture.source_stem is not None:
+    if picture.source_file is not None and picture.source_stem is not None:
+        if keys is not None and picture.source_file in keys:
+            return picture.source_file, picture.sample
         if keys is None or picture.source_stem in keys:
             return picture.source_stem, picture.sample
         same = [stem for stem, p in sources.items() if p.digest == picture.source_digest]
         if same:
             return same[0], picture.sample
-    if keys is not None and picture.stem not in keys and stripped in keys:
-        return stripped, number
+    if keys is not None and picture.stem not in keys:
+        if (named := PurePosixPath(picture.stem).with_name(picture.path.name).as_posix()) in keys:
+            return named, picture.sample
+        if stripped in keys:
+            return stripped, number
     return picture.stem, picture.sample
 
 

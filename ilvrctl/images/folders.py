@@ -43,13 +43,18 @@ class Found:
 
 
 def pictures_in(
-    folder: Path, *, recursive: bool = True, leave_out: Callable[[Path], bool] = lambda path: False
+    folder: Path,
+    *,
+    recursive: bool = True,
+    leave_out: Callable[[Path], bool] = lambda path: False,
+    needed: bool = False,
 ) -> Found:
     """The pictures in ``folder``, and below it.
 
     A picture is a file that begins as one which can be read here, whatever it is called; or one that is called as a
     picture, so that its failure is told. Links to files are followed, those to folders are not, so that no loop is
-    walked. ``leave_out``: the run's own outputs. UsageError when the folder itself cannot be read.
+    walked. ``leave_out``: the run's own outputs. UsageError when the folder itself cannot be read, and where pictures
+    are ``needed`` when there are none.
     """
     found = Found([], [])
     waiting = [folder]
@@ -72,6 +77,12 @@ def pictures_in(
             else:
                 found.pictures.append(path)
     found.pictures.sort()
+    if needed and not found.pictures:
+        deeper = not recursive and pictures_in(folder, leave_out=leave_out).pictures
+        known = f"known suffixes: {' '.join(sorted(PICTURE_SUFFIXES))}; others are known by their content"
+        passed = f" ({counted(found.passed_by)})" if found.passed_by else ""
+        hint = "its subfolders have some: add --recursive" if deeper else known
+        raise UsageError(f"there are no pictures in {folder}{passed}", hint)
     return found
 
 

@@ -12,8 +12,8 @@ from ilvrctl import paths
 from ilvrctl.errors import UsageError
 from ilvrctl.events import PassedBy
 from ilvrctl.files import as_utf8
-from ilvrctl.images.folders import counted, pictures_in
-from ilvrctl.images.io import PICTURE_SUFFIXES, read_bytes
+from ilvrctl.images.folders import pictures_in
+from ilvrctl.images.io import read_bytes
 from ilvrctl.plans.digest import sha256_hex
 from ilvrctl.plans.places import Folders, is_folder, place, real
 
@@ -185,17 +185,9 @@ def _folder(folder: Path, recursive: bool, outputs: Sequence[Path]) -> Collected
             hint="choose another with -o",
         )
     folders, top, own = Folders(), len(folder.parts), {str(place(output)) for output in outputs}
-    found = pictures_in(folder, recursive=recursive, leave_out=lambda path: folders.place(path) in own)
-    if not found.pictures:
-        deeper = (
-            not recursive and pictures_in(folder, leave_out=lambda path: folders.place(path) in own).pictures
-        )
-        known = f"known suffixes: {' '.join(sorted(PICTURE_SUFFIXES))}; others are known by their content"
-        passed = counted(found.passed_by)
-        raise UsageError(
-            f"there are no pictures in {folder}{f' ({passed})' if passed else ''}",
-            hint="its subfolders have some: add --recursive" if deeper else known,
-        )
+    found = pictures_in(
+        folder, recursive=recursive, leave_out=lambda path: folders.place(path) in own, needed=True
+    )
     shipped = real(folder) == real(paths.EXAMPLES)
     items = (
         Item(
