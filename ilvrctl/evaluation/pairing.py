@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from ilvrctl.errors import UsageError
@@ -52,7 +52,13 @@ def pair_runs(
     if not common:
         for run, pairs in zip(runs, paired, strict=True):
             _refuse_unequal(run.name, pairs, wanted)
-    return [[pair for pair in pairs if pair.key in wanted] for pairs in paired]
+    return [[_with_frame(pair) for pair in pairs if pair.key in wanted] for pairs in paired]
+
+
+def _with_frame(pair: Partners) -> Partners:
+    """The pair under a key of its own for every frame of an input."""
+    frame = pair.output.frame
+    return pair if frame is None else replace(pair, key=f"{pair.key}#{frame}")
 
 
 def _keys_of_sides(given: Mapping[str, Mapping[str, Picture]], common: bool) -> set[str] | None:
@@ -75,8 +81,13 @@ def _lacking(side: str, names: set[str]) -> list[str]:
 
 def _pair(picture: Picture, given: Mapping[str, Mapping[str, Picture]], keys: set[str] | None) -> Partners:
     key, sample = _key(picture, given.get("source", {}), keys)
-    sides = {name: side.get(key) for name, side in given.items()}
+    sides = {name: _frame(side.get(key), picture.frame) for name, side in given.items()}
     return Partners(picture, key, sample, sides.get("source"), sides.get("truth"))
+
+
+def _frame(partner: Picture | None, frame: int | None) -> Picture | None:
+    """The partner, of which that frame is meant."""
+    return partner if partner is None or frame is None else replace(partner, frame=frame)
 
 
 def _key(picture: Picture, sources: Mapping[str, Picture], keys: set[str] | None) -> tuple[str, int]:

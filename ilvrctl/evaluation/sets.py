@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ilvrctl.errors import InputError, UsageError
 from ilvrctl.images.folders import pictures_in
-from ilvrctl.images.io import open_picture, read_bytes
+from ilvrctl.images.io import read_bytes, read_picture
 from ilvrctl.images.metadata import read_record
 from ilvrctl.plans.manifest import manifest_files, read_manifest
 from ilvrctl.plans.record import UNREADABLE
@@ -30,7 +30,8 @@ class Picture:
     """One file of a set. ``stem``: its name below the folder, without the suffix; ``digest``: sha256 of its bytes.
 
     A result of ilvrctl tells its input's name (``source_file``, below the folder) and ``source_digest``, its
-    ``sample`` number, and the ``settings`` with their ``identity``.
+    ``sample`` number, the ``frame`` that was taken of several, from 1, and the ``settings`` with their ``identity``.
+    Of an input ``frame`` is the one to open.
     """
 
     stem: str
@@ -40,6 +41,7 @@ class Picture:
     source_digest: str | None = None
     sample: int = 1
     identity: str | None = None
+    frame: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -51,7 +53,8 @@ class Picture:
 
     def open(self) -> Image.Image:
         """Upright 8-bit RGB. InputError when the file is broken."""
-        return open_picture(read_bytes(self.path), str(self.path))
+        frame = None if self.frame is None or self.source_file is not None else self.frame - 1
+        return read_picture(read_bytes(self.path), str(self.path), frame=frame).image
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ def _picture(path: Path, folder: Path) -> Picture | None:
             source_file=(parent / PurePosixPath(str(given["name"])).name).as_posix(),
             source_digest=str(given["sha256"]),
             sample=int(record["sample"]),
+            frame=None if given.get("frame") is None else int(given["frame"]),
             identity=str(record["identity"]),
             settings=dict(record["settings"]),
         )

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from ilvrctl import paths
-from ilvrctl.errors import UsageError
+from ilvrctl.errors import InputError, UsageError
 from ilvrctl.events import PassedBy
 from ilvrctl.files import as_utf8
 from ilvrctl.images.folders import pictures_in
 from ilvrctl.images.io import read_bytes
+from ilvrctl.images.kinds import kind_of
+from ilvrctl.images.load import frames_in
 from ilvrctl.plans.digest import sha256_hex
 from ilvrctl.plans.places import Folders, is_folder, place, real
 
 STDIN = "-"
+FRAMES = ("first", "all")
+"""Which of the frames of an animation or the pages of a TIFF are meant."""
+_SINGLE = ("JPEG", "PNG", "BMP", "DIB", "PBM", "PGM", "PPM", "TGA")
+"""Kinds of files that hold one picture."""
 _LARGEST_LIST = 1 << 28
 """Bytes of a list of names."""
 
@@ -44,7 +50,8 @@ class Item:
     """One input. ``name`` is what people call it; ``path`` None means ``data`` (standard input).
 
     ``stem``: the output's name without suffix, below the output folder. Of an edit ``guide`` is the scribbled copy
-    and ``mask`` tells what is edited.
+    and ``mask`` tells what is edited. ``frame``: the one that is meant of several in the file, from 0; None is the
+    first, with a note.
     """
 
     name: str
@@ -53,6 +60,7 @@ class Item:
     data: bytes | None = field(default=None, repr=False)
     guide: Item | None = None
     mask: Item | None = None
+    frame: int | None = None
     where: str = field(default="", repr=False, compare=False)
 
     @cached_property
@@ -60,7 +68,7 @@ class Item:
         """What tells it from all other inputs: its place, however it was written (``where``, if that is known), and
         those of its companions.
         """
-        own = self.where or (STDIN if self.path is None else str(place(self.path)))
+        own = (self.where or (STDIN if self.path is None else str(place(self.path)))) + self._number
         return "\n".join([own, *(item.key for item in (self.guide, self.mask) if item is not None)])
 
     @property
@@ -71,14 +79,23 @@ class Item:
 
     @property
     def file_name(self) -> str:
-        """Its own name, without folders: results tell it."""
-        return self.stem if self.path is None else self.path.name
+        """Its own name, without folders, and the number of its frame: results tell it."""
+        return self.stem if self.path is None else f"{self.path.name}{self._number}"
+
+    def record(self) -> dict[str, str | int]:
+        """What the record of a result tells: the name of its file, and which frame was taken where one was chosen."""
+        name = self.stem if self.path is None else self.path.name
+        return {"name": name, **({} if self.frame is None else {"frame": self.frame + 1})}
+
+    @property
+    def _number(self) -> str:
+        return "" if self.frame is None else f"#{self.frame + 1}"
 
     @property
     def short(self) -> str:
         """Its name below the folder that was given."""
         folder, slash, _ = self.stem.rpartition("/")
-        return self.stem if self.path is None else f"{folder}{slash}{self.path.name}"
+        return self.stem if self.path is None else f"{folder}{slash}{self.file_name}"
 
     def state(self) -> tuple[int, int] | None:
         """Size in bytes and time of the last change in ns, of all its files; None where there are none."""
@@ -109,14 +126,21 @@ class Collected:
 
 
 def collect(
-    names: Sequence[str | Item], *, recursive: bool, stdin: bytes | None, outputs: Sequence[Path] = ()
+    names: Sequence[str | Item],
+    *,
+    recursive: bool,
+    stdin: bytes | None,
+    outputs: Sequence[Path] = (),
+    frames: str = FRAMES[0],
 ) -> Collected:
     """The items that ``names`` mean: files, the pictures of folders, ``-`` for the bytes of ``stdin``; or items.
 
     What lies at or below ``outputs`` is left out of folders. A file that is missing stays an item, and fails
-    when it is read. An input given twice is taken once. UsageError for a folder without pictures, or when nothing
-    at all is given.
+    when it is read. An input given twice is taken once. ``frames``: of :data:`FRAMES` which are meant of files that
+    hold several. UsageError for a folder without pictures, or when nothing at all is given.
     """
+    if frames not in FRAMES:
+        raise UsageError(f"--frames {frames!r} is neither of {', '.join(FRAMES)}")
     items: dict[str, Item] = {}
     passed_by: dict[PassedBy, None] = {}
     for name in names:
@@ -126,7 +150,26 @@ def collect(
             items.setdefault(item.key, item)
     if not items:
         raise UsageError("no inputs", hint="ilvrctl translate PICTURE_OR_FOLDER ... --to emoji3d")
-    return Collected(tuple(items.values()), tuple(passed_by))
+    every = list(items.values())
+    meant = every if frames == FRAMES[0] else [one for item in every for one in _frames(item)]
+    return Collected(tuple(meant), tuple(passed_by))
+
+
+def _frames(item: Item) -> list[Item]:
+    """An item for every frame or page of a file; the item itself where there is one, or that cannot be told."""
+    try:
+        if item.path is not None and ((kind := kind_of(item.path)) is None or kind.name in _SINGLE):
+            return [item]
+        count = frames_in(item.read(), item.name)
+    except (OSError, InputError):
+        return [item]
+    if count < 2:
+        return [item]
+    digits = len(str(count))
+    return [
+        replace(item, name=f"{item.name} #{n}", stem=f"{item.stem}-{n:0{digits}}", frame=n - 1)
+        for n in range(1, count + 1)
+    ]
 
 
 def read_list(file: str, *, null: bool = False, stdin: bytes | None = None, empty: bool = False) -> list[str]:

@@ -130,7 +130,8 @@ def _found(job: JobAsked, folder: Path, out: Path) -> Collected:
             f"{job.origin}: the job {spec.name} has no inputs", hint="inputs: FOLDER, or examples: true"
         )
     try:
-        return collect(names, recursive=job.value("recursive"), stdin=None, outputs=[out])
+        recursive, frames = job.value("recursive"), job.value("frames")
+        return collect(names, recursive=recursive, stdin=None, outputs=[out], frames=frames)
     except IlvrctlError as error:
         raise naming(job.at("inputs"), error) from None
 

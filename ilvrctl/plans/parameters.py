@@ -254,6 +254,15 @@ TABLE: tuple[Parameter, ...] = (
         default=False,
     ),
     Parameter(
+        "frames",
+        "Of animations and files of many pages: first, or all, each with a numbered result.",
+        one_of("first", "all"),
+        commands=_JOBS,
+        panel=PICTURES,
+        metavar="first|all",
+        default="first",
+    ),
+    Parameter(
         "from_file", "Read input names from a file, - for standard input.", commands=_JOBS, panel=PICTURES
     ),
     Parameter(

@@ -30,7 +30,8 @@ class Recipe:
     """How a result was made. ``settings`` and ``facts`` of the network are plain JSON values.
 
     ``precision`` is the one that was used, whatever was asked for. ``source``: the model of the input's own kind,
-    where the method had two, as :meth:`SourceModel.record` gives it. ``input``: the name of its file.
+    where the method had two, as :meth:`SourceModel.record` gives it. ``input``: its file's name, and ``#3`` for the
+    third of its frames.
     """
 
     identity: str
@@ -62,10 +63,14 @@ class Recipe:
                 sample=int(record["sample"]),
                 precision=str(record["run"]["precision"]),
                 source=_source(record.get("source")),
-                input=str(record["input"].get("name", "")),
+                input=str(record["input"].get("name", "")) + _number(record["input"].get("frame")),
             )
         except UNREADABLE as error:
             raise InputError(f"{name} is no result of this ilvrctl: its record cannot be read") from error
+
+
+def _number(frame: object) -> str:
+    return "" if frame is None else f"#{frame}"
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,7 @@ def result_record(
             "network": network_facts(plan.model),
         },
         "identity": plan.identities[output.variant],
-        "input": {"name": output.item.file_name, "sha256": digest},
+        "input": {**output.item.record(), "sha256": digest},
         "sample": output.sample,
         "run": run,
         **({"read": dict(read)} if read else {}),

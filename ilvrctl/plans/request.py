@@ -15,7 +15,7 @@ from ilvrctl.plans.check import draft_plan
 from ilvrctl.plans.edit_modes import PAINTINGS, way_of
 from ilvrctl.plans.find_networks import FoundNetworks, NetworksAsked, find_networks
 from ilvrctl.plans.grid import Variant
-from ilvrctl.plans.inputs import STDIN, Item, collect, one_picture
+from ilvrctl.plans.inputs import FRAMES, STDIN, Item, collect, one_picture
 from ilvrctl.plans.names import name_results
 from ilvrctl.plans.outputs import FORMATS, Destination, Output, numbers_to, outputs_of, suffix_of
 from ilvrctl.plans.plan import Plan
@@ -50,6 +50,7 @@ def translation(
         recursive=bool(value("recursive")),
         stdin=stdin,
         outputs=[path for path in own if path is not None],
+        frames=value("frames") or FRAMES[0],
     )
     numbers = networks.samples or numbers_to(value("samples") or 1)
     outputs = _outputs(asked, found.items, numbers, destination, variants)
