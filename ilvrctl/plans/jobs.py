@@ -49,7 +49,8 @@ def plans_of(
     plans = [plan_of(job, folder, past) for job in read.jobs]
     written = [(str(path), f"{o.item.name} ({p.name})") for p in plans for o in p.outputs for path in o.files]
     refuse_equal([path for path, _ in written], [name for _, name in written])
-    return [make_plan(plan, overwrite=overwrite, past=past) for plan in plans], past
+    again = [overwrite or job.value("overwrite") for job in read.jobs]
+    return [make_plan(p, overwrite=o, past=past) for p, o in zip(plans, again, strict=True)], past
 
 
 def plan_of(job: JobAsked, folder: Path, past: Past) -> Plan:

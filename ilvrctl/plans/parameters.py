@@ -381,7 +381,12 @@ TABLE: tuple[Parameter, ...] = (
     Parameter("quality", "Of results in JPEG and WebP.", whole(1, 100), panel=OUTPUT, default=95),
     Parameter("gif", "An animation of every sample.", switch, panel=OUTPUT, default=False),
     Parameter(
-        "overwrite", "Replace outputs made otherwise.", switch, commands=_RUNS, panel=OUTPUT, default=False
+        "overwrite",
+        "Replace outputs made otherwise.",
+        switch,
+        commands=_RUNS | {"jobs"},
+        panel=OUTPUT,
+        default=False,
     ),
     Parameter(
         "from_image",
