@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl.errors import InputError, UsageError
+from ilvrctl.events import PassedBy
 from ilvrctl.images.folders import pictures_in
 from ilvrctl.images.io import read_bytes, read_picture
 from ilvrctl.images.metadata import read_record
@@ -83,6 +84,14 @@ def pictures_of(folder: Path, *, results: bool = False) -> list[Picture]:
         raise UsageError(f"there are no pictures in {folder} but contact sheets", "give a folder of pictures")
     found = [picture for members in by_stem.values() for picture in _told_apart(members, folder, results)]
     return sorted(found, key=lambda picture: picture.stem)
+
+
+def is_ours(one: PassedBy) -> bool:
+    """Whether what was passed by is what ilvrctl itself writes beside results, or is hidden."""
+    name = PurePosixPath(one.name.replace("\\", "/"))
+    return one.reason in ("contact sheets", "hidden") or (
+        name.suffix == ".jsonl" and name.name.startswith("manifest.")
+    )
 
 
 def _told_apart(members: list[Picture], folder: Path, results: bool) -> list[Picture]:
