@@ -16,7 +16,7 @@ from ilvrctl.config import Layer
 from ilvrctl.events import JobEvent
 from ilvrctl.model import Model, Picture, Progress, input_of
 from ilvrctl.plans.asked import Asked, asked_by_values
-from ilvrctl.plans.check import make_plan, networks_of
+from ilvrctl.plans.check import check_networks, make_plan, networks_of
 from ilvrctl.plans.find_networks import NetworksAsked, find_networks
 from ilvrctl.plans.inputs import Item
 from ilvrctl.plans.jobs import plans_of
@@ -259,6 +259,7 @@ def examples() -> list[Path]:
 
 
 def _results(plan: Plan, asked: Asked, progress: Progress | None) -> Generator[Result, None, None]:
+    check_networks([plan], numbers=False)
     plan = make_plan(plan, overwrite=bool(asked.values.get("overwrite")))
     machine = Machine(
         **{key: asked.values[key] for key in ("device", "batch_size", "compile") if key in asked.values}

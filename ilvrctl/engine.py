@@ -7,12 +7,12 @@ from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Se
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from ilvrctl.devices import choose_device, choose_precision, default_batch_size, out_of_memory, precision_name
-from ilvrctl.diffusion.denoiser import Denoise, Denoiser
+from ilvrctl.diffusion.denoiser import Denoise, Denoiser, Predicts, SelfConditioned
 from ilvrctl.diffusion.noise import NoiseStream, noise_seed
 from ilvrctl.diffusion.reuse import Reusing, splitting
 from ilvrctl.diffusion.samplers import DDPM, Sampler, Variance
@@ -152,8 +152,9 @@ class Engine:
         precision: str = "auto",
         batch_size: int | None = None,
         compiled: bool = False,
+        word: str = "model",
     ) -> Engine:
-        """Load a checkpoint with the facts of its preset.
+        """Load a checkpoint with the facts of its preset; ``word``: how hints name it, "model" or "source".
 
         WeightsError for a file that is no such network, UsageError when its picture size is not known,
         DeviceError for a device that is not there.
@@ -161,19 +162,23 @@ class Engine:
         from ilvrctl.models.architecture.unet import HiddenFlags
         from ilvrctl.models.compiled import CompiledNetwork
         from ilvrctl.models.files.loading import load_network
+        from ilvrctl.models.files.verdict import judge
 
+        info = judge(weights, model, any_class=True, word=word, numbers=False).require()
         place = choose_device(device)
         dtype = choose_precision(precision, place)
-        network = load_network(weights, HiddenFlags.of(model), dtype=dtype, device=place)
-        size = _picture_size(model.image_size, weights, network.architecture.downsample_factor)
+        network = load_network(weights, HiddenFlags.of(model), dtype=dtype, device=place, which=model.weights)
+        size = model.image_size or int(str(info.facts["image_size"]))
         T = model.diffusion_steps
         return cls(
             denoiser=Denoiser(
                 CompiledNetwork(network, place, cache_dir() / "inductor") if compiled else network,
-                predicts=model.predicts,
+                predicts=cast("Predicts", model.predicts),  # known, as the verdict says
+                clip_denoised=model.clip_sample,
+                self_condition=network.architecture.self_condition,
                 time_scale=1000 / T if model.rescale_timesteps else 1.0,
             ),
-            schedule=Schedule.named(model.noise_schedule, T),
+            schedule=Schedule.of(model),
             image_size=size,
             device=place,
             dtype=dtype,
@@ -328,13 +333,14 @@ class Engine:
     def denoise(self, settings: Settings) -> Denoiser:
         """The network as the settings want it."""
         label = None if self.class_count is None else settings.class_label
-        return replace(self.denoiser, clip_denoised=settings.clip_denoised, class_label=label)
+        clip = settings.clip_denoised and self.denoiser.clip_denoised
+        return replace(self.denoiser, clip_denoised=clip, class_label=label)
 
     def denoise_batch(self, settings: Settings) -> Denoise:
         """The network for one batch: what it reuses is kept within it."""
         denoiser = self.denoise(settings)
         if settings.reuse == 1:
-            return denoiser
+            return SelfConditioned(denoiser) if denoiser.self_condition else denoiser
         network = splitting(denoiser.network, settings.reuse_blocks)
         return Reusing(denoiser, network, settings.reuse, settings.reuse_blocks)
 
@@ -354,34 +360,10 @@ def _noise_seed(settings: Settings, reference: Reference, sample: int) -> int:
 
 def _check_class(label: int | None, count: int | None) -> None:
     """UsageError unless a class label is given just where the network has classes, and is one of them."""
-    if count is None:
-        if label is not None:
-            raise UsageError("this network was trained without classes", hint="leave out --class-label")
-    elif label is None:
-        raise UsageError(
-            f"this network was trained with {count} classes and needs one of them",
-            hint="for example --class-label 207 (ImageNet: golden retriever)",
-        )
-    elif not 0 <= label < count:
-        raise UsageError(
-            f"class label {label} is not among the {count} classes of this network",
-            hint=f"--class-label 0 to {count - 1}",
-        )
+    from ilvrctl.models.files.verdict import class_problem
 
-
-def _picture_size(size: int | None, weights: Path, factor: int) -> int:
-    """The size of the pictures, checked; the network's blocks halve it until ``1 / factor`` is left."""
-    if size is None:
-        raise UsageError(
-            f"{weights.name} does not tell its picture size",
-            hint="add --set model.image_size=256 (`ilvrctl inspect FILE --probe` makes a guess)",
-        )
-    if size < 1 or size % factor:
-        raise UsageError(
-            f"this network needs pictures of a size that {factor} divides, not {size}",
-            hint=f"--set model.image_size={max(1, round(size / factor)) * factor}",
-        )
-    return size
+    if (wrong := class_problem(label, count)) is not None:
+        raise wrong
 
 
 def _alike(waiting: Sequence[Asked], limit: int) -> list[Asked]:

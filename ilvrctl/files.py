@@ -13,10 +13,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ilvrctl import paths
 from ilvrctl.errors import ConfigError, InputError, OutputError
 from ilvrctl.text import visible
 
@@ -218,6 +220,51 @@ def make_folder(path: Path) -> Path:
         reason, hint = _reason(error)
         raise OutputError(f"cannot make the folder {path}: {reason}", hint) from error
     return path
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What was found out about files, kept in the cache ``name``.json as long as they do not change.
+
+    A file is known by its path, size and time of change. A cache that cannot be read or written is no error: all is
+    then found out anew.
+    """
+
+    name: str
+
+    def get(self, *files: Path) -> Any:
+        """What was found out about ``files`` together, a JSON value; None where nothing is known."""
+        return self._read().get(_state(files))
+
+    def put(self, value: Any, *files: Path) -> None:
+        """Remember a JSON value; of one path only the last."""
+        key = _state(files)
+        same = f"{_places(files)}:"
+        known = {k: v for k, v in self._read().items() if not k.startswith(same)}
+        part = self._file().with_suffix(f".{os.getpid()}.part")
+        with suppress(OSError, TypeError, ValueError):
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps({**known, key: value}), encoding="utf-8")
+            part.replace(self._file())
+
+    def _file(self) -> Path:
+        return paths.cache_dir() / f"{self.name}.json"
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            known = json.loads(self._file().read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return known if isinstance(known, dict) else {}
+
+
+def _places(files: tuple[Path, ...]) -> str:
+    return "|".join(str(file.resolve()) for file in files)
+
+
+def _state(files: tuple[Path, ...]) -> str:
+    states = [file.stat() for file in files]
+    return f"{_places(files)}:" + ",".join(f"{s.st_size}:{s.st_mtime_ns}" for s in states)
 
 
 def unwritable(path: Path, error: OSError) -> OutputError:

@@ -31,8 +31,11 @@ Use = Literal["any", "non-commercial", "research", "unstated"]
 Content = Literal[
     "guided-diffusion",
     "guided-diffusion-classifier",
+    "openai-edm",
     "pesser-ddim",
     "diffusers",
+    "rosinality",
+    "lucidrains",
     "vgg",
     "inception",
     "statistics",
@@ -45,6 +48,17 @@ PRESET_NAME = re.compile(r"\w[\w.+-]{0,99}(?<!\.)")
 """What a preset can be called: its name is that of a file, too."""
 NAME_HINT = "letters, digits, - _ + and . only"
 """The same in words."""
+LATER_FACTS = (
+    "weights",
+    "beta_start",
+    "beta_end",
+    "betas",
+    "zero_snr",
+    "timestep_spacing",
+    "steps_offset",
+    "clip_sample",
+)
+"""Facts of a model preset that are recorded only where they differ from their defaults."""
 _LARGEST = 1 << 20
 """Bytes of a preset; the longest that ships has two thousand."""
 _SOURCE = {"targets": "target", "methods": "preset", "models": "model"}
@@ -55,10 +69,17 @@ _SOURCE = {"targets": "target", "methods": "preset", "models": "model"}
 class ModelPreset:
     """A checkpoint: what its tensors hide, and where to get it.
 
+    ``weights``: which of the networks in the file is meant, "averaged" (where there are such), "raw", or the name
+    that ``inspect`` shows, keys with / between them.
+
     What the tensors hide. ``image_size`` in pixels; None means unknown. ``num_heads`` or ``num_head_channels`` of
     the attention, ``use_new_attention_order`` as in guided-diffusion. ``noise_schedule`` with ``diffusion_steps``
-    levels; ``rescale_timesteps`` where the network was given levels scaled to 0 .. 1000. ``variance`` is used
-    where the network has not learned one.
+    levels, ``beta_start`` and ``beta_end`` where these are not the published ones, or all ``betas``; ``zero_snr``:
+    rescaled so that the highest is noise alone (:class:`ilvrctl.diffusion.schedule.LevelFacts`).
+    A schedule or prediction that is ``unknown`` has to be given before the network can be used.
+    ``timestep_spacing`` and ``steps_offset``: which levels a smaller number of steps walks. ``rescale_timesteps``
+    where the network was given levels scaled to 0 .. 1000. ``clip_sample``: whether clean estimates are kept in
+    [-1, 1]. ``variance`` is used where the network has not learned one.
 
     The file. ``file`` is looked for among the downloaded weights, or in the package when ``bundled``; an absolute
     path is a file of one's own somewhere else, which is not downloaded. It is a
@@ -82,15 +103,25 @@ class ModelPreset:
     bundled: bool = False
     format: Content = "guided-diffusion"
     unsupported: str = ""
+    weights: str = "averaged"
     image_size: Annotated[int, Between(1, 16384)] | None = None
     num_heads: Annotated[int, Between(1)] | None = None
     num_head_channels: int | None = None
     num_heads_upsample: int | None = None
     use_new_attention_order: bool = False
-    noise_schedule: Literal["linear", "cosine"] = "linear"
+    noise_schedule: Literal[
+        "linear", "cosine", "quad", "sigmoid", "sigmoid_beta", "karras", "betas", "unknown"
+    ] = "linear"
     diffusion_steps: Annotated[int, Between(1, 100_000)] = 1000
+    beta_start: float | None = None
+    beta_end: float | None = None
+    betas: tuple[float, ...] = ()
+    zero_snr: bool = False
+    timestep_spacing: Literal["linspace", "leading", "trailing"] = "linspace"
+    steps_offset: int = 0
     rescale_timesteps: bool = False
-    predicts: Literal["eps", "x0", "v"] = "eps"
+    predicts: Literal["eps", "x0", "v", "edm", "unknown"] = "eps"
+    clip_sample: bool = True
     variance: Literal["fixed_small", "fixed_large"] = "fixed_small"
     sources: tuple[str, ...] = ()
     dead: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from typing import Any
 from ilvrctl.choices import Fit, Precision, Speed
 from ilvrctl.config import Layer, build, build_named, merge, unknown_name
 from ilvrctl.diffusion.samplers import DDPM, SAMPLERS, Sampler
-from ilvrctl.diffusion.schedule import Schedule, Step, space_timesteps, spread_levels
+from ilvrctl.diffusion.schedule import Schedule, Step, space_timesteps
 from ilvrctl.errors import ForeignSettingError, UsageError
 from ilvrctl.fields import LATER, recorded
 from ilvrctl.images.deep import parse_window
@@ -113,8 +113,7 @@ class Settings:
         if self.timestep_respacing is not None:
             levels = space_timesteps(schedule.T, self.timestep_respacing)
         else:
-            spread_levels(schedule.T, self.steps)
-            levels = spread_levels(count, max(1, round(self.steps * count / schedule.T)))
+            levels = schedule.spread(self.steps, count)
         below = [t for t in levels if t < count]
         self.method.check_effort(len(below))
         if not below:

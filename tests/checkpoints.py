@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Mapping
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -131,3 +134,38 @@ def still_engine() -> Engine:
         dtype=torch.float32,
         batch_size=2,
     )
+
+
+def rezipped(
+    weights: Mapping[str, torch.Tensor],
+    change: Callable[[bytes], bytes] = bytes,
+    method: int = zipfile.ZIP_STORED,
+) -> bytes:
+    """A file of ``torch.save`` packed anew, with the largest record changed and the sums right for that."""
+    plain, packed = io.BytesIO(), io.BytesIO()
+    torch.save(dict(weights), plain)
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(packed, "w", method) as new:
+        largest = max((i for i in old.infolist() if "/data/" in i.filename), key=lambda i: i.file_size)
+        for entry in old.infolist():
+            content = old.read(entry)
+            new.writestr(entry.filename, change(content) if entry is largest else content)
+    return packed.getvalue()
+
+
+def with_a_hole(weights: Mapping[str, torch.Tensor]) -> bytes:
+    """A file of ``torch.save`` with zeros in the middle of its largest record, and the sums of before."""
+    content = bytearray(rezipped(weights))
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        largest = max((i for i in archive.infolist() if "/data/" in i.filename), key=lambda i: i.file_size)
+        at = content.find(archive.read(largest)[:256]) + 512
+    content[at : at + 512] = bytes(512)
+    return bytes(content)
+
+
+def bomb(content: object) -> bytes:
+    """A zip as of ``torch.save``, with ``content`` as its pickle."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("bomb/data.pkl", pickle.dumps(content, 2))
+        archive.writestr("bomb/version", "3\n")
+    return packed.getvalue()

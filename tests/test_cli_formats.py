@@ -13,6 +13,7 @@ from conftest import GOLDEN
 from test_models_ddpm import DDPM_CONFIG, write_diffusers
 
 from ilvrctl import paths
+from ilvrctl.models.lucidrains import Attends, LucidrainsArchitecture, LucidrainsUnet
 
 STEPS = ("--steps", "3", "--precision", "fp32")
 DDPM = GOLDEN / "ddpm_model.pt"
@@ -84,11 +85,11 @@ def test_a_scheduler_beside_the_network_is_followed_and_can_be_overruled(here: P
     overruled = ("--set", "model.noise_schedule=linear")
     ilvrctl("translate", FOX, "--weights", folder, *STEPS, *overruled, "-o", "b.png")
     assert _recorded("b.png")["noise_schedule"] == "linear"
-    scheduler["beta_schedule"] = "scaled_linear"
+    scheduler["beta_schedule"] = "laplace"
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
     ran = ilvrctl("translate", FOX, "--weights", folder, *STEPS, "-o", "c.png")
     assert ran.code == 3
-    assert 'beta_schedule is "scaled_linear"' in ran.err
+    assert 'beta_schedule is "laplace"' in ran.err
 
 
 def _recorded(name: str) -> dict[str, object]:
@@ -192,3 +193,27 @@ def test_a_folder_of_diffusers_is_checked_like_a_download(here: Path) -> None:
     ran = ilvrctl("download", "ddpm-cat-256", "--file", other)
     assert ran.code == 3
     assert 'act_fn is "gelu"' in ran.err
+
+
+def test_a_network_that_tells_neither_schedule_nor_prediction_asks_for_both(here: Path) -> None:
+    file = here / "unet.pt"
+    attends = Attends(True, 2, 8, 4)
+    torch.save(
+        LucidrainsUnet(LucidrainsArchitecture(3, 3, 8, (8, 8), (attends,), attends)).state_dict(), file
+    )
+    command = ("translate", FOX, "--weights", file, *STEPS, "-o", "a.png")
+    ran = ilvrctl(*command)
+    assert ran.code == 2
+    for word in ("picture size", "noise schedule", "what it predicts", "--set model.predicts="):
+        assert word in ran.err
+    said = ("image_size=32", "noise_schedule=sigmoid", "predicts=v")
+    ran = ilvrctl(*command, *(word for fact in said for word in ("--set", f"model.{fact}")))
+    assert (ran.code, ran.lines) == (0, ["a.png"])
+    facts = _recorded("a.png")
+    assert (facts["noise_schedule"], facts["predicts"], facts["timestep_spacing"]) == (
+        "sigmoid",
+        "v",
+        "trailing",
+    )
+    assert ilvrctl("translate", FOX, "--from-image", "a.png", "--weights", file, "-o", "b.png").code == 0
+    assert _pixels("a.png") == _pixels("b.png")

@@ -192,7 +192,7 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
 
 def test_formats_that_hide_nothing_are_not_probed(tmp_path: Path) -> None:
     file = tmp_path / "model.pt"
-    torch.save({"down.0.weight": torch.zeros(2), "time.1.weight": torch.zeros(2)}, file)
+    torch.save({"all_modules.0.weight": torch.zeros(2), "all_modules.1.weight": torch.zeros(2)}, file)
     ran = ilvrctl("inspect", file, "--probe")
     assert ran.code == 0
     assert "nothing to probe: only guided-diffusion files hide flags" in ran.err
@@ -200,14 +200,15 @@ def test_formats_that_hide_nothing_are_not_probed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_preset_that_the_probe_does_not_agree_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(SHIPPED, tmp_path / "ffhq_10m.pt")  # whose preset says 64 channels a head
     monkeypatch.setattr("ilvrctl.probe.pictures.probe_pictures", few_pictures)
     ran = ilvrctl("inspect", tmp_path / "ffhq_10m.pt", "--probe")
     assert ran.code == 0
-    assert (
-        "warning: not what the probe found: num_head_channels 32 (probe) or 64 (preset ffhq_10m)" in ran.err
-    )
+    assert "has the name of ffhq_10m, but it has 10.7 MB of weights, not 374.3" in ran.err
+    assert "num_head_channels 32 the probe" in " ".join(ran.out.decode().split())
+    ran = ilvrctl("inspect", tmp_path / "ffhq_10m.pt", "--probe", "--set", "model.num_head_channels=64")
+    assert "warning: not what the probe found: num_head_channels 32 (probe) or 64 (--set)" in ran.err
 
 
 @pytest.mark.slow

@@ -44,6 +44,7 @@ VALUES: dict[str, Any] = {
     "int | None": 7,
     "Path | None": Path("out/a.png"),
     "bytes | None": None,
+    "Image | None": None,
     "Trust": "pinned",
     "Mapping[str, Any]": {"N": 4},
     "Tensor": torch.zeros(1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from test_models_ddpm import DDPM_CONFIG, error_of, load, write_diffusers
 
+from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.errors import WeightsError
 from ilvrctl.models.files.diffusers_config import read_config
 from ilvrctl.models.files.diffusers_folder import network_files, stated_facts, weights_file
 from ilvrctl.models.files.loading import inspect_file
+from ilvrctl.presets import ModelPreset
 
 SIZE: dict[str, Any] = {"sample_size": 32, "block_out_channels": (32, 64, 64), "layers_per_block": 1}
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -90,6 +93,7 @@ def test_a_whole_pipeline(part: str, tmp_path: Path) -> None:
         "noise_schedule": "cosine",
         "predicts": "v",
         "variance": "fixed_large",
+        "timestep_spacing": "leading",
     }
     assert stated_facts(tmp_path / part) == facts
     info = inspect_file(tmp_path / part)
@@ -100,8 +104,6 @@ def test_a_whole_pipeline(part: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("T", [1000, 250])
 def test_the_betas_of_the_library_are_those_of_the_schedules_here(T: int, tmp_path: Path) -> None:
-    from ilvrctl.diffusion.schedule import Schedule
-
     for name in ("linear", "squaredcos_cap_v2"):
         scheduler = DDPMScheduler(T, beta_start=0.1 / T, beta_end=20 / T, beta_schedule=name)
         folder = write_diffusers(tmp_path / f"{name}{T}")
@@ -113,6 +115,76 @@ def test_the_betas_of_the_library_are_those_of_the_schedules_here(T: int, tmp_pa
         torch.testing.assert_close(
             torch.tensor(ours.alphas_cumprod, dtype=torch.float64), theirs, atol=1e-6, rtol=1e-4
         )
+
+
+LEVELS: dict[str, dict[str, Any]] = {
+    "Stable Diffusion's": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+    "scaled_linear of few levels": {"beta_schedule": "scaled_linear", "num_train_timesteps": 50},
+    "linear with ends": {"beta_schedule": "linear", "beta_start": 0.0005, "beta_end": 0.01},
+    "linear of 250 levels, ends not scaled": {"beta_schedule": "linear", "num_train_timesteps": 250},
+    "a sigmoid": {"beta_schedule": "sigmoid", "num_train_timesteps": 400, "beta_end": 0.03},
+    "squared cosine": {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 100},
+    "trained betas": {"beta_schedule": "linear", "trained_betas": [0.001, 0.004, 0.002, 0.1, 0.3]},
+    "trained betas that have a name": {
+        "beta_schedule": "linear",
+        "trained_betas": [0.0001 + 0.0199 * i / 999 for i in range(1000)],
+    },
+    "no signal at the end": {
+        "beta_schedule": "scaled_linear",
+        "rescale_betas_zero_snr": True,
+        "prediction_type": "v_prediction",
+    },
+}
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_any_levels_of_the_library_are_followed(name: str, tmp_path: Path) -> None:
+    scheduler = DDPMScheduler(**LEVELS[name])
+    folder = write_diffusers(tmp_path / "ddpm")
+    scheduler.save_pretrained(folder)
+    facts = stated_facts(folder)
+    schedule = Schedule.of(replace(ModelPreset(), **facts))
+    theirs = scheduler.alphas_cumprod.double()
+    ours = torch.tensor(schedule.alphas_cumprod, dtype=torch.float64)
+    torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-4)
+    assert min(schedule.alphas_cumprod) > 0
+    if name == "trained betas that have a name":
+        assert facts["noise_schedule"] == "linear"
+        assert "betas" not in facts
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("steps", [2, 7, 10, 50, 333, 1000])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_few_steps_walk_the_levels_of_the_library(
+    spacing: str, steps: int, offset: int, tmp_path: Path
+) -> None:
+    scheduler = DDPMScheduler(timestep_spacing=spacing, steps_offset=offset)
+    folder = write_diffusers(tmp_path / "ddpm")
+    scheduler.save_pretrained(folder)
+    schedule = Schedule.of(replace(ModelPreset(), **stated_facts(folder)))
+    scheduler.set_timesteps(steps)
+    theirs = sorted({min(int(t), 999) for t in scheduler.timesteps})
+    ours = schedule.spread(steps)
+    if (
+        spacing == "linspace"
+    ):  # as guided-diffusion rounds, which differs by one level where a half is rounded
+        assert all(abs(a - b) <= 1 for a, b in zip(ours, theirs, strict=True))
+    else:
+        assert ours == theirs
+        assert schedule.spread(steps, 400) == ([t for t in ours if t < 400] or [399])
+
+
+@pytest.mark.parametrize(
+    ("config", "clips"),
+    [({}, True), ({"clip_sample": False}, False), ({"clip_sample": False, "thresholding": True}, True)],
+)
+def test_clean_estimates_are_clipped_as_the_library_does(
+    config: dict[str, Any], clips: bool, tmp_path: Path
+) -> None:
+    folder = write_diffusers(tmp_path / "ddpm")
+    DDPMScheduler(**config).save_pretrained(folder)
+    assert replace(ModelPreset(), **stated_facts(folder)).clip_sample is clips
 
 
 REFUSED: dict[str, Any] = {
@@ -162,12 +234,19 @@ def test_another_network_of_the_library() -> None:
 
 
 SCHEDULERS: dict[str, dict[str, Any]] = {
-    "beta_schedule": {"beta_schedule": "scaled_linear"},
-    "beta_end": {"beta_schedule": "linear", "beta_end": 0.012},
-    "beta_start": {"beta_schedule": "linear", "beta_start": 0.00085},
+    "beta_schedule": {"beta_schedule": "laplace"},
+    "beta_end": {"beta_schedule": "linear", "beta_end": 1.2},
+    "beta_start": {"beta_schedule": "linear", "beta_start": "0.00085"},
     "prediction_type": {"beta_schedule": "linear", "prediction_type": "flow"},
-    "trained_betas": {"beta_schedule": "linear", "trained_betas": [0.1]},
+    "trained_betas": {"beta_schedule": "linear", "trained_betas": [0.1, None]},
+    "betas": {"beta_schedule": "linear", "trained_betas": [0.1, 7]},
+    "num_train_timesteps": {"beta_schedule": "linear", "num_train_timesteps": 0},
     "rescale_betas_zero_snr": {"beta_schedule": "linear", "rescale_betas_zero_snr": True},
+    "variance_type": {"beta_schedule": "linear", "variance_type": "learned"},
+    "timestep_spacing": {"beta_schedule": "linear", "timestep_spacing": "even"},
+    "steps_offset": {"beta_schedule": "linear", "steps_offset": -1},
+    "sample_max_value": {"beta_schedule": "linear", "thresholding": True, "sample_max_value": 1.5},
+    "clip_sample_range": {"beta_schedule": "linear", "clip_sample_range": 2.0},
 }
 
 

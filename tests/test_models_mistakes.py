@@ -162,7 +162,6 @@ def test_a_torchscript_program_is_not_run(tmp_path: Path) -> None:
 
 
 FOREIGN = {
-    "rosinality": ["time.1.weight", "down.0.weight", "down.1.conv1.weight"],
     "stable-diffusion": [
         "model.diffusion_model.time_embed.0.weight",
         "first_stage_model.encoder.conv_in.weight",
@@ -193,6 +192,12 @@ def test_other_networks_are_called_by_their_name(name: str, tmp_path: Path) -> N
 
 
 CRUMBS = {
+    "rosinality network": [
+        "time.1.weight",
+        "down.0.weight",
+        "down.1.resblocks.conv1.weight",
+        "up.0.1.weight",
+    ],
     "guided-diffusion network": [
         "time_embed.0.weight",
         "input_blocks.0.0.weight",

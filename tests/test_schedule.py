@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import math
+import struct
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from conftest import GOLDEN
@@ -9,13 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ilvrctl.diffusion.schedule import (
+    HAVE_ENDS,
+    LEAST_ABAR,
     Schedule,
     cosine_betas,
     linear_betas,
+    recognise,
     space_timesteps,
     spread_levels,
 )
 from ilvrctl.errors import UsageError
+from ilvrctl.presets import ModelPreset
 
 REFERENCE = json.loads((GOLDEN / "schedules.json").read_text())
 
@@ -98,3 +105,62 @@ def test_an_unknown_schedule_is_a_usage_error_that_knows_the_right_name() -> Non
     with pytest.raises(UsageError) as error:
         Schedule.named("cosin")
     assert error.value.hint == "did you mean 'cosine'?"
+
+
+@given(
+    name=st.sampled_from(["linear", "quad", "sigmoid_beta", "cosine", "sigmoid"]),
+    T=st.integers(40, 2000),
+    ends=st.none() | st.tuples(st.floats(1e-5, 1e-3), st.floats(2e-3, 0.2)),
+)
+def test_betas_of_single_precision_are_recognised(
+    name: str, T: int, ends: tuple[float, float] | None
+) -> None:
+    first, last = ends if ends is not None and name in HAVE_ENDS else (None, None)
+    schedule = Schedule.named(name, T, first, last)
+    before = [1.0, *schedule.alphas_cumprod[:-1]]
+    betas = [1 - a / b for a, b in zip(schedule.alphas_cumprod, before, strict=True)]
+    single = struct.unpack(f"{T}f", struct.pack(f"{T}f", *betas))
+    found = recognise(single)
+    again = Schedule.of(replace(ModelPreset(), **found))
+    assert again.alphas_cumprod == pytest.approx(schedule.alphas_cumprod, abs=1e-5, rel=1e-2)
+    if ends is None:
+        assert found == {"noise_schedule": name, "diffusion_steps": T}
+
+
+@given(betas=st.lists(st.floats(1e-6, 0.9), min_size=1, max_size=50))
+def test_any_betas_are_a_schedule(betas: list[float]) -> None:
+    schedule = Schedule.of(replace(ModelPreset(), **recognise(betas)))
+    product = 1.0
+    for beta, abar in zip(betas, schedule.alphas_cumprod, strict=True):
+        product *= 1 - beta
+        assert abar == pytest.approx(max(product, LEAST_ABAR), rel=1e-4, abs=1e-12)
+    for steps in {1, len(betas)}:
+        assert schedule.steps(schedule.spread(steps))[-1].s == -1
+
+
+@pytest.mark.parametrize("betas", [[], [0.0, 0.1], [0.1, 1.5], [0.1, -0.1], [1.0]])
+def test_numbers_that_are_no_schedule_are_a_usage_error(betas: list[float]) -> None:
+    with pytest.raises(UsageError, match="no noise schedule"):
+        Schedule.of_betas(betas)
+
+
+@pytest.mark.parametrize("facts", [{"diffusion_steps": 0}, {"beta_end": 3.0}, {"diffusion_steps": 10}])
+def test_facts_that_mean_no_schedule_are_a_usage_error(facts: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as error:
+        Schedule.of(replace(ModelPreset(), **facts))
+    assert "--set model." in str(error.value.hint)
+
+
+def test_a_schedule_that_nobody_knows_is_asked_for() -> None:
+    with pytest.raises(UsageError, match="nobody knows"):
+        Schedule.of(ModelPreset(noise_schedule="unknown"))
+
+
+def test_noise_alone_at_the_end_divides_by_nothing() -> None:
+    schedule = Schedule.of(ModelPreset(zero_snr=True, predicts="v"))
+    first = Schedule.of(ModelPreset()).alphas_cumprod[0]
+    assert schedule.alphas_cumprod[0] == pytest.approx(first)
+    assert schedule.alphas_cumprod[-1] == LEAST_ABAR
+    for k in schedule.steps(schedule.spread(20)):
+        assert k.alpha_t > 0
+        assert 0 < k.beta <= 1

@@ -102,7 +102,7 @@ class Faults:
 engines_sample = engines.sample
 HOOKS: dict[str, tuple[str, Callable[..., int]]] = {
     "read": ("ilvrctl.plans.inputs.read_bytes", lambda path: int(path.stem)),
-    "decode": ("ilvrctl.work.opening.open_picture", lambda data, name, **_: int(Path(name).stem)),
+    "decode": ("ilvrctl.work.opening.read_picture", lambda data, name, **_: int(Path(name).stem)),
     "fit": ("ilvrctl.work.opening.fit_picture", lambda picture, *_: number(picture)),
     "tensor": ("ilvrctl.work.worker.to_tensor", lambda picture: number(picture)),
     "metadata": (

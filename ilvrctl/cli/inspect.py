@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,8 @@ from ilvrctl.events import Warned
 from ilvrctl.presets import override_model
 
 if TYPE_CHECKING:
-    from ilvrctl.models.files.checkpoint import CheckpointInfo
+    from ilvrctl.models.files.info import CheckpointInfo
+    from ilvrctl.models.files.verdict import Use, Verdict
     from ilvrctl.plans.facts import KnownFacts
 
 EPILOG = """Examples:
@@ -52,22 +53,24 @@ def inspect(
     color: opt.Color = "auto",
 ) -> None:
     """Tell what a checkpoint holds: format, architecture, size, and what its tensors do not tell."""
-    from ilvrctl.models.files.loading import inspect_file
+    from ilvrctl.models.files.contents import contents_of
+    from ilvrctl.models.files.verdict import judge
     from ilvrctl.new_presets import check_new_name
     from ilvrctl.plans.own_presets import preset_text, save_presets
 
     if save_preset:
         check_new_name(save_preset, overwrite=overwrite)
     assigned = _facts_given(set_)
-    info = inspect_file(file)
+    info = contents_of(file, _which(assigned))
     extra: dict[str, Any] = {}
     if probe:
         extra["probe"] = _probe(
             file, info, device=device, quiet=quiet, color=use_color(color), table=not as_json
         )
+    use: Use = "translate" if info.denoises or not info.readable else "energy"
     known = _known(file, info, assigned, color=use_color(color))
     _warn_of_disagreement(known, extra.get("probe"), color=use_color(color))
-    record = _record(file, info, known) | extra
+    record = _record(file, info, known, judge(file, known.model, use=use, any_class=True)) | extra
     if as_json:
         data_json(record)
     else:
@@ -86,7 +89,7 @@ def _facts_given(set_: list[str] | None) -> Layer:
 
     assigned = merge(*(parse_assignment(text) for text in set_ or ()))
     facts = assigned.values.get("model", {})
-    if set(assigned.values) - {"model"} or not isinstance(facts, Mapping) or set(facts) - set(FACTS):
+    if set(assigned.values) - {"model"} or not isinstance(facts, Mapping) or set(facts) - {*FACTS, "weights"}:
         raise UsageError(
             f"only facts of the network can be set here: {', '.join(FACTS)}",
             hint="--set model.image_size=256",
@@ -94,24 +97,35 @@ def _facts_given(set_: list[str] | None) -> Layer:
     return Layer(facts, assigned.origins)
 
 
+def _which(given: Layer) -> str:
+    """Which weights of the file: averaged, raw, or a name."""
+    from ilvrctl.models.files.averaged import AVERAGED
+
+    return str(given.values.get("weights", AVERAGED))
+
+
 def _known(file: Path, info: CheckpointInfo, given: Layer, *, color: bool) -> KnownFacts:
     """What flags, presets, the stored probe and a diffusers folder know; the tensors tell a learned variance."""
-    from ilvrctl.models.files.diffusers_folder import stated_facts
+    from ilvrctl.models.files.facts import FILE, file_facts, with_stated
+    from ilvrctl.models.files.stated import UNKNOWN
     from ilvrctl.plans.facts import known_of
 
     known = known_of(file)
+    if info.note:
+        say(info.note)
     for note in known.notes:
         if isinstance(note, Warned):
             say(note.message, label="warning", color=color)
-    stated = stated_facts(file)
-    model = override_model(replace(known.model, **stated), given)
+    facts = file_facts(file, _which(given))
+    model = override_model(with_stated(known.model, facts), given)
+    stated = {k: v for k, v in facts.items() if k != "format" and v != UNKNOWN}
     origins = {
         **known.origins,
-        **dict.fromkeys(stated, "its JSON files"),
+        **dict.fromkeys(stated, FILE),
         **dict.fromkeys(given.values, "--set"),
     }
     if info.facts.get("learn_sigma"):
-        origins["variance"] = "the tensors"
+        origins["variance"] = FILE
     return replace(known, model=model, origins=origins)
 
 
@@ -140,9 +154,11 @@ def _pairs(known: KnownFacts, facts: Mapping[str, Any]) -> list[tuple[str, Any, 
     return [(k, v, getattr(known.model, k)) for k, v in facts.items() if k in known.origins]
 
 
-def _record(file: Path, info: CheckpointInfo, known: KnownFacts) -> dict[str, Any]:
+def _record(file: Path, info: CheckpointInfo, known: KnownFacts, verdict: Verdict) -> dict[str, Any]:
+    from ilvrctl.models.files.facts import facts_of
     from ilvrctl.plans.own_presets import preset_facts
 
+    facts = facts_of(info, known.model, known.origins)
     return {
         "file": file.resolve().name,
         "format": info.format,
@@ -152,13 +168,17 @@ def _record(file: Path, info: CheckpointInfo, known: KnownFacts) -> dict[str, An
         "tensor_bytes": info.tensor_bytes,
         "precision": list(info.dtypes),
         "memory_bytes": dict(info.memory),
-        "usable": info.readable,
+        "usable": verdict.sound,
         **info.facts,
         "not_in_the_file": list(info.unknown),
         "hidden": {
             name: {"value": _value(known, name, info), "from": known.origins.get(name)}
             for name in _hidden(info)
         },
+        "facts": [asdict(fact) for fact in facts.facts],
+        "missing": list(facts.missing),
+        "problems": [error.message for error in verdict.problems],
+        "hints": [error.hint for error in verdict.problems],
         "preset": preset_facts(file, info, known),
     }
 
@@ -178,30 +198,26 @@ def _value(known: KnownFacts, name: str, info: CheckpointInfo) -> Any:
     return "learned" if learned else getattr(known.model, name)
 
 
+_ABOUT = ("file", "format", "container", "inside", "parameters", "precision")
+
+
 def _show(record: Mapping[str, Any], preset: str) -> None:
-    """Two tables, of what the file says and what it hides, and the preset that could be saved."""
-    hidden: Mapping[str, Mapping[str, Any]] = record["hidden"]
-    apart = ("hidden", "preset", "probe", "memory_bytes", "not_in_the_file")
-    rows = {k: v for k, v in record.items() if k not in apart}
-    rows |= {f"weights in {name}": f"{size / 1e6:.1f} MB" for name, size in record["memory_bytes"].items()}
-    width = max(map(len, [*rows, *hidden]))
-    for key, value in rows.items():
-        text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else f"{value}"
-        data(f"{key.replace('_', ' '):<{width}}  {text or '-'}")
-    if hidden:
-        _show_hidden(hidden, width)
+    """What the file is, every fact with its source, whether it can be used, and the preset that could be saved."""
+    rows = [(name, record[name], "") for name in _ABOUT]
+    memory = ", ".join(f"{size / 1e6:.1f} MB in {name}" for name, size in record["memory_bytes"].items())
+    rows += [("memory", memory, "")] if memory else []
+    rows += [(fact["name"], fact["value"], fact["source"]) for fact in record["facts"]]
+    texts = [(name, _text(value), source) for name, value, source in rows]
+    first, second = (max(len(row[i]) for row in texts if i == 0 or row[2]) for i in (0, 1))
+    for name, value, source in texts:
+        data(f"{name:<{first}}  {value:<{second if source else 0}}  {source}".rstrip())
+    for problem, hint in zip(record["problems"], record["hints"], strict=True):
+        data(f"\ncannot be used yet: {problem}" if record["usable"] else f"\ncannot be used: {problem}")
+        if hint:
+            data(f"  {hint}")
     if record["usable"]:
         data(f"\npreset, as --save-preset NAME writes it\n{preset.rstrip()}")
 
 
-def _show_hidden(hidden: Mapping[str, Mapping[str, Any]], width: int) -> None:
-    """What no tensor tells, and from where it is known; of the two ways to tell the heads one is enough."""
-    asked = [name for name in ("num_heads", "num_head_channels") if name in hidden]
-    heads = [name for name in asked if hidden[name]["value"] is not None]
-    unknown = ": `ilvrctl inspect FILE --probe` finds out" if asked and not heads else ""
-    data(f"\nwhat the tensors do not tell{unknown}")
-    for key, fact in hidden.items():
-        if heads and key in ("num_heads", "num_head_channels") and key not in heads:
-            continue
-        value = "-" if fact["value"] is None else fact["value"]
-        data(f"{key:<{width}}  {value!s:<12}  {fact['from'] or 'unknown'}")
+def _text(value: Any) -> str:
+    return (", ".join(map(str, value)) if isinstance(value, (list, tuple)) else f"{value}") or "-"

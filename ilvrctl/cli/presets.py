@@ -11,6 +11,7 @@ from ilvrctl.cli.output import command, data, data_json, say
 from ilvrctl.errors import ConfigError, UsageError, did_you_mean
 from ilvrctl.files import read_text
 from ilvrctl.presets import (
+    ModelPreset,
     TargetPreset,
     broken_presets,
     find_model,
@@ -59,7 +60,7 @@ def _target_row(target: TargetPreset) -> dict[str, Any]:
     model, broken = None, None
     try:
         model = find_model(target.model)
-        broken = model.unsupported or None
+        broken = model.unsupported or _why_not(model)
     except ConfigError as error:
         broken = error.message
     return {
@@ -72,6 +73,14 @@ def _target_row(target: TargetPreset) -> dict[str, Any]:
         "licence": model.licence if model is not None else "",
         "broken": broken,
     }
+
+
+def _why_not(model: ModelPreset) -> str | None:
+    """Why installed weights cannot be used, if so."""
+    from ilvrctl.models.files.verdict import judge
+
+    problems = judge(model.path(), model, any_class=True, numbers=False).problems if model.installed() else ()
+    return problems[0].message if problems else None
 
 
 @app.command("show")

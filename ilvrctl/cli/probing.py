@@ -19,12 +19,12 @@ def run_probe(file: Path, *, device: str, quiet: bool, color: bool, table: bool)
     """Probe ``file``; show the ``table``; store the facts beside it. What was found, as plain values."""
     from ilvrctl.devices import choose_device
     from ilvrctl.models.architecture.hidden_flags import HiddenFlags
-    from ilvrctl.models.files.loading import load_network
+    from ilvrctl.models.files.loading import load_unet
     from ilvrctl.probe import Trial, guess_image_size, probe
     from ilvrctl.probe.pictures import probe_pictures
 
     start, place = time.monotonic(), choose_device(device)
-    network = load_network(file, HiddenFlags(num_heads=1), device=place)
+    network = load_unet(file, HiddenFlags(num_heads=1), device=place)
     size = guess_image_size(network.architecture)
     pictures, names = probe_pictures(size)
     if not quiet:

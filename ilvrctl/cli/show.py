@@ -13,6 +13,7 @@ from ilvrctl.cli.display import Display, Tally
 from ilvrctl.cli.job_views import first_view, job_view, note_view
 from ilvrctl.cli.output import data_json, data_path, interrupted, say
 from ilvrctl.cli.screen import Screen
+from ilvrctl.errors import IlvrctlError
 from ilvrctl.events import Noted
 
 if TYPE_CHECKING:
@@ -32,11 +33,17 @@ def show_or_carry_out(
 
     Exit code 1 when some failed, 128 and the signal's number when interrupted.
     """
-    from ilvrctl.plans.check import make_plan
+    from ilvrctl.plans.check import check_networks, make_plan
     from ilvrctl.work.machine import Machine, carry_out, share_of
 
     machine = Machine(options["device"], options["batch_size"], options["compile"])
-    plan = make_plan(plan, overwrite=options["overwrite"])
+    try:
+        check_networks([plan], numbers=options["dry_run"])
+        plan = make_plan(plan, overwrite=options["overwrite"])
+    except IlvrctlError:
+        show_notes([plan], display)  # they may say why
+        raise
+    machine.check()
     if options["dry_run"]:
         show_notes([plan], display)
         before(plan, display)

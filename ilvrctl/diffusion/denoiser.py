@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
     from ilvrctl.diffusion.schedule import Step
 
-Predicts = Literal["eps", "x0", "v"]
-"""What a network was trained to put out; ``v = alpha_t eps - sigma_t x0``."""
+Predicts = Literal["eps", "x0", "v", "edm"]
+"""What a network was trained to put out; ``v = alpha_t eps - sigma_t x0``. ``edm``: -v of pictures over
+:data:`SIGMA_DATA`, told the level 250 log s of the noise s = sigma_t / alpha_t (Karras et al. 2022, table 1)."""
+SIGMA_DATA = 0.5
 
 
 @dataclass(frozen=True)
@@ -37,22 +39,24 @@ class Denoiser:
 
     ``network(x, t, y)`` takes x (B, 3, H, W) float32, t (B,) float in original levels, y (B,) int64 or None and
     gives (B, 3 or 6, H, W) float32; six outputs mean a learned-range variance (Nichol and Dhariwal 2021, eq. 15).
-    ``time_scale`` multiplies t (1000 / T where the network was trained with rescaled timesteps).
+    ``time_scale`` multiplies t (1000 / T where the network was trained with rescaled timesteps). With
+    ``self_condition`` the network takes the last clean estimate too, see :class:`SelfConditioned`.
     """
 
-    network: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    network: Callable[..., Tensor]
     predicts: Predicts = "eps"
     clip_denoised: bool = True
     time_scale: float = 1.0
     class_label: int | None = None
+    self_condition: bool = False
 
     def __call__(self, x: Tensor, k: Step) -> Prediction:
         """The prediction at x = x_t; with ``clip_denoised`` x0 is kept in [-1, 1] and eps made to agree."""
-        batch = x.shape[0]
-        t = x.new_full((batch,), k.t * self.time_scale)
+        batch, channels = x.shape[:2]
+        scale, level = (1.0, k.t * self.time_scale) if self.predicts != "edm" else _edm_input(k)
+        t = x.new_full((batch,), level)
         y = None if self.class_label is None else t.new_full((batch,), self.class_label).long()
-        out = self.network(x, t, y)
-        channels = x.shape[1]
+        out = self.network(x * scale if scale != 1.0 else x, t, y)
         x0, eps = _estimates(x, out[:, :channels], k, self.predicts)
         if self.clip_denoised:
             x0 = x0.clamp(-1, 1)
@@ -61,11 +65,48 @@ class Denoiser:
         return Prediction(x0, eps, log_variance)
 
 
+@dataclass
+class _Last:
+    """The clean estimate of the last step, and its number."""
+
+    x0: Tensor | None = None
+    i: int = -1
+
+
+@dataclass(frozen=True)
+class SelfConditioned:
+    """``(x_t, Step) -> Prediction`` for one batch, by a network that is told its last x0 (Chen et al. 2023).
+
+    At the first step, and at one back up the chain, there is none. Make one for each batch.
+    """
+
+    denoiser: Denoiser
+    _last: _Last = field(default_factory=_Last, init=False, repr=False, compare=False)
+
+    def __call__(self, x: Tensor, k: Step) -> Prediction:
+        """The prediction at x = x_t."""
+        before = self._last.x0 if k.i > self._last.i else None
+        network = self.denoiser.network
+        found = replace(self.denoiser, network=lambda x, t, y: network(x, t, y, before))(x, k)
+        self._last.x0, self._last.i = found.x0, k.i
+        return found
+
+
 def _estimates(x: Tensor, out: Tensor, k: Step, predicts: Predicts) -> tuple[Tensor, Tensor]:
     if predicts == "eps":
         return (x - k.sigma_t * out) / k.alpha_t, out
-    x0 = out if predicts == "x0" else k.alpha_t * x - k.sigma_t * out
+    if predicts == "edm":
+        r2 = k.sigma_t**2 + (SIGMA_DATA * k.alpha_t) ** 2
+        x0 = SIGMA_DATA**2 * k.alpha_t / r2 * x + SIGMA_DATA * k.sigma_t / math.sqrt(r2) * out
+    else:
+        x0 = out if predicts == "x0" else k.alpha_t * x - k.sigma_t * out
     return x0, (x - k.alpha_t * x0) / k.sigma_t
+
+
+def _edm_input(k: Step) -> tuple[float, float]:
+    """What x_t is multiplied by for the network (c_in / alpha_t), and the level it is told: ``1000 log(s) / 4``."""
+    scale = 1 / math.sqrt(k.sigma_t**2 + (SIGMA_DATA * k.alpha_t) ** 2)
+    return scale, 250 * math.log(k.sigma_t / k.alpha_t)
 
 
 def _learned_range(v: Tensor, k: Step) -> Tensor | None:

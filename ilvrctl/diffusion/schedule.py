@@ -6,31 +6,76 @@ Plain float64 arithmetic, without torch, so that a plan can be made and printed 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
+from typing import Literal, Protocol, get_args
 
 from ilvrctl.errors import UsageError, did_you_mean
 
-NOISE_SCHEDULES = ("linear", "cosine")
+NoiseSchedule = Literal["linear", "cosine", "quad", "sigmoid", "sigmoid_beta", "karras", "betas", "unknown"]
+NOISE_SCHEDULES: tuple[str, ...] = get_args(NoiseSchedule)[:-1]
+"""Beta even (``linear``) or its root (``quad``) or as a sigmoid (``sigmoid_beta``); abar as a ``cosine`` or a
+``sigmoid``; ``karras``: the levels of EDM; ``betas``: listed one by one."""
+Spacing = Literal["linspace", "leading", "trailing"]
+BETA_START, BETA_END = 1e-4, 0.02
+LEAST_ABAR = 1e-12  # where training had no signal at all: alpha is 1e-6 then, so that nothing divides by zero
 
 
-def linear_betas(T: int) -> list[float]:
-    """Betas from 1e-4 to 0.02 at T = 1000, scaled by 1000 / T (Ho et al. 2020; guided-diffusion)."""
-    first, last = 1000 / T * 1e-4, 1000 / T * 0.02
+def linear_betas(T: int, first: float | None = None, last: float | None = None) -> list[float]:
+    """Betas from 1e-4 to 0.02 at T = 1000, scaled by 1000 / T (Ho et al. 2020; guided-diffusion), or as given."""
+    first = 1000 / T * BETA_START if first is None else first
+    last = 1000 / T * BETA_END if last is None else last
     if T == 1:
         return [first]
     step = (last - first) / (T - 1)
     return [first + step * i for i in range(T - 1)] + [last]
 
 
+def quad_betas(T: int, first: float | None = None, last: float | None = None) -> list[float]:
+    """Betas whose roots are evenly spaced: ``scaled_linear`` of diffusers, quad of ddim and rosinality.
+
+    From 1e-4 to 0.02 unless given; these are not scaled by T.
+    """
+    first = BETA_START if first is None else first
+    last = BETA_END if last is None else last
+    return [root**2 for root in linear_betas(T, math.sqrt(first), math.sqrt(last))]
+
+
+def _betas_of(abar: Callable[[float], float], T: int, max_beta: float) -> list[float]:
+    return [min(max(1 - abar((i + 1) / T) / abar(i / T), 0.0), max_beta) for i in range(T)]
+
+
 def cosine_betas(T: int, max_beta: float = 0.999) -> list[float]:
     """Betas of ``abar(u) = cos^2(pi/2 (u + 0.008) / 1.008)``, capped (Nichol and Dhariwal 2021, eq. 17)."""
+    return _betas_of(lambda u: math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2, T, max_beta)
 
-    def abar(u: float) -> float:
-        return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
 
-    return [min(1 - abar((i + 1) / T) / abar(i / T), max_beta) for i in range(T)]
+def sigmoid_betas(T: int, max_beta: float = 0.999) -> list[float]:
+    """Betas of ``abar(u)`` falling as a sigmoid from -3 to 3 (Jabri et al. 2022, figure 8; lucidrains).
+
+    The two ends of the curve are of single precision, as published: that alone decides the last betas.
+    """
+
+    def sigmoid(z: float) -> float:
+        return 1 / (1 + math.exp(-z))
+
+    low, high = (struct.unpack("f", struct.pack("f", sigmoid(z)))[0] for z in (-3.0, 3.0))
+    return _betas_of(lambda u: max((high - sigmoid(6 * u - 3)) / (high - low), 0.0), T, max_beta)
+
+
+def sigmoid_beta_betas(T: int, first: float | None = None, last: float | None = None) -> list[float]:
+    """Betas that rise as a sigmoid from -6 to 6, from 1e-4 to 0.02 unless given (GeoDiff; diffusers)."""
+    first = BETA_START if first is None else first
+    last = BETA_END if last is None else last
+    return [(last - first) / (1 + math.exp(-z)) + first for z in linear_betas(T, -6.0, 6.0)]
+
+
+def karras_abars(T: int, low: float = 0.002, high: float = 80.0, rho: float = 7.0) -> list[float]:
+    """``abar = 1 / (1 + s^2)`` of T noise levels s, even in their seventh root (Karras et al. 2022, eq. 5)."""
+    return [1 / (1 + root ** (2 * rho)) for root in linear_betas(T, low ** (1 / rho), high ** (1 / rho))]
 
 
 def space_timesteps(T: int, respacing: str) -> list[int]:
@@ -156,26 +201,138 @@ def match_sizes(source: int, target: int) -> None:
         raise UsageError(f"the source's model makes pictures of {source} px and the target's of {target} px")
 
 
+class LevelFacts(Protocol):
+    """What is to be known of the levels that a network was trained on: fields of a model preset."""
+
+    @property
+    def noise_schedule(self) -> NoiseSchedule:
+        """The name of the schedule."""
+
+    @property
+    def diffusion_steps(self) -> int:
+        """T."""
+
+    @property
+    def beta_start(self) -> float | None:
+        """Beta of the lowest level; None: as published."""
+
+    @property
+    def beta_end(self) -> float | None:
+        """Beta of the highest level; None: as published."""
+
+    @property
+    def betas(self) -> tuple[float, ...]:
+        """All of them, for the schedule ``betas``."""
+
+    @property
+    def zero_snr(self) -> bool:
+        """Whether they were rescaled so that the highest level is noise alone."""
+
+    @property
+    def timestep_spacing(self) -> Spacing:
+        """How steps are spread over the levels."""
+
+    @property
+    def steps_offset(self) -> int:
+        """Added to the levels of ``leading``."""
+
+
+_BETAS: dict[str, Callable[[int, float | None, float | None], list[float]]] = {
+    "linear": linear_betas,
+    "quad": quad_betas,
+    "sigmoid_beta": sigmoid_beta_betas,
+    "cosine": lambda T, first, last: cosine_betas(T),
+    "sigmoid": lambda T, first, last: sigmoid_betas(T),
+}
+HAVE_ENDS = ("linear", "quad", "sigmoid_beta")
+"""Schedules that ``beta_start`` and ``beta_end`` change."""
+
+
 @dataclass(frozen=True)
 class Schedule:
-    """The levels a network was trained on: ``abar_t`` for t = 0 .. T-1."""
+    """The levels a network was trained on: ``abar_t`` for t = 0 .. T-1.
+
+    ``spacing`` and ``offset``: which of them a smaller number of steps walks, as its scheduler has it (diffusers).
+    """
 
     alphas_cumprod: tuple[float, ...]
+    spacing: Spacing = "linspace"
+    offset: int = 0
 
     @classmethod
-    @lru_cache(maxsize=8)
-    def named(cls, noise_schedule: str, T: int = 1000) -> Schedule:
-        """The published ``linear`` or ``cosine`` schedule of T levels; UsageError for another name."""
-        if noise_schedule not in NOISE_SCHEDULES:
+    def named(
+        cls, noise_schedule: str, T: int = 1000, first: float | None = None, last: float | None = None
+    ) -> Schedule:
+        """The schedule of that name with T levels, and betas from ``first`` to ``last`` where it has ends.
+
+        UsageError for another name, and for numbers that are no schedule.
+        """
+        if noise_schedule == "karras" and T > 0:
+            return cls(tuple(karras_abars(T)))
+        if noise_schedule not in _BETAS:
             raise UsageError(
                 f"unknown noise schedule {noise_schedule!r}; known: {', '.join(NOISE_SCHEDULES)}",
                 hint=did_you_mean(noise_schedule, NOISE_SCHEDULES),
             )
-        abar, product = [], 1.0
-        for beta in linear_betas(T) if noise_schedule == "linear" else cosine_betas(T):
-            product *= 1.0 - beta
-            abar.append(product)
-        return cls(tuple(abar))
+        if T < 1 or not all(0 < beta <= 1 for beta in (first, last) if beta is not None):
+            raise UsageError(
+                f"no noise schedule has {T} levels and betas from {first} to {last}",
+                hint="--set model.diffusion_steps=1000 --set model.beta_start=0.0001 --set model.beta_end=0.02",
+            )
+        betas = _BETAS[noise_schedule](T, first, last)
+        if max(betas) > 1:
+            raise UsageError(
+                f"no {noise_schedule} schedule has {T} levels: its betas would pass 1",
+                hint="--set model.diffusion_steps=1000, or model.beta_end=0.2",
+            )
+        return cls.of_betas(betas)
+
+    @classmethod
+    def of_betas(cls, betas: Sequence[float]) -> Schedule:
+        """The schedule with these betas. UsageError unless they lie between 0 and 1."""
+        if not betas or not all(0 <= beta <= 1 for beta in betas) or betas[0] in (0, 1):
+            raise UsageError(
+                f"these {len(betas)} betas are no noise schedule: they go from {min(betas, default=0)} to "
+                f"{max(betas, default=0)}, and each has to lie between 0 and 1",
+                hint="--set model.noise_schedule=linear --set model.diffusion_steps=1000",
+            )
+        products = accumulate((1.0 - beta for beta in betas), lambda product, alpha: product * alpha)
+        return cls(tuple(max(abar, LEAST_ABAR) for abar in products))
+
+    @classmethod
+    def of(cls, facts: LevelFacts) -> Schedule:
+        """The schedule that the facts of a network mean; UsageError for facts that mean none, or are not known."""
+        if facts.noise_schedule == "unknown":
+            raise UsageError(
+                "nobody knows the noise schedule that this network was trained with",
+                hint=f"--set model.noise_schedule=linear (known: {', '.join(NOISE_SCHEDULES)})",
+            )
+        if facts.noise_schedule == "betas":
+            schedule = cls.of_betas(facts.betas)
+        else:
+            schedule = cls.named(
+                facts.noise_schedule, facts.diffusion_steps, facts.beta_start, facts.beta_end
+            )
+        abar = schedule.alphas_cumprod
+        return cls(
+            _without_signal(abar) if facts.zero_snr else abar, facts.timestep_spacing, facts.steps_offset
+        )
+
+    def spread(self, steps: int, below: int | None = None) -> list[int]:
+        """``steps`` levels spread over all of them, ascending, or as many as fall ``below`` a level.
+
+        UsageError for more steps than levels.
+        """
+        below = self.T if below is None else below
+        levels = spread_levels(self.T, steps)
+        if self.spacing == "linspace":
+            return spread_levels(below, max(1, round(steps * below / self.T)))
+        if steps > 1 and self.spacing == "leading":
+            levels = [min(i * (self.T // steps) + self.offset, self.T - 1) for i in range(steps)]
+        elif steps > 1:
+            levels = [round(self.T - i * self.T / steps) - 1 for i in range(steps)]
+        kept = sorted({t for t in levels if t < below})
+        return kept or [below - 1]
 
     @property
     def T(self) -> int:
@@ -197,3 +354,29 @@ class Schedule:
             Step(i, len(down), t, s, *self.level(t), *self.level(s))
             for i, (t, s) in enumerate(zip(down, [*down[1:], -1], strict=True))
         )
+
+
+def _without_signal(abar: Sequence[float]) -> tuple[float, ...]:
+    """alpha shifted and scaled so that its last is all but 0 and its first kept (Lin et al. 2024, algorithm 1)."""
+    alpha = [math.sqrt(a) for a in abar]
+    scale = alpha[0] / (alpha[0] - alpha[-1]) if len(alpha) > 1 else 1.0
+    return tuple(max(((a - alpha[-1]) * scale) ** 2, LEAST_ABAR) for a in alpha)
+
+
+def recognise(betas: Sequence[float]) -> dict[str, object]:
+    """The facts that a list of betas, perhaps of float32, is told by: a name where one has them, else the list.
+
+    Their first and last give the ends of those schedules that have ends.
+    """
+    T = len(betas)
+    first, last = (float(f"{betas[i]:.6g}") if T else 0.0 for i in (0, -1))
+    for name, function in _BETAS.items():
+        if _close(betas, function(T, None, None)):
+            return {"noise_schedule": name, "diffusion_steps": T}
+        if name in HAVE_ENDS and _close(betas, function(T, first, last)):
+            return {"noise_schedule": name, "diffusion_steps": T, "beta_start": first, "beta_end": last}
+    return {"noise_schedule": "betas", "diffusion_steps": T, "betas": tuple(betas)}
+
+
+def _close(betas: Sequence[float], others: Sequence[float]) -> bool:
+    return all(abs(a - b) <= 2e-8 + 2e-6 * abs(b) for a, b in zip(betas, others, strict=True))

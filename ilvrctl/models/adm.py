@@ -64,7 +64,7 @@ class AdmUNet(AdmTrunk):
         self.check_size(x)
         self._check_class(y)
         emb = self._embedded(t, y)
-        x = x.to(self.dtype, memory_format=torch.channels_last)
+        x = self._folded(x).to(self.dtype, memory_format=torch.channels_last)
         thrifty = self._thrifty(x)
         held = [x]
         skips = self._encode(held, emb, len(self.input_blocks), thrifty)
@@ -79,7 +79,7 @@ class AdmUNet(AdmTrunk):
         2024, "DeepCache", section 3.2.
         """
         emb = self._embedded(t, y)
-        held = [x.to(self.dtype, memory_format=torch.channels_last)]
+        held = [self._folded(x).to(self.dtype, memory_format=torch.channels_last)]
         skips = self._encode(held, emb, blocks)
         held[0] = deep.clone()
         for block in self.output_blocks[len(self.output_blocks) - blocks :]:
@@ -138,7 +138,14 @@ class AdmUNet(AdmTrunk):
 
     def _output(self, held: list[Tensor]) -> Tensor:
         h = normalise(held.pop().float(), cast(nn.GroupNorm, self.out[0]), overwrite=True)
-        return cast(Tensor, self.out[2](h)).contiguous(memory_format=torch.channels_last)
+        out = cast(Tensor, self.out[2](h))
+        fold = self.architecture.conventions.fold
+        out = nn.functional.pixel_shuffle(out, fold) if fold > 1 else out
+        return out.contiguous(memory_format=torch.channels_last)
+
+    def _folded(self, x: Tensor) -> Tensor:
+        fold = self.architecture.conventions.fold
+        return nn.functional.pixel_unshuffle(x, fold) if fold > 1 else x
 
     def _thrifty(self, x: Tensor) -> bool:
         """Whether to trade 3 % of the time for memory: on a CPU, for large pictures, without gradients."""

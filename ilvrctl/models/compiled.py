@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ilvrctl.models.adm import AdmUNet
+from ilvrctl.models.lucidrains import LucidrainsUnet
 
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
@@ -18,19 +19,20 @@ CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 class CompiledNetwork:
     """``network`` with its whole and its shallow form compiled, each at its first call, for one batch size each."""
 
-    def __init__(self, network: AdmUNet, device: torch.device, cache: Path) -> None:
+    def __init__(self, network: AdmUNet | LucidrainsUnet, device: torch.device, cache: Path) -> None:
         """``cache``: the folder for compiled code, unless the environment names one."""
         os.environ.setdefault(CACHE_VARIABLE, str(cache))
         self.network = network
-        self.output_blocks = network.output_blocks
+        self.output_blocks = getattr(network, "output_blocks", ())
         self._graphs = device.type == "cuda"
         self._forward = self._compiled(network.forward)
-        self._keeping = self._compiled(network.keeping)
-        self._shallow = self._compiled(network.shallow)
+        if isinstance(network, AdmUNet):
+            self._keeping = self._compiled(network.keeping)
+            self._shallow = self._compiled(network.shallow)
 
-    def __call__(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """As :meth:`AdmUNet.forward`."""
-        out: Tensor = self._own(self._forward(x, t, y))
+    def __call__(self, x: Tensor, t: Tensor, y: Tensor | None = None, *more: Tensor | None) -> Tensor:
+        """As :meth:`AdmUNet.forward`, or that of another network with what it takes ``more``."""
+        out: Tensor = self._own(self._forward(x, t, y, *more))
         return out
 
     def keeping(

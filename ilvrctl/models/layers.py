@@ -137,6 +137,9 @@ class AttentionBlock(Feature):
         super().__init__()
         self.heads = plan.heads
         self.new_order = new_order
+        self.scale = (
+            plan.channels**-0.5 if conventions.whole_width else None
+        )  # None: the root of a head's channels
         self.norm = group_norm(plan.channels, conventions)
         self.qkv = nn.Conv1d(plan.channels, 3 * plan.channels, 1)
         self.proj_out = zeroed(nn.Conv1d(plan.channels, plan.channels, 1))
@@ -154,7 +157,7 @@ class AttentionBlock(Feature):
             q, k, v = qkv.view(B, H * W, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         else:
             q, k, v = qkv.view(B, H * W, self.heads, 3, -1).permute(3, 0, 2, 1, 4)
-        a = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, H * W, C)
+        a = F.scaled_dot_product_attention(q, k, v, scale=self.scale).transpose(1, 2).reshape(B, H * W, C)
         a = F.linear(a, self.proj_out.weight[:, :, 0], self.proj_out.bias)
         return _add(a.view(B, H, W, C).permute(0, 3, 1, 2), x)
 

@@ -28,7 +28,7 @@ def load_relu1_1(path: Path, *, device: torch.device) -> Relu11:
 
     WeightsError when the file is another network.
     """
-    tensors = read_state_dict(path, dtype=torch.float32)
+    tensors = read_state_dict(path, dtype=torch.float32, only=_SHAPES)
     found: dict[str, Tensor] = {name: tensors[name] for name in _SHAPES if name in tensors}
     if {name: tuple(x.shape) for name, x in found.items()} != _SHAPES:
         raise WeightsError(

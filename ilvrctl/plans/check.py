@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from ilvrctl.errors import IlvrctlError, UsageError
 from ilvrctl.events import Note, PassedBy, Warned
 from ilvrctl.images.geometry import parse_color
 from ilvrctl.methods.encoders import no_source
+from ilvrctl.models.files.stated import UNKNOWN
 from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.plans.find_networks import FoundNetwork, FoundNetworks
 from ilvrctl.plans.grid import Variant, naming
@@ -19,6 +20,7 @@ from ilvrctl.plans.past import Past, mark_done
 from ilvrctl.plans.places import exists, real
 from ilvrctl.plans.plan import Networks, Plan, SourceModel, schedule_of
 from ilvrctl.plans.record import is_sheet_of
+from ilvrctl.presets import ModelPreset, require_same
 
 
 def draft_plan(
@@ -33,10 +35,10 @@ def draft_plan(
 ) -> Plan:
     """The plan with the digests of its networks, nothing checked yet."""
     target, encoder = networks.target, networks.encoder
-    digest = weights_sha256(target.weights)
+    digest = _digest(target)
     notes, source = _notes(target, digest), None
     if encoder is not None:
-        source = SourceModel(encoder.model, weights_sha256(encoder.weights), encoder.domain, encoder.weights)
+        source = SourceModel(encoder.model, _digest(encoder), encoder.domain, encoder.weights)
         notes += _notes(encoder, source.weights_sha256)
     return Plan(
         tuple(outputs),
@@ -54,6 +56,14 @@ def draft_plan(
     )
 
 
+def _digest(network: FoundNetwork) -> str:
+    """sha256 of its weights. WeightsError where they are no more the file that its preset was made for."""
+    digest = weights_sha256(network.weights)
+    if network.weights == network.model.path() and network.made_with is None:
+        require_same(network.model, network.weights, digest)
+    return digest
+
+
 def networks_of(found: FoundNetworks, precision: str) -> Networks:
     """What must be in memory for them."""
     source = found.encoder
@@ -66,6 +76,35 @@ def _notes(network: FoundNetwork, digest: str) -> tuple[Note, ...]:
         return network.notes
     what = "is not the file that the picture was made with; the result will differ"
     return (*network.notes, Warned(f"{network.weights.name} {what}"))
+
+
+def check_networks(plans: Sequence[Plan], *, numbers: bool) -> None:
+    """See that the networks of plans can be used as their settings want: the verdict that inspect gives too.
+
+    ``numbers``: whether every number in their files is read; loading does that anyway. Raises what is wrong.
+    """
+    from ilvrctl.models.files.verdict import judge
+
+    for plan in plans:
+        if UNKNOWN not in (plan.model.noise_schedule, plan.source and plan.source.model.noise_schedule):
+            _check_source(plan)
+    asked = {
+        (weights, model, word, variant.settings.class_label): variant
+        for plan in plans
+        for variant in plan.variants
+        for weights, model, word in _used(plan, variant)
+    }
+    for (weights, model, word, label), variant in asked.items():
+        try:
+            judge(weights, model, class_label=label, word=word, numbers=numbers).require()
+        except IlvrctlError as error:
+            raise naming(variant.label, error) from None
+
+
+def _used(plan: Plan, variant: Variant) -> Iterator[tuple[Path, ModelPreset, str]]:
+    yield plan.weights, plan.model, "model"
+    if (source := plan.source_of(variant)) is not None:
+        yield source.weights, source.model, "source"
 
 
 def make_plan(plan: Plan, *, overwrite: bool, past: Past | None = None) -> Plan:

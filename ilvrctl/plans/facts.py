@@ -17,6 +17,8 @@ from ilvrctl.config import Layer, build, read_yaml
 from ilvrctl.errors import ConfigError
 from ilvrctl.events import Note, Noted, Warned
 from ilvrctl.files import write_text
+from ilvrctl.models.files.facts import named_in_vain
+from ilvrctl.models.files.facts_header import header_facts, with_header_facts
 from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.presets import ModelPreset, load_models, override_model
 
@@ -32,6 +34,7 @@ FACTS = (
 """What no tensor tells, under the names of a model preset."""
 GUESS = "a guess"
 PROBE = "the probe"
+HEADER = "its header"
 
 
 SUFFIX = ".facts.yaml"
@@ -101,12 +104,16 @@ class KnownFacts:
 
 
 def known_of(weights: Path) -> KnownFacts:
-    """The preset of a published file of this name or of this file, else what the probe stored beside it.
+    """What is known of a file: the preset that was written for it; else what the probe stored beside it, then what its
+    own header says, or where it has none the preset of a published file of its name.
 
     Stored facts that cannot be used, because they are of another file, are a warning.
     """
+    header = header_facts(weights)
     for model in load_models().values():
-        if model.file and (model.file == weights.name or _same(model, weights)):
+        if _same(model, weights) or (model.file and model.file == weights.name and not header):
+            if (warning := named_in_vain(weights, model)) is not None:
+                return replace(_stored(weights), notes=(Warned(warning),))
             note = Noted(f"{weights.name} is known as {model.name}: using its facts")
             return KnownFacts(model, dict.fromkeys(FACTS, f"preset {model.name}"), (note,))
     return _stored(weights)
@@ -117,16 +124,17 @@ def _same(model: ModelPreset, weights: Path) -> bool:
 
 
 def _stored(weights: Path) -> KnownFacts:
-    unknown = ModelPreset(name=weights.resolve().stem)
+    told = with_header_facts(ModelPreset(name=weights.resolve().stem), weights)
+    origins = dict.fromkeys((name for name in header_facts(weights) if name in FACTS), HEADER)
     try:
         facts = load_facts(weights)
         if facts is None:
-            return KnownFacts(unknown)
-        model = facts.apply(unknown, facts_file(weights))
+            return KnownFacts(told, origins)
+        model = facts.apply(told, facts_file(weights))
     except ConfigError as error:
         hint = f" ({error.hint})" if error.hint else ""
-        return KnownFacts(unknown, notes=(Warned(f"not used: {error.message}{hint}"),))
-    origins = {name: GUESS if name in facts.guesses else PROBE for name in facts.facts}
+        return KnownFacts(told, origins, (Warned(f"not used: {error.message}{hint}"),))
+    origins |= {name: GUESS if name in facts.guesses else PROBE for name in facts.facts}
     guessed = "".join(
         f"; {name} {getattr(model, name)} is a guess, --set model.{name}=... corrects it"
         for name in facts.guesses

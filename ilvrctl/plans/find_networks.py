@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, InputError, UsageError, WeightsError
-from ilvrctl.events import Note
+from ilvrctl.events import Note, Noted
 from ilvrctl.plans.facts import known_of
 from ilvrctl.presets import (
     ModelPreset,
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 class FoundNetwork:
     """A network: its ``domain`` as ``--to`` or ``--from`` names it, its facts and its checkpoint, which is there.
 
-    ``made_with``: sha256 of the weights of an earlier result. ``notes``: what people should know.
+    ``origins``: where facts that are not a preset's come from. ``made_with``: sha256 of the weights of an earlier
+    result. ``notes``: what people should know.
     """
 
     domain: str | None
@@ -37,6 +38,7 @@ class FoundNetwork:
     weights: Path
     made_with: str | None = None
     notes: tuple[Note, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def _of_target(target: TargetPreset, weights: Path | None) -> FoundNetwork:
 def _of_file(weights: Path) -> FoundNetwork:
     """A checkpoint (file or folder) by itself, with the facts that are known of it."""
     known = known_of(weights)
-    return FoundNetwork(None, known.model, weights, notes=known.notes)
+    return FoundNetwork(None, known.model, weights, notes=known.notes, origins=known.origins)
 
 
 def _encoder(asked: NetworksAsked) -> FoundNetwork | None:
@@ -119,23 +121,44 @@ def _with_facts(
     ``preset_weights``: the preset was written for these weights, and knows better than they do.
     """
     from ilvrctl.models.files.container import sniff
-    from ilvrctl.models.files.diffusers_folder import stated_facts, weights_file
+    from ilvrctl.models.files.diffusers_folder import weights_file
+    from ilvrctl.models.files.facts import FILE, file_facts, weights_note, with_stated
 
     model, weights = network.model, network.weights
     sniff(weights_file(weights))
+    given = facts.values.get(word, {})
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{word} is a mapping of facts, not {given!r}", hint=f"--set {word}.num_heads=4")
+    stated: dict[str, Any] = {}
     if new:
-        stated = stated_facts(weights)
+        if not preset_weights or model.image_size is None:
+            stated = file_facts(weights, str(given.get("weights", model.weights)))
         if preset_weights:
             stated = {
                 key: stated[key] for key in ("image_size",) if key in stated and model.image_size is None
             }
-        model = replace(model, **stated)
-    given = facts.values.get(word, {})
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"{word} is a mapping of facts, not {given!r}", hint=f"--set {word}.num_heads=4")
-    return replace(
-        network, model=override_model(model, Layer(given, facts.origins), word) if given else model
-    )
+        model = with_stated(model, stated)
+    if given:
+        model = override_model(model, Layer(given, facts.origins), word)
+    notes = network.notes
+    if new and not preset_weights:
+        origins = {**network.origins, **dict.fromkeys(stated, FILE), **dict.fromkeys(given, "--set")}
+        told = (weights_note(weights, model.weights), _taken_for_granted(weights, model, origins, word))
+        notes += tuple(Noted(text) for text in told if text is not None)
+    return replace(network, model=model, notes=notes)
+
+
+def _taken_for_granted(
+    weights: Path, model: ModelPreset, origins: Mapping[str, str], word: str
+) -> str | None:
+    """What nobody knows of a network and is not asked for; what is wrong with its file is told when it is used."""
+    from ilvrctl.models.files.contents import contents_of
+    from ilvrctl.models.files.facts import facts_of
+
+    try:
+        return facts_of(contents_of(weights, model.weights, numbers=False), model, origins).note(word)
+    except (WeightsError, UsageError):
+        return None
 
 
 def _replay(result: Path, asked: NetworksAsked) -> FoundNetworks:

@@ -13,7 +13,7 @@ from ilvrctl.errors import ConfigError, IlvrctlError
 from ilvrctl.images.folders import pictures_in
 from ilvrctl.memory import remembering
 from ilvrctl.plans.asked import Asked, choice_of, leaves, set_choice
-from ilvrctl.plans.check import draft_plan, make_plan
+from ilvrctl.plans.check import check_networks, draft_plan, make_plan
 from ilvrctl.plans.edit_modes import way_of
 from ilvrctl.plans.find_networks import FoundNetworks, NetworksAsked, find_networks
 from ilvrctl.plans.grid import Choice, Variant, naming
@@ -49,6 +49,7 @@ def plans_of(
     plans = [plan_of(job, folder, past) for job in read.jobs]
     written = [(str(path), f"{o.item.name} ({p.name})") for p in plans for o in p.outputs for path in o.files]
     refuse_equal([path for path, _ in written], [name for _, name in written])
+    check_networks(plans, numbers=False)
     again = [overwrite or job.value("overwrite") for job in read.jobs]
     return [make_plan(p, overwrite=o, past=past) for p, o in zip(plans, again, strict=True)], past
 

@@ -12,10 +12,10 @@ from ilvrctl.errors import UsageError
 from ilvrctl.new_presets import write_preset
 from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.plans.facts import FACTS, GUESS, KnownFacts
-from ilvrctl.presets import find_model, find_target
+from ilvrctl.presets import LATER_FACTS, find_model, find_target
 
 if TYPE_CHECKING:
-    from ilvrctl.models.files.checkpoint import CheckpointInfo
+    from ilvrctl.models.files.info import CheckpointInfo
 
 
 def preset_facts(file: Path, info: CheckpointInfo, known: KnownFacts) -> dict[str, Any]:
@@ -29,8 +29,8 @@ def preset_facts(file: Path, info: CheckpointInfo, known: KnownFacts) -> dict[st
         facts["files"] = [part.relative_to(file).as_posix() for part in network_files(file)]
     if info.format != GUIDED_DIFFUSION:
         facts["format"] = info.format
-    values = {name: getattr(known.model, name) for name in FACTS if name in known.origins}
-    values.pop("variance", None) if known.origins.get("variance") == "the tensors" else None
+    values = {name: getattr(known.model, name) for name in (*FACTS, *LATER_FACTS) if name in known.origins}
+    values.pop("variance", None) if info.facts.get("learn_sigma") else None
     return facts | {name: value for name, value in values.items() if value is not None}
 
 

@@ -10,18 +10,7 @@ from typing import get_args
 
 from ilvrctl.choices import Fit, Precision, Speed
 from ilvrctl.plans.parameter import MAKING, Command, Parameter
-from ilvrctl.plans.values import (
-    bounds,
-    count,
-    decimal,
-    file,
-    jumps,
-    level,
-    one_of,
-    switch,
-    whole,
-    words,
-)
+from ilvrctl.plans.values import bounds, count, decimal, file, jumps, level, one_of, switch, whole, words
 
 _COMMANDS = frozenset[Command]({"translate", "edit"})
 _EDIT = frozenset[Command]({"edit", "jobs"})

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.events import Note, PassedBy
+from ilvrctl.memory import remembered
+from ilvrctl.models.files.facts import left_unknown, missing_error
+from ilvrctl.models.files.stated import UNKNOWN
 from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.plans.grid import Variant
 from ilvrctl.plans.outputs import Output
-from ilvrctl.presets import ModelPreset
+from ilvrctl.presets import LATER_FACTS, ModelPreset
 
 if TYPE_CHECKING:
     from ilvrctl.engine import Engine
@@ -30,7 +33,7 @@ _NETWORK_FACTS = (
     "predicts",
     "variance",
 )
-"""Fields of a model preset that change what the network computes or how it is used."""
+"""Fields of a model preset that change what the network computes or how it is used; so do LATER_FACTS."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Networks:
         """The engine; one network in it where both are the same. Errors as :meth:`Engine.load` has them."""
         from ilvrctl.engine import Engine
 
-        def one(model: ModelPreset, weights: Path) -> Engine:
+        def one(model: ModelPreset, weights: Path, word: str) -> Engine:
             return Engine.load(
                 model,
                 weights,
@@ -58,13 +61,14 @@ class Networks:
                 precision=self.precision,
                 batch_size=batch_size,
                 compiled=compiled,
+                word=word,
             )
 
-        engine = one(self.model, self.weights)
+        engine = one(self.model, self.weights, "model")
         if self.source is None:
             return engine
         same = self.source_weights == self.weights and self.source == self.model
-        return engine.with_source(engine if same else one(self.source, self.source_weights))
+        return engine.with_source(engine if same else one(self.source, self.source_weights, "source"))
 
 
 @dataclass(frozen=True)
@@ -178,10 +182,16 @@ class Plan:
 
 
 def network_facts(model: ModelPreset) -> dict[str, Any]:
-    """What a preset adds to the tensors, as JSON values."""
-    return {name: getattr(model, name) for name in _NETWORK_FACTS}
+    """What a preset adds to the tensors, as JSON values; later facts only where they differ from their defaults."""
+    facts = {name: getattr(model, name) for name in _NETWORK_FACTS}
+    more = {f.name: (getattr(model, f.name), f.default) for f in fields(model) if f.name in LATER_FACTS}
+    return facts | {name: value for name, (value, default) in more.items() if value != default}
 
 
+@remembered
 def schedule_of(model: ModelPreset) -> Schedule:
-    """The levels that a network was trained on."""
-    return Schedule.named(model.noise_schedule, model.diffusion_steps)
+    """The levels that a network was trained on. UsageError for all that is not known, where these are not."""
+    if model.noise_schedule == UNKNOWN:
+        size = ("image_size",) if model.image_size is None else ()
+        raise missing_error(Path(model.name), (*size, *left_unknown(model)))
+    return Schedule.of(model)

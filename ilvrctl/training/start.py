@@ -17,7 +17,7 @@ from ilvrctl.models.architecture.blocks import Shape
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.classifier import AdmClassifier
 from ilvrctl.models.files.facts_header import header_facts, with_header_facts
-from ilvrctl.models.files.loading import load_classifier, load_network
+from ilvrctl.models.files.loading import load_classifier, load_unet
 from ilvrctl.models.trunk_network import AdmTrunk
 from ilvrctl.presets import WEIGHT_SUFFIXES, ModelPreset, load_models, require_weights, resolve_model
 from ilvrctl.training.recipe import AnyRecipe, DomainRecipe, Recipe, check_size
@@ -66,7 +66,8 @@ def begin(recipe: Recipe) -> Start[Recipe]:
             torch.manual_seed(recipe.seed)
             return Start(AdmUNet(architecture), _resolved(recipe, ModelPreset(), []))
     model, path, remarks = find_network(recipe.init, recipe)
-    network = load_network(path, HiddenFlags.of(model), device=torch.device("cpu"))
+    _check_followed(model)
+    network = load_unet(path, HiddenFlags.of(model), device=torch.device("cpu"), which=model.weights)
     if network.architecture.num_classes is not None:
         raise UsageError(f"{path.name} was trained with classes; a target's model has none")
     check_size(recipe.size, network.architecture.levels)
@@ -74,6 +75,16 @@ def begin(recipe: Recipe) -> Start[Recipe]:
         asked = recipe.network.unet(recipe.size, out).parameter_shapes()
         _check_shape(asked, network.architecture.parameter_shapes(), path)
     return _start(_with_variance(network, recipe.learn_variance), recipe, model, remarks)
+
+
+def _check_followed(model: ModelPreset) -> None:
+    """UsageError for a model whose levels or prediction no training here goes on with."""
+    for what, value, known in (
+        ("noise schedule", model.noise_schedule, ("linear", "cosine")),
+        ("prediction", model.predicts, ("eps", "x0", "v")),
+    ):
+        if value not in known:
+            raise UsageError(f"{model.name} has the {what} {value}; training knows {', '.join(known)}")
 
 
 def begin_classifier(recipe: DomainRecipe) -> Start[DomainRecipe]:
@@ -155,7 +166,7 @@ def _resolved(recipe: R, model: ModelPreset, remarks: list[str]) -> R:
 
 def schedule_of(model: ModelPreset) -> Schedule:
     """The levels that a model was trained on."""
-    return Schedule.named(model.noise_schedule, model.diffusion_steps)
+    return Schedule.of(model)
 
 
 def time_scale(model: ModelPreset) -> float:

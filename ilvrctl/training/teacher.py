@@ -66,7 +66,13 @@ def find_teacher(recipe: Recipe, levels: Levels, dtype: torch.dtype) -> Teacher 
             f"schedule, and {recipe.schedule.T} of {recipe.noise_schedule} are learned",
             f"--schedule {model.noise_schedule} --set diffusion_steps={model.diffusion_steps}",
         )
-    network = load_network(path, HiddenFlags.of(model), dtype=dtype, device=levels.alpha.device)
+    if model.predicts == "edm" or model.predicts == "unknown":
+        raise UsageError(
+            f"the teacher {model.name} predicts {model.predicts}; eps, x0 and v can be learned from"
+        )
+    network = load_network(
+        path, HiddenFlags.of(model), dtype=dtype, device=levels.alpha.device, which=model.weights
+    )
     weight = weights(replace(recipe, weighting="min-snr", gamma=MOST), recipe.schedule)
     return Teacher(
         network,

@@ -40,7 +40,9 @@ class Machine:
     def __post_init__(self) -> None:
         text = str(self.batch_size)
         if self.batch_size not in (None, "auto") and (not text.isdigit() or int(text) < 1):
-            raise UsageError(f"--batch-size takes a number or auto, not {text!r}")
+            given = os.environ.get("ILVRCTL_BATCH_SIZE") == text
+            flag = "ILVRCTL_BATCH_SIZE" if given else "--batch-size"
+            raise UsageError(f"{flag} takes a number or auto, not {text!r}")
         if text.isdigit() and int(text) > _LARGEST_BATCH:
             raise UsageError(
                 f"--batch-size {text} is beyond any device: {_LARGEST_BATCH:,} at most",
@@ -50,6 +52,14 @@ class Machine:
             raise UsageError(f"unknown engine {self.engine!r}; known: local, ray")
         if self.batch_size == "auto" and self.spread:
             raise UsageError("--batch-size auto measures on this machine alone", hint="give a number")
+
+    def check(self) -> None:
+        """See that the devices are there. UsageError or DeviceError; torch is asked only where one is named."""
+        for name in self.names:
+            if name not in ("auto", "cpu"):
+                from ilvrctl.devices import choose_device
+
+                choose_device(name)
 
     @property
     def spread(self) -> bool:

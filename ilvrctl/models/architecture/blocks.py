@@ -22,7 +22,8 @@ class Conventions:
 
     ``groups`` and ``eps`` of the normalisation. The timestep's embedding: ``sine_first``, and
     ``frequency_shift``, which the divisor of the frequencies' exponents is smaller by. ``pads_after``: a
-    convolution that halves the size pads right and below only, not all around.
+    convolution that halves the size pads right and below only, not all around. ``whole_width``: attention divides
+    by the root of all channels, not of those of a head. ``fold``: squares of so many pixels a side become one.
     """
 
     groups: int = NORM_GROUPS
@@ -30,12 +31,16 @@ class Conventions:
     sine_first: bool = False
     frequency_shift: float = 0.0
     pads_after: bool = False
+    whole_width: bool = False
+    fold: int = 1
 
 
 ADM = Conventions()
 """guided-diffusion's (Dhariwal & Nichol 2021)."""
 DDPM = Conventions(eps=1e-6, sine_first=True, frequency_shift=1.0, pads_after=True)
 """Those of Ho et al. 2020, which the conversions of its weights keep."""
+ROSINALITY = Conventions(sine_first=True, whole_width=True)
+"""rosinality's denoising-diffusion-pytorch."""
 
 
 @dataclass(frozen=True)

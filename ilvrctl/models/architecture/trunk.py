@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from ilvrctl.models.architecture.blocks import (
     ADM,
@@ -53,6 +53,7 @@ class TrunkArchitecture:
     hidden: HiddenFlags = field(default_factory=HiddenFlags)
     middle_attention: bool = True
     conventions: Conventions = ADM
+    self_condition: ClassVar[bool] = False
 
     @property
     def levels(self) -> int:
@@ -62,7 +63,12 @@ class TrunkArchitecture:
     @property
     def downsample_factor(self) -> int:
         """What height and width in pixels must be multiples of."""
-        return int(2 ** (self.levels - 1))
+        return int(2 ** (self.levels - 1)) * self.conventions.fold
+
+    @property
+    def channels(self) -> int:
+        """Channels of the pictures: 1 (grey), 3, or 4 (with an alpha)."""
+        return self.in_channels // self.conventions.fold**2
 
     @property
     def channel_mult(self) -> tuple[float, ...]:

@@ -1,154 +1,137 @@
-"""Reading checkpoint files without running code from them and without a second copy in memory."""
+"""The tensors of a checkpoint file: read without running code from it and without a second copy in memory."""
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import ctypes
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ilvrctl.errors import WeightsError
 from ilvrctl.models.cpu.memory import release_freed
-from ilvrctl.models.files.container import AGAIN, Container, sniff
-from ilvrctl.models.files.state_dict import Unwrapped, unwrap
+from ilvrctl.models.files.averaged import AVERAGED
+from ilvrctl.models.files.described import Stored
+from ilvrctl.models.files.header import Header, by_storage, check_numbers, not_finite, open_numbers
+from ilvrctl.models.files.info import CheckpointInfo
+from ilvrctl.models.files.state_dict import find_network
+
+__all__ = [
+    "CheckpointInfo",
+    "StateDict",
+    "check_numbers_of",
+    "read_converted",
+    "read_header",
+    "read_network",
+    "read_state_dict",
+]
 
 StateDict: TypeAlias = dict[str, Tensor]
 Convert: TypeAlias = Callable[[str, Tensor], Tensor]
 
-GROUP = 8 << 20  # bytes converted before the file is mapped anew, so that its pages do not stay in memory
+_GROUP = 32 << 20  # bytes read before freed memory goes back to the system
 
 
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """What a checkpoint file holds, told without reading the tensors' data.
+def read_state_dict(
+    path: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    which: str = AVERAGED,
+    only: Collection[str] | None = None,
+) -> StateDict:
+    """The tensors of the network in ``path``, under bare names, on the CPU; floating ones cast to ``dtype``.
 
-    ``format``: a name from ``formats.FORMATS``, or "unknown". ``container``: zip, legacy or safetensors.
-    ``wrapping``: keys and prefixes around the names. ``tensor_bytes``: bytes of the network's tensors.
-    ``facts``: flags of the published format that the tensors tell; ``unknown``: those that they do not.
-    ``memory``: bytes of the weights once loaded, by precision.
+    ``which``: averaged or raw weights, or the name of one of the networks in the file, see
+    :func:`~ilvrctl.models.files.state_dict.choose`. ``only``: the names to read, where they are there.
+    Raises :class:`WeightsError` when ``path`` is anything but a whole state dict of finite numbers, and says what
+    it is.
     """
-
-    format: str
-    container: Container
-    wrapping: tuple[str, ...]
-    parameters: int
-    dtypes: tuple[str, ...]
-    tensor_bytes: int
-    readable: bool = False
-    memory: Mapping[str, int] = field(default_factory=dict)
-    facts: Mapping[str, object] = field(default_factory=dict)
-    unknown: tuple[str, ...] = ()
-
-
-def read_state_dict(path: Path, *, dtype: torch.dtype | None = None) -> StateDict:
-    """The tensors of the network in ``path``, under bare names, on the CPU.
-
-    With ``dtype`` None, or that of the file, they stay on disk until used (memory-mapped, private); otherwise
-    floating tensors are cast one by one. At no time is more than the result and a sixteenth (at least 8 MB)
-    of the file in memory; files in PyTorch's format from before 1.6 are read whole.
-    Raises :class:`WeightsError` when ``path`` is anything but a state dict, and says what it is.
-    """
-    source = _open(path)
-    if dtype is None or all(x.dtype == dtype for x in source.tensors.values() if x.is_floating_point()):
-        return source.tensors
-    del source
 
     def cast(_: str, x: Tensor) -> Tensor:
-        return x.to(dtype) if x.is_floating_point() else x
+        return x.to(dtype) if dtype is not None and x.is_floating_point() else x
 
-    return read_converted(path, cast)
-
-
-def read_converted(path: Path, convert: Convert) -> StateDict:
-    """As :func:`read_state_dict`, with every tensor replaced by ``convert(name, tensor)``."""
-    source = _open(path)
-    names, result, used = list(source.tensors), {}, 0
-    group = max(GROUP, sum(x.nbytes for x in source.tensors.values()) // 16)
-    for name in names:
-        if used > group and source.container == "legacy":
-            release_freed()
-            used = 0
-        elif used > group:
-            source.tensors.clear()  # the last references to the mapping
-            source, used = _open(path), 0
-        used += source.tensors[name].nbytes
-        result[name] = _converted(name, source.tensors.pop(name), convert)
-    return result
+    return read_converted(path, cast, which=which, only=only)
 
 
-def _converted(name: str, x: Tensor, convert: Convert) -> Tensor:
-    """``convert(name, x)`` in memory of its own, not that of ``x``."""
+def read_converted(
+    path: Path, convert: Convert, *, which: str = AVERAGED, only: Collection[str] | None = None
+) -> StateDict:
+    """As :func:`read_state_dict`, with every tensor replaced by ``convert(name, tensor)``.
+
+    At no time is more than the result and one storage of the file (mostly one tensor) in memory.
+    """
+    header, chosen = find_network(path, which)
+    tensors = {n: x for n, x in chosen.taken.tensors.items() if only is None or n in only}
+    result: StateDict = {}
+    used = 0
+    with open_numbers(header) as read:
+        for storage, names in by_storage(header, tensors).items():
+            whole = torch.empty(storage.nbytes, dtype=torch.uint8)
+            finite = read(storage, _memory_of(whole))
+            for name in names:
+                x = _tensor(whole, tensors[name])
+                if not finite and not torch.isfinite(x).all():
+                    raise not_finite(path, name)
+                result[name] = _converted(path, name, x, convert)
+            if (used := used + storage.nbytes) > _GROUP:
+                release_freed()
+                used = 0
+    return {name: result[name] for name in tensors}
+
+
+def _memory_of(x: Tensor) -> memoryview:
+    if not x.nbytes:
+        return memoryview(bytearray())
+    return memoryview((ctypes.c_char * x.nbytes).from_address(x.data_ptr())).cast("B")
+
+
+def _tensor(whole: Tensor, x: Stored) -> Tensor:
+    typed = whole.view(getattr(torch, x.dtype))
+    return typed.as_strided(x.shape, x.stride, x.offset)
+
+
+def _converted(path: Path, name: str, x: Tensor, convert: Convert) -> Tensor:
+    """``convert(name, x)``, not a small part of a large storage. WeightsError where a number becomes infinite."""
     y = convert(name, x)
+    if y.dtype != x.dtype and y.is_floating_point() and not torch.isfinite(y).all():
+        kind = str(y.dtype).removeprefix("torch.")
+        raise WeightsError(
+            f"{path}: tensor {name} holds numbers too large for {kind}", "--precision fp32, or bf16"
+        )
     shared = y.device == x.device and y.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
-    return y.clone() if shared else y
+    return y.clone() if shared and y.untyped_storage().nbytes() > y.nbytes else y
 
 
-def read_header(path: Path) -> tuple[StateDict, CheckpointInfo]:
+def read_header(path: Path, which: str = AVERAGED) -> tuple[Mapping[str, Stored], CheckpointInfo]:
     """Names, shapes and dtypes of the tensors (their data unread), and what is known of the file."""
-    source = _open(path, header=True)
-    tensors = source.tensors
+    return read_network(path, which)[:2]
+
+
+def read_network(
+    path: Path, which: str = AVERAGED
+) -> tuple[Mapping[str, Stored], CheckpointInfo, Header, Mapping[str, Stored]]:
+    """As :func:`read_header`; then all that the file describes, and the arrays that lie around the network."""
+    header, chosen = find_network(path, which)
+    tensors = chosen.taken.tensors
+    by_storage(header, tensors)  # that all their numbers can be used
     info = CheckpointInfo(
         format="unknown",
-        container=source.container,
-        wrapping=source.steps,
-        parameters=sum(x.numel() for x in tensors.values()),
-        dtypes=tuple(sorted({str(x.dtype).removeprefix("torch.") for x in tensors.values()})),
+        container=header.container,
+        wrapping=tuple(
+            step.text if step.text.endswith(".") else f"[{step.text!r}]" for step in chosen.taken.steps
+        ),
+        parameters=sum(x.numel for x in tensors.values()),
+        dtypes=tuple(sorted({x.dtype for x in tensors.values()})),
         tensor_bytes=sum(x.nbytes for x in tensors.values()),
+        weights=chosen.taken.name,
+        note=chosen.note,
     )
-    return tensors, info
+    return tensors, info, header, chosen.taken.beside
 
 
-@dataclass(frozen=True)
-class _Source(Unwrapped):
-    container: Container
-
-
-def _open(path: Path, *, header: bool = False) -> _Source:
-    """The tensors of ``path``, mapped where the format allows; ``header``: perhaps without their data."""
-    container = sniff(path)
-    content = _safetensors(path) if container == "safetensors" else _pickled(path, container, header=header)
-    try:
-        found = unwrap(content)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error.message}", error.hint) from error
-    return _Source(found.tensors, found.steps, container)
-
-
-def _safetensors(path: Path) -> StateDict:
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, KeyError, RuntimeError, OSError) as error:
-        raise WeightsError(f"{path}: a damaged safetensors file ({error})", AGAIN) from error
-
-
-def _pickled(path: Path, container: Container, *, header: bool) -> object:
-    """What torch.save wrote. The unpickler is restricted to tensors and plain containers."""
-    location = "meta" if header and container == "legacy" else "cpu"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old pickle protocols; what matters becomes an error
-            return torch.load(str(path), map_location=location, weights_only=True, mmap=container == "zip")
-    except MemoryError:
-        raise
-    except Exception as error:  # damaged bytes can make the unpickler raise anything
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> WeightsError:
-    text = str(error)
-    code = re.search(r"GLOBAL ([\w.]+)", text)
-    if code or "Weights only load failed" in text:
-        what = f"asks to run `{code[1]}`" if code else "holds more than tensors and plain data"
-        return WeightsError(
-            f"{path}: {what}, and was not loaded: a pickle can run any code, so nothing in it was run",
-            "if you trust its source, load it with torch yourself and save its state dict alone",
-        )
-    reason = text.strip().splitlines()[0] if text.strip() else type(error).__name__
-    return WeightsError(f"{path}: cut off or damaged ({reason})", AGAIN)
+def check_numbers_of(path: Path, which: str = AVERAGED) -> None:
+    """WeightsError unless the numbers of the network in ``path`` are whole, and finite; nothing is kept of them."""
+    header, chosen = find_network(path, which)
+    check_numbers(header, chosen.taken.tensors)

@@ -5,6 +5,7 @@ No torch here, and nothing is unpickled.
 
 from __future__ import annotations
 
+import stat
 import struct
 import zipfile
 from pathlib import Path
@@ -15,7 +16,8 @@ from ilvrctl.errors import WeightsError
 Container: TypeAlias = Literal["zip", "legacy", "safetensors"]
 
 AGAIN = "fetch it again with `ilvrctl download NAME`, or give another file with --weights"
-_MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
+MOST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
+_MOST_DIRECTORY = 6 << 20
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
@@ -39,9 +41,11 @@ def sniff(path: Path) -> Container:
     try:
         if path.is_dir():
             _refuse(path, "a folder, not a file of weights", "give the .pt or .safetensors file inside it")
+        if not stat.S_ISREG((status := path.stat()).st_mode):
+            _refuse(path, "a pipe, socket or device, not a file of weights", "give a file on a disk")
         with path.open("rb") as file:
             head = file.read(4096)
-        size = path.stat().st_size
+        size = status.st_size
     except FileNotFoundError:
         raise WeightsError(
             f"{path}: no such file",
@@ -90,6 +94,8 @@ def _is_text(head: bytes) -> bool:
 def _sniff_zip(path: Path, size: int) -> Container:
     if not zipfile.is_zipfile(path):
         _refuse(path, f"cut off: the end of its {size:,} bytes is missing, as after a broken download")
+    if _directory_size(path, size) > _MOST_DIRECTORY:
+        _refuse(path, "an archive of more files than any checkpoint has")
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -103,11 +109,25 @@ def _sniff_zip(path: Path, size: int) -> Container:
     return "zip"
 
 
+def _directory_size(path: Path, size: int) -> int:
+    """Bytes of a zip's list of entries, as its end says: reading the list takes time and memory for each."""
+    with path.open("rb") as file:
+        file.seek(max(0, size - (1 << 16) - 100))
+        tail = file.read()
+    at, large = tail.rfind(b"PK\5\6"), tail.rfind(b"PK\6\6")
+    found: int = struct.unpack("<L", tail[at + 12 : at + 16])[0] if at >= 0 and len(tail) >= at + 16 else 0
+    if large >= 0 and len(tail) >= large + 48:
+        found = max(
+            found if found != 0xFFFFFFFF else 0, struct.unpack("<Q", tail[large + 40 : large + 48])[0]
+        )
+    return found
+
+
 def _is_safetensors(path: Path, head: bytes, size: int) -> bool:
     """Eight bytes of length, then JSON. Raises if only a part of the header is right."""
     named = path.suffix == ".safetensors"
     length = struct.unpack("<Q", head[:8])[0] if len(head) >= 8 else 0
-    if head[8:9] != b"{" or length > _MAX_HEADER:
+    if head[8:9] != b"{" or length > MOST_HEADER:
         if named and head[:1] != b"\x80":
             _refuse(path, "damaged: the header of the safetensors format is not there")
         return False

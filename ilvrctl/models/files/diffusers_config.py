@@ -72,7 +72,9 @@ def read_config(config: Mapping[str, Any]) -> tuple[HiddenFlags, Conventions]:
     """The hidden flags and the conventions of the network. WeightsError with the flag that is not supported."""
     name = config.get("_class_name", "UNet2DModel")
     if name != "UNet2DModel":
-        raise WeightsError(f"this is a diffusers {name}; of diffusers' networks a UNet2DModel can be read")
+        raise WeightsError(
+            f"this is a diffusers {str(name)[:60]}; of diffusers' networks a UNet2DModel can be read"
+        )
     flags = {**_DEFAULTS, **{key: value for key, value in config.items() if not key.startswith("_")}}
     for flag, value in flags.items():
         known = flag in _DEFAULTS or flag in _TOLD_BY_TENSORS or flag in _CHANGES_NOTHING
@@ -88,9 +90,9 @@ def read_config(config: Mapping[str, Any]) -> tuple[HiddenFlags, Conventions]:
     )
     conventions = Conventions(
         groups=_whole(flags, "norm_num_groups"),
-        eps=float(flags["norm_eps"]),
+        eps=_number(flags, "norm_eps"),
         sine_first=not flags["flip_sin_to_cos"],
-        frequency_shift=float(flags["freq_shift"]),
+        frequency_shift=_number(flags, "freq_shift"),
         pads_after=flags["downsample_padding"] == 0,
     )
     return hidden, conventions
@@ -113,7 +115,9 @@ def _check_blocks(flags: Mapping[str, Any]) -> None:
 
 def _kinds(flags: Mapping[str, Any], name: str, sampling: str) -> list[tuple[bool, str]]:
     types = flags[name]
-    if not isinstance(types, Sequence) or not set(types) <= set(_BLOCKS):
+    if not isinstance(types, Sequence) or not all(
+        isinstance(kind, str) and kind in _BLOCKS for kind in types
+    ):
         raise _refused(name, types)
     return [(_BLOCKS[kind][0], _BLOCKS[kind][1] or flags[sampling]) for kind in types]
 
@@ -127,16 +131,23 @@ def _check_middle(flags: Mapping[str, Any]) -> None:
         raise _refused("attn_norm_num_groups", groups, "attention in the middle with another normalisation")
 
 
+def _number(flags: Mapping[str, Any], name: str) -> float:
+    value = flags[name]
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise _refused(name, value)
+    return float(value)
+
+
 def _whole(flags: Mapping[str, Any], name: str) -> int:
     value = flags[name]
-    if not isinstance(value, int) or value < 1:
+    if type(value) is not int or not 1 <= value < 1 << 16:
         raise _refused(name, value)
     return value
 
 
 def _refused(flag: str, value: object, why: str = "") -> WeightsError:
     return WeightsError(
-        f"config.json: {flag} is {json.dumps(value)}, which is not supported here"
+        f"config.json: {flag} is {json.dumps(value)[:60]}, which is not supported here"
         + (f" ({why})" if why else ""),
         "UNet2DModels of the DDPM and ADM families can be read",
     )

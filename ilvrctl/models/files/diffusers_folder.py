@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from ilvrctl.diffusion.schedule import BETA_END, BETA_START, HAVE_ENDS, Spacing, recognise
 from ilvrctl.errors import WeightsError
+from ilvrctl.models.files.averaged import AVERAGED, RAW, choice_note, is_averaged
+from ilvrctl.models.files.stated import checked
 
 _STEM = "diffusion_pytorch_model"
 _NAMES = (f"{_STEM}.safetensors", f"{_STEM}.bin", f"{_STEM}.fp16.safetensors", f"{_STEM}.fp16.bin")
+_SCHEDULER = "scheduler_config.json"
+_LONGEST = 1 << 20  # bytes of a JSON file
+_LARGEST = 1 << 14  # px
+_MOST_LEVELS = 100_000
+_FETCH = "take the file from where the weights came from"
 _PREDICTS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
-_SCHEDULES = {"linear": "linear", "squaredcos_cap_v2": "cosine"}
+_SCHEDULES = {
+    "linear": "linear",
+    "scaled_linear": "quad",
+    "squaredcos_cap_v2": "cosine",
+    "sigmoid": "sigmoid_beta",
+}
+_LEADING = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler")
+"""Schedulers whose steps lead where their configuration does not say."""
 _VARIANCES = {
     "fixed_small": "fixed_small",
     "fixed_small_log": "fixed_small",
@@ -21,38 +37,96 @@ _VARIANCES = {
 }
 
 
-def weights_file(path: Path) -> Path:
+def weights_file(path: Path, which: str = AVERAGED) -> Path:
     """The file of weights that ``path`` means: itself, or the one in a folder that diffusers saved.
 
-    A folder may be a network or a whole pipeline with ``unet/``. WeightsError for any other folder.
+    A folder may be a network, a whole pipeline or a checkpoint of training: then the network is the folder in it
+    that holds one, ``unet_ema`` rather than ``unet`` unless ``which`` is "raw" or the folder's name. WeightsError
+    for any other folder, and where nothing tells which of several is meant.
     """
     if not path.is_dir():
         return path
-    for folder in (path, path / "unet"):
-        for name in _NAMES:
-            if (folder / name).is_file():
-                return folder / name
-        if any(folder.glob(f"{_STEM}*.index.json")):
-            raise WeightsError(
-                f"{path}: the weights are in several pieces, which cannot be read",
-                "load the network with diffusers and save it with max_shard_size='10GB'",
-            )
-    raise WeightsError(
-        f"{path}: a folder without a diffusers network ({_NAMES[0]} or .bin) in it or in unet/",
-        "give the .pt or .safetensors file inside it",
-    )
+    if (own := _weights_in(path)) is not None:
+        return own
+    found = _networks_in(path)
+    if not found:
+        raise WeightsError(
+            f"{path}: a folder without a diffusers network ({_NAMES[0]} or .bin) in it or in unet/",
+            "give the .pt or .safetensors file inside it",
+        )
+    return found[_chosen(path, list(found), which)]
+
+
+def folder_note(path: Path, which: str = AVERAGED) -> str | None:
+    """What people should know of the network that was taken of a folder's; None where there was no choice."""
+    if not path.is_dir() or _weights_in(path) is not None or len(found := _networks_in(path)) < 2:
+        return None
+    taken = _chosen(path, list(found), which)
+    others = [name for name in found if name != taken]
+    return choice_note(taken, is_averaged(taken), others)
+
+
+def _networks_in(path: Path) -> dict[str, Path]:
+    """The weights in the folders in ``path`` that hold one of diffusers' U-Nets, by the folder's name."""
+    found = {}
+    for folder in sorted(folder for folder in path.iterdir() if folder.is_dir()):
+        known = folder.name == "unet" or _names_a_unet(folder / "config.json")
+        if known and (file := _weights_in(folder)) is not None:
+            found[folder.name] = file
+    return found
+
+
+def _chosen(path: Path, names: list[str], which: str) -> str:
+    if which in names:
+        return which
+    marked = [name for name in names if is_averaged(name)]
+    wanted = (marked if which == AVERAGED else [name for name in names if name not in marked]) or names
+    wanted = ["unet"] if "unet" in wanted else wanted
+    if which not in (AVERAGED, RAW) or len(wanted) != 1:
+        raise WeightsError(
+            f"{path}: holds several networks, and nothing tells which is meant: {', '.join(names)}",
+            f"--set model.weights={names[0]}   (or another of them)",
+        )
+    return wanted[0]
+
+
+def _names_a_unet(config: Path) -> bool:
+    with suppress(WeightsError):
+        return config.is_file() and str(_read(config).get("_class_name", "")).startswith("UNet")
+    return False
+
+
+def _weights_in(folder: Path) -> Path | None:
+    """The weights in ``folder`` itself. WeightsError where they are in pieces."""
+    for name in _NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    if any(folder.glob(f"{_STEM}*.index.json")):
+        raise WeightsError(
+            f"{folder}: the weights are in several pieces, which cannot be read",
+            "load the network with diffusers and save it with max_shard_size='10GB'",
+        )
+    return None
 
 
 def network_files(path: Path) -> tuple[Path, ...]:
-    """The files that fix the network ``path``: the weights, and the config.json of a diffusers network."""
-    file = weights_file(path)
-    config = _config(file)
-    return (file, config) if _is_diffusers(file) and config.is_file() else (file,)
+    """The files that fix the network ``path``: the weights, and the config.json of a diffusers network.
+
+    Of a folder with averaged and raw weights, those of both.
+    """
+    several = _networks_in(path) if path.is_dir() and _weights_in(path) is None else {}
+    files = list(several.values()) if len(several) > 1 else [weights_file(path)]
+    return tuple(
+        part
+        for file in files
+        for part in (file, _config(file))
+        if part == file or (file.name.startswith(_STEM) and part.is_file())
+    )
 
 
-def network_config(path: Path) -> dict[str, Any]:
+def network_config(path: Path, which: str = AVERAGED) -> dict[str, Any]:
     """What ``config.json`` beside the weights says of the network. WeightsError when it is not there."""
-    file = _config(weights_file(path))
+    file = _config(weights_file(path, which))
     if not file.is_file():
         raise WeightsError(
             f"{path}: config.json is not beside the weights, and a diffusers network needs it: heads, padding and "
@@ -62,62 +136,118 @@ def network_config(path: Path) -> dict[str, Any]:
     return _read(file)
 
 
-def stated_facts(path: Path) -> dict[str, Any]:
+def stated_facts(path: Path, which: str = AVERAGED) -> dict[str, Any]:
     """The facts of a model preset that the JSON files of a diffusers network state; empty for other files.
 
     WeightsError for a schedule or a prediction that cannot be followed.
     """
-    file = weights_file(path)
-    if not _is_diffusers(file) or not _config(file).is_file():
+    file = weights_file(path, which)
+    if not _is_diffusers(file):
         return {}
     facts: dict[str, Any] = {"format": "diffusers"}
     size = _read(_config(file)).get("sample_size")
-    size = size[0] if isinstance(size, list) and len(set(size)) == 1 else size
-    if isinstance(size, int):
-        facts["image_size"] = size
-    folders = (file.parent, file.parent / "scheduler", file.parent.parent / "scheduler")
-    scheduler = next((f for f in (d / "scheduler_config.json" for d in folders) if f.is_file()), None)
+    size = size[0] if isinstance(size, list) and size and all(side == size[0] for side in size) else size
+    if size is not None:
+        facts["image_size"] = _whole(_config(file), "sample_size", size, _LARGEST)
+    scheduler = scheduler_file(file)
     return facts | (_scheduler_facts(scheduler) if scheduler else {})
 
 
+def scheduler_file(weights: Path) -> Path | None:
+    """The scheduler's settings of a network: beside it, or beside its folder, the pipeline's or the training's.
+
+    A checkpoint of training (``checkpoint-N/unet``) has its scheduler in the folder of the training.
+    """
+    place = weights.resolve().parent
+    above = [place, place.parent]
+    above += [folder.parent for folder in above if folder.name.startswith("checkpoint")]
+    for folder in above:
+        for file in (folder / _SCHEDULER, folder / "scheduler" / _SCHEDULER):
+            if file.is_file():
+                return file
+    return None
+
+
 def _scheduler_facts(file: Path) -> dict[str, Any]:
+    """What a scheduler's configuration says of the levels, of the prediction, and of the clean estimates."""
     config = _read(file)
-    if config.get("beta_schedule") is None or config.get("trained_betas") is not None:
-        name = "trained_betas" if config.get("beta_schedule") else "beta_schedule"
-        raise _refused(file, name, config.get(name))
+    facts = _levels(file, config)
+    facts["predicts"] = _translated(file, config, "prediction_type", _PREDICTS, "epsilon")
     if config.get("rescale_betas_zero_snr"):
-        raise _refused(file, "rescale_betas_zero_snr", True)
-    T = int(config.get("num_train_timesteps", 1000))
-    facts: dict[str, Any] = {
-        "diffusion_steps": T,
-        "noise_schedule": _translated(file, config, "beta_schedule", _SCHEDULES, "linear"),
-        "predicts": _translated(file, config, "prediction_type", _PREDICTS, "epsilon"),
-    }
-    if facts["noise_schedule"] == "linear":
-        for name, usual in (
-            ("beta_start", 0.1 / T),
-            ("beta_end", 20 / T),
-        ):  # ADM's scale of Ho et al.'s betas
-            if abs(config.get(name, usual) - usual) > 1e-6 * usual:
-                raise _refused(file, name, config[name])
-    if config.get("variance_type") in _VARIANCES:
-        facts["variance"] = _VARIANCES[config["variance_type"]]
+        if facts["predicts"] == "eps":
+            raise _refused(file, "rescale_betas_zero_snr", True, "noise alone tells nothing of the picture")
+        facts["zero_snr"] = True
+    variance = config.get("variance_type")
+    if variance == "learned":
+        raise _refused(file, "variance_type", variance, "a learned variance is read as learned_range")
+    if variance in _VARIANCES:
+        facts["variance"] = _VARIANCES[variance]
+    if not _clips(file, config):
+        facts["clip_sample"] = False
+    usual = "leading" if config.get("_class_name", _LEADING[0]) in _LEADING else "linspace"
+    spacing = config.get("timestep_spacing", usual)
+    if spacing not in get_args(Spacing):
+        raise _refused(file, "timestep_spacing", spacing)
+    facts["timestep_spacing"] = spacing
+    if spacing == "leading" and config.get("steps_offset", 0):
+        facts["steps_offset"] = config["steps_offset"]
+    return checked(file, facts)
+
+
+def _levels(file: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    betas = config.get("trained_betas")
+    if betas is not None:
+        if not isinstance(betas, list) or not betas or None in betas:
+            raise _refused(file, "trained_betas", betas)
+        return recognise(checked(file, {"betas": tuple(betas)})["betas"])
+    if config.get("beta_schedule") is None:
+        raise _refused(file, "beta_schedule", None)
+    name = _translated(file, config, "beta_schedule", _SCHEDULES, "linear")
+    T = _whole(file, "num_train_timesteps", config.get("num_train_timesteps", 1000), _MOST_LEVELS)
+    facts = checked(file, {"diffusion_steps": T, "noise_schedule": name})
+    scale = 1000 / T if name == "linear" else 1.0
+    for key, usual in (("beta_start", BETA_START), ("beta_end", BETA_END)):
+        value = config.get(key, usual)
+        if name in HAVE_ENDS and value != usual * scale:
+            facts |= checked(file, {key: value})
     return facts
+
+
+def _clips(file: Path, config: Mapping[str, Any]) -> bool:
+    """Whether clean estimates are kept in [-1, 1]."""
+    if config.get("thresholding"):
+        if config.get("sample_max_value", 1.0) != 1.0:
+            raise _refused(file, "sample_max_value", config["sample_max_value"], "dynamic thresholding")
+        return True
+    if config.get("clip_sample", True) and config.get("clip_sample_range", 1.0) != 1.0:
+        raise _refused(file, "clip_sample_range", config["clip_sample_range"])
+    return bool(config.get("clip_sample", True))
+
+
+def _whole(file: Path, name: str, value: object, most: int) -> int:
+    if type(value) is not int or not 1 <= value <= most:
+        raise WeightsError(
+            f"{file}: {name} is {json.dumps(value)[:40]}, not a whole number from 1 to {most:,}",
+            _FETCH,
+        )
+    return value
 
 
 def _translated(
     file: Path, config: Mapping[str, Any], name: str, table: Mapping[str, str], default: str
 ) -> str:
     value = config.get(name, default)
-    if value not in table:
+    if not isinstance(value, str) or value not in table:
         raise _refused(file, name, value)
     return table[value]
 
 
-def _refused(file: Path, name: str, value: object) -> WeightsError:
+def _refused(file: Path, name: str, value: object, why: str = "") -> WeightsError:
+    shown = json.dumps(value) if len(json.dumps(value)) < 40 else "a long list"
     return WeightsError(
-        f"{file}: {name} is {json.dumps(value)}, which is not supported here",
-        "what works: linear (Ho et al.'s betas) and cosine schedules; networks that predict noise, picture or v",
+        f"{file}: {name} is {shown}, which is not supported here" + (f" ({why})" if why else ""),
+        "what works: linear, scaled_linear, squaredcos_cap_v2, sigmoid and trained betas; networks that predict "
+        "noise, picture or v; clipping to [-1, 1]",
     )
 
 
@@ -126,14 +256,34 @@ def _config(weights: Path) -> Path:
 
 
 def _is_diffusers(weights: Path) -> bool:
-    return weights.name.startswith(_STEM)
+    """Whether a config.json of diffusers is beside the weights, whatever these are called."""
+    config = _config(weights)
+    return config.is_file() and (weights.name.startswith(_STEM) or _names_a_unet(config))
 
 
 def _read(file: Path) -> dict[str, Any]:
+    """The settings in a small JSON file, each given once and all of them numbers that JSON has."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{file}: not a JSON file that can be read ({error})") from error
+        if not file.is_file() or file.stat().st_size > _LONGEST:
+            raise WeightsError(f"{file}: no small file of settings", _FETCH)
+        content = json.loads(
+            file.read_text(encoding="utf-8-sig"), object_pairs_hook=_once, parse_constant=_no_number
+        )
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(
+            f"{file}: not a JSON file that can be read ({str(error)[:100]})", _FETCH
+        ) from error
     if not isinstance(content, dict):
-        raise WeightsError(f"{file}: holds no settings of a network")
+        raise WeightsError(f"{file}: holds no settings of a network", _FETCH)
     return content
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name is given twice")
+    return found
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")

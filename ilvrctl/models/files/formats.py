@@ -1,88 +1,95 @@
-"""The checkpoint formats that can be told from the names of their tensors. No torch here.
+"""The formats of checkpoints: one row each, and the first that fits wins. No torch here.
 
-A format is one row of :data:`FORMATS`; the first row that fits wins. The formats that can be read have a row in
-``readers.py`` too.
+A format that can be read has a reader, which is one file in ``readers``; the others are in ``foreign.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-
-@dataclass(frozen=True)
-class Format:
-    """A kind of network and how to know it.
-
-    ``starts``: some tensor name must begin with each of these; ``lacks``: none may begin with one of these.
-    ``what`` completes the sentence "this is ...". ``denoises``: a denoising network that can be read.
-    """
-
-    name: str
-    what: str
-    starts: tuple[str, ...]
-    lacks: tuple[str, ...] = ()
-    denoises: bool = False
-
-    def fits(self, names: Iterable[str]) -> bool:
-        """Whether tensors of these ``names`` have this format."""
-        known = tuple(names)
-        return all(any(n.startswith(start) for n in known) for start in self.starts) and not any(
-            n.startswith(lack) for n in known for lack in self.lacks
-        )
-
+from ilvrctl.models.architecture.blocks import Shape
+from ilvrctl.models.files import foreign
+from ilvrctl.models.files.rows import Format, has
 
 GUIDED_DIFFUSION = "guided-diffusion"
 CLASSIFIER = "guided-diffusion-classifier"
-PESSER = "pesser-ddim"
-DIFFUSERS = "diffusers"
+_READERS = "ilvrctl.models.files.readers"
+
+
+def _edm(tensors: Mapping[str, Shape]) -> bool:
+    """Names of guided-diffusion, and weights of attention with four dimensions."""
+    named = "time_embed.0.weight" in tensors and any(name.startswith("output_blocks.") for name in tensors)
+    return named and len(tensors.get("middle_block.1.qkv.weight", ())) == 4
+
 
 FORMATS: tuple[Format, ...] = (
+    *foreign.EARLY,
     Format(
-        "stable-diffusion",
-        "a Stable Diffusion or other latent-diffusion model, which does not work on pixels",
-        ("model.diffusion_model.",),
-    ),
-    Format("latent-diffusion-unet", "the U-Net of a latent-diffusion model", ("diffusion_model.",)),
-    Format(
-        "text-conditional-unet",
-        "a U-Net with text conditioning, as in Stable Diffusion",
-        ("time_embed.0.", "input_blocks.1.1.transformer_blocks."),
+        "openai-edm",
+        "a network of OpenAI's EDM (consistency_models)",
+        _edm,
+        f"{_READERS}.edm",
+        states=True,
     ),
     Format(
         GUIDED_DIFFUSION,
         "an ADM U-Net in the guided-diffusion format",
-        ("time_embed.0.", "input_blocks.0.0.", "output_blocks.0."),
-        denoises=True,
+        has("time_embed.0.", "input_blocks.0.0.", "output_blocks.0."),
+        f"{_READERS}.adm",
     ),
     Format(
         CLASSIFIER,
         "a classifier (or feature extractor) in the guided-diffusion format, not a denoising network",
-        ("time_embed.0.", "input_blocks.0.0."),
-        lacks=("output_blocks.",),
+        has("time_embed.0.", "input_blocks.0.0.", lacks=("output_blocks.",)),
+        f"{_READERS}.classifier",
+        denoises=False,
     ),
     Format(
-        PESSER,
+        "pesser-ddim",
         "a model of pesser's pytorch_diffusion or of ddim (SDEdit, EGSDE's CelebA-HQ)",
-        ("temb.dense.0.weight", "conv_in.weight"),
-        denoises=True,
+        has("temb.dense.0.weight", "conv_in.weight"),
+        f"{_READERS}.pesser",
     ),
     Format(
         "rosinality",
-        "a model of rosinality's denoising-diffusion-pytorch, which cannot be read: its versions differ in heads, "
-        "attention and noise schedule, and no tensor tells them",
-        ("down.0.weight", "time.1.weight"),
+        "a model of rosinality's denoising-diffusion-pytorch",
+        has("down.0.weight", "time.1.weight"),
+        f"{_READERS}.rosinality",
+        states=True,
     ),
     Format(
-        DIFFUSERS,
-        "a diffusers UNet2DModel",
-        ("conv_in.weight", "time_embedding.linear_1.weight"),
-        denoises=True,
+        "lucidrains",
+        "a Unet of lucidrains' denoising-diffusion-pytorch (2.0 or later)",
+        foreign.lucidrains,
+        f"{_READERS}.lucidrains",
+        states=True,
+        release=foreign.lucidrains_release,
     ),
+    Format(
+        "diffusers",
+        "a diffusers UNet2DModel",
+        has("conv_in.weight", "time_embedding.linear_1.weight"),
+        f"{_READERS}.diffusers",
+    ),
+    *foreign.LATE,
 )
 
 
-def identify(names: Iterable[str]) -> Format | None:
-    """The format of a state dict with these tensor ``names`` (prefixes removed), or None."""
-    known = tuple(names)
-    return next((row for row in FORMATS if row.fits(known)), None)
+def identify(tensors: Mapping[str, Any] | Iterable[str], *, readable: bool = False) -> Format | None:
+    """The format of a state dict (prefixes removed), or None: ``tensors`` by name, or their names alone.
+
+    ``readable``: only of those that can be read.
+    """
+    shapes = {
+        name: tuple(getattr(x, "shape", x))
+        for name, x in (tensors.items() if isinstance(tensors, Mapping) else ((name, ()) for name in tensors))
+    }
+    rows = (row for row in FORMATS if row.readable or not readable)
+    return next((row for row in rows if row.recognise(shapes)), None)
+
+
+def readable_hint() -> str:
+    """Which networks can be read, as a hint."""
+    names = [row.name for row in FORMATS if row.denoises and row.readable]
+    return f"networks of {', '.join(names)} can be read"

@@ -56,61 +56,6 @@ class Dialect:
     proj_out: tuple[str, ...]
 
 
-PESSER = Dialect(
-    outer=(
-        ("temb.dense.0", "time_embed.0"),
-        ("temb.dense.1", "time_embed.2"),
-        ("conv_in", "input_blocks.0.0"),
-        ("norm_out", "out.0"),
-        ("conv_out", "out.2"),
-    ),
-    down=("down.{u}.block.{j}", "down.{u}.attn.{j}", "down.{u}.downsample"),
-    middle=("mid.block_1", "mid.attn_1", "mid.block_2"),
-    up=("up.{u}.block.{j}", "up.{u}.attn.{j}", "up.{u}.upsample"),
-    coarsest_first=False,
-    res=(
-        ("norm1", "in_layers.0"),
-        ("conv1", "in_layers.2"),
-        ("temb_proj", "emb_layers.1"),
-        ("norm2", "out_layers.0"),
-        ("conv2", "out_layers.3"),
-        ("nin_shortcut", "skip_connection"),
-    ),
-    norm="norm",
-    qkv=(("q", "k", "v"),),
-    proj_out=("proj_out",),
-)
-DIFFUSERS = Dialect(
-    outer=(
-        ("time_embedding.linear_1", "time_embed.0"),
-        ("time_embedding.linear_2", "time_embed.2"),
-        ("class_embedding", "label_emb"),
-        ("conv_in", "input_blocks.0.0"),
-        ("conv_norm_out", "out.0"),
-        ("conv_out", "out.2"),
-    ),
-    down=(
-        "down_blocks.{u}.resnets.{j}",
-        "down_blocks.{u}.attentions.{j}",
-        "down_blocks.{u}.downsamplers.0",
-    ),
-    middle=("mid_block.resnets.0", "mid_block.attentions.0", "mid_block.resnets.1"),
-    up=("up_blocks.{u}.resnets.{j}", "up_blocks.{u}.attentions.{j}", "up_blocks.{u}.upsamplers.0"),
-    coarsest_first=True,
-    res=(
-        ("norm1", "in_layers.0"),
-        ("conv1", "in_layers.2"),
-        ("time_emb_proj", "emb_layers.1"),
-        ("norm2", "out_layers.0"),
-        ("conv2", "out_layers.3"),
-        ("conv_shortcut", "skip_connection"),
-    ),
-    norm="group_norm",
-    qkv=(("to_q", "to_k", "to_v"), ("query", "key", "value")),
-    proj_out=("to_out.0", "proj_attn"),
-)
-
-
 def places(dialect: Dialect, tensors: Iterable[str]) -> dict[str, Place]:
     """The place of every tensor that a network with these ``tensors`` may have."""
     known = tuple(tensors)
