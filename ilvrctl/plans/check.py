@@ -59,7 +59,7 @@ def draft_plan(
 def _digest(network: FoundNetwork) -> str:
     """sha256 of its weights. WeightsError where they are no more the file that its preset was made for."""
     digest = weights_sha256(network.weights)
-    if network.weights == network.model.path() and network.made_with is None:
+    if network.model.file and network.weights == network.model.path() and network.made_with is None:
         require_same(network.model, network.weights, digest)
     return digest
 

@@ -15,7 +15,7 @@ from ilvrctl.plans.values import bounds, count, decimal, file, jumps, level, one
 _COMMANDS = frozenset[Command]({"translate", "edit"})
 _EDIT = frozenset[Command]({"edit", "jobs"})
 _RUNS = frozenset[Command]({"translate", "edit", "batch"})
-_ALL = _RUNS | {"jobs"}
+_ALL = frozenset[Command]({*_RUNS, "jobs"})
 _TRANSLATE = frozenset[Command]({"translate"})
 _JOBS = frozenset[Command]({"translate", "jobs"})
 
