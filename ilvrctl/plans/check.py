@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ilvrctl.diffusion.schedule import match_models, match_sizes
 from ilvrctl.errors import IlvrctlError, UsageError
-from ilvrctl.events import Note, Warned
+from ilvrctl.events import Note, PassedBy, Warned
 from ilvrctl.images.geometry import parse_color
 from ilvrctl.methods.encoders import no_source
 from ilvrctl.models.files.stated import UNKNOWN
@@ -31,6 +31,7 @@ def draft_plan(
     sheet: Path | None = None,
     quality: int = 95,
     name: str = "",
+    passed_by: Sequence[PassedBy] = (),
 ) -> Plan:
     """The plan with the digests of its networks, nothing checked yet."""
     target, encoder = networks.target, networks.encoder
@@ -51,6 +52,7 @@ def draft_plan(
         weights=target.weights,
         name=name,
         notes=notes,
+        passed_by=tuple(passed_by),
     )
 
 
