@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeAlias
@@ -11,12 +12,14 @@ import torch
 from torch import Tensor
 
 from ilvrctl.errors import WeightsError
-from ilvrctl.models.cpu.memory import release_freed
+from ilvrctl.files import Remembered
 from ilvrctl.models.files.averaged import AVERAGED
+from ilvrctl.models.files.container import AGAIN
 from ilvrctl.models.files.described import Stored
-from ilvrctl.models.files.header import Header, by_storage, check_numbers, not_finite, open_numbers
+from ilvrctl.models.files.header import Header
 from ilvrctl.models.files.info import CheckpointInfo
-from ilvrctl.models.files.state_dict import find_network
+from ilvrctl.models.files.numbers import by_storage, open_numbers
+from ilvrctl.models.files.state_dict import Chosen, find_network
 
 __all__ = [
     "CheckpointInfo",
@@ -31,7 +34,9 @@ __all__ = [
 StateDict: TypeAlias = dict[str, Tensor]
 Convert: TypeAlias = Callable[[str, Tensor], Tensor]
 
-_GROUP = 32 << 20  # bytes read before freed memory goes back to the system
+_FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_WHOLE = Remembered("whole-numbers")
+_REMEMBERED = 8 << 20  # bytes of a file from which on it is worth remembering that its numbers are whole
 
 
 def read_state_dict(
@@ -60,25 +65,71 @@ def read_converted(
 ) -> StateDict:
     """As :func:`read_state_dict`, with every tensor replaced by ``convert(name, tensor)``.
 
-    At no time is more than the result and one storage of the file (mostly one tensor) in memory.
+    At no time is more than the result and one storage of the file (mostly one tensor) in memory. The sums and the
+    finiteness of numbers are not looked at again while the file stays as it was when they were found right.
     """
     header, chosen = find_network(path, which)
     tensors = {n: x for n, x in chosen.taken.tensors.items() if only is None or n in only}
     result: StateDict = {}
-    used = 0
-    with open_numbers(header) as read:
-        for storage, names in by_storage(header, tensors).items():
-            whole = torch.empty(storage.nbytes, dtype=torch.uint8)
-            finite = read(storage, _memory_of(whole))
-            for name in names:
-                x = _tensor(whole, tensors[name])
-                if not finite and not torch.isfinite(x).all():
-                    raise not_finite(path, name)
-                result[name] = _converted(path, name, x, convert)
-            if (used := used + storage.nbytes) > _GROUP:
-                release_freed()
-                used = 0
+
+    def take(name: str, x: Tensor) -> None:
+        result[name] = _converted(path, name, x, convert)
+
+    _read_all(header, chosen, tensors, take)
     return {name: result[name] for name in tensors}
+
+
+def check_numbers_of(path: Path, which: str = AVERAGED) -> None:
+    """WeightsError unless the numbers of the network in ``path`` are whole, and finite; nothing is kept of them."""
+    header, chosen = find_network(path, which)
+    if chosen.taken.name not in _known_whole(path):
+        _read_all(header, chosen, chosen.taken.tensors, lambda *_: None)
+
+
+def _read_all(
+    header: Header, chosen: Chosen, tensors: Mapping[str, Stored], take: Callable[[str, Tensor], None]
+) -> None:
+    """Give each of ``tensors``, once it is known to be finite, to ``take``, which keeps nothing of its memory."""
+    path, name_of = header.path, chosen.taken.name
+    before, known = path.stat(), _known_whole(path)
+    whole = name_of in known
+    storages = by_storage(header, tensors)
+    room = torch.empty(
+        max((x.nbytes for x in storages), default=0), dtype=torch.uint8
+    )  # for one after the other
+    with open_numbers(header, summed=not whole) as numbers:
+        for storage, names in storages.items():
+            data = room[: storage.nbytes]
+            with numbers.read(storage, _memory_of(data)):
+                for name in names:
+                    x = _tensor(data, tensors[name])
+                    if not (whole or _is_finite(x)):
+                        raise _not_finite(path, name)
+                    take(name, x)
+    after = path.stat()
+    unchanged = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    if not whole and len(tensors) == len(chosen.taken.tensors) and unchanged and after.st_size >= _REMEMBERED:
+        _WHOLE.put([*known, name_of], path)
+
+
+def _known_whole(path: Path) -> list[str]:
+    """The names of the networks in ``path`` whose numbers were all found as they were written, and finite."""
+    known = _WHOLE.get(path)
+    return known if isinstance(known, list) else []
+
+
+def _is_finite(x: Tensor) -> bool:
+    """Whether no number is NaN or infinite; in one pass, several times faster than torch.isfinite."""
+    if x.dtype not in _FLOATING or not x.numel():
+        return True
+    return all(math.isfinite(end) for end in torch.stack(x.aminmax()).tolist())  # NaN would be both ends
+
+
+def _not_finite(path: Path, name: str) -> WeightsError:
+    return WeightsError(
+        f"{path}: tensor {name} holds NaN or infinite numbers: a training that went wrong, or a damaged file",
+        AGAIN,
+    )
 
 
 def _memory_of(x: Tensor) -> memoryview:
@@ -87,21 +138,21 @@ def _memory_of(x: Tensor) -> memoryview:
     return memoryview((ctypes.c_char * x.nbytes).from_address(x.data_ptr())).cast("B")
 
 
-def _tensor(whole: Tensor, x: Stored) -> Tensor:
-    typed = whole.view(getattr(torch, x.dtype))
+def _tensor(data: Tensor, x: Stored) -> Tensor:
+    typed = data.view(getattr(torch, x.dtype))
     return typed.as_strided(x.shape, x.stride, x.offset)
 
 
 def _converted(path: Path, name: str, x: Tensor, convert: Convert) -> Tensor:
-    """``convert(name, x)``, not a small part of a large storage. WeightsError where a number becomes infinite."""
+    """``convert(name, x)`` in memory of its own. WeightsError where a number becomes infinite."""
     y = convert(name, x)
-    if y.dtype != x.dtype and y.is_floating_point() and not torch.isfinite(y).all():
+    if y.dtype != x.dtype and not _is_finite(y):
         kind = str(y.dtype).removeprefix("torch.")
         raise WeightsError(
             f"{path}: tensor {name} holds numbers too large for {kind}", "--precision fp32, or bf16"
         )
     shared = y.device == x.device and y.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
-    return y.clone() if shared and y.untyped_storage().nbytes() > y.nbytes else y
+    return y.clone() if shared else y
 
 
 def read_header(path: Path, which: str = AVERAGED) -> tuple[Mapping[str, Stored], CheckpointInfo]:
@@ -129,9 +180,3 @@ def read_network(
         note=chosen.note,
     )
     return tensors, info, header, chosen.taken.beside
-
-
-def check_numbers_of(path: Path, which: str = AVERAGED) -> None:
-    """WeightsError unless the numbers of the network in ``path`` are whole, and finite; nothing is kept of them."""
-    header, chosen = find_network(path, which)
-    check_numbers(header, chosen.taken.tensors)
