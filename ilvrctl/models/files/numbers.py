@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
 from typing import IO, cast
+from zlib import crc32
 
 from ilvrctl.errors import WeightsError
 from ilvrctl.models.files.container import AGAIN
@@ -62,7 +62,7 @@ class Numbers:
             yield
             return
         self._fill(self._start(entry), view)
-        sum_ = self.beside.submit(zlib.crc32, view) if self.summed else None
+        sum_ = self.beside.submit(crc32, view) if self.summed else None
         try:
             yield
         finally:  # also after an error: damaged bytes are the cause of many
