@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -90,13 +91,12 @@ def _read_all(
     header: Header, chosen: Chosen, tensors: Mapping[str, Stored], take: Callable[[str, Tensor, float], None]
 ) -> None:
     """Give each of ``tensors``, and a bound of its finite numbers, to ``take``, which keeps none of its memory."""
-    path, name_of = header.path, chosen.taken.name
-    before, known = path.stat(), _known_whole(path)
-    whole = name_of in known
+    path, network = header.path, chosen.taken.name
+    before, known = _state(path), _known_whole(path)
+    whole = network in known
     storages = by_storage(header, tensors)
-    room = torch.empty(
-        max((x.nbytes for x in storages), default=0), dtype=torch.uint8
-    )  # for one after the other
+    most = max((x.nbytes for x in storages), default=0)
+    room = torch.empty(most, dtype=torch.uint8)  # for one after the other
     with open_numbers(header, summed=not whole) as numbers:
         for storage, names in storages.items():
             data = room[: storage.nbytes]
@@ -106,16 +106,26 @@ def _read_all(
                     if not math.isfinite(bound := _bound(x)):
                         raise _not_finite(path, name)
                     take(name, x, bound)
-    after = path.stat()
-    unchanged = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
-    if not whole and len(tensors) == len(chosen.taken.tensors) and unchanged and after.st_size >= _REMEMBERED:
-        _WHOLE.put([*known, name_of], path)
+    complete = not whole and len(tensors) == len(chosen.taken.tensors)
+    if complete and before is not None and before == _state(path) and before[0] >= _REMEMBERED:
+        with suppress(OSError):
+            _WHOLE.put([*known, network], path)
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Size and time of change; None for a file that is gone."""
+    with suppress(OSError):
+        found = path.stat()
+        return found.st_size, found.st_mtime_ns
+    return None
 
 
 def _known_whole(path: Path) -> list[str]:
     """The names of the networks in ``path`` whose numbers were all found as they were written, and finite."""
-    known = _WHOLE.get(path)
-    return known if isinstance(known, list) else []
+    with suppress(OSError):
+        known = _WHOLE.get(path)
+        return known if isinstance(known, list) else []
+    return []
 
 
 def _bound(x: Tensor) -> float:

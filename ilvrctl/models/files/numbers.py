@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import RawIOBase
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, cast
+from typing import cast
 from zlib import crc32
 
 from ilvrctl.errors import WeightsError
@@ -36,7 +36,7 @@ class Numbers:
     """
 
     header: Header
-    raw: RawIOBase
+    file: BufferedIOBase
     archive: zipfile.ZipFile | None
     beside: ThreadPoolExecutor
     summed: bool
@@ -72,11 +72,11 @@ class Numbers:
     def _start(self, entry: zipfile.ZipInfo) -> int:
         """The first byte of an entry that is not compressed."""
         with told(self.header.path):
-            self.raw.seek(entry.header_offset)
-            mark, name, extra = _LOCAL_HEADER.unpack(self.raw.read(_LOCAL_HEADER.size) or b"")
+            self.file.seek(entry.header_offset)
+            mark, name, extra = _LOCAL_HEADER.unpack(self.file.read(_LOCAL_HEADER.size))
             if (
                 mark != b"PK\3\4"
-                or self.raw.read(name) != entry.orig_filename.encode()
+                or self.file.read(name) != entry.orig_filename.encode()
                 or entry.flag_bits & 1
             ):
                 raise damaged(self.header.path, f"'{entry.filename}' is not where its directory says")
@@ -84,18 +84,18 @@ class Numbers:
 
     def _fill(self, start: int, view: memoryview) -> None:
         with told(self.header.path):
-            self.raw.seek(start)
-            _filled(self.header.path, self.raw, view)
+            self.file.seek(start)
+            _filled(self.header.path, self.file, view)
 
     def _inflate(self, entry: zipfile.ZipInfo, view: memoryview) -> None:
         with told(self.header.path), cast(zipfile.ZipFile, self.archive).open(entry) as file:
-            _filled(self.header.path, file, view)
+            _filled(self.header.path, cast(BufferedIOBase, file), view)
 
 
-def _filled(path: Path, file: RawIOBase | IO[bytes], view: memoryview) -> None:
+def _filled(path: Path, file: BufferedIOBase, view: memoryview) -> None:
     at = 0
     while at < len(view):
-        if not (count := file.readinto(view[at : at + CHUNK])):  # type: ignore[union-attr]
+        if not (count := file.readinto(view[at : at + CHUNK])):
             raise damaged(path, "the data of a tensor end early")
         at += count
 
@@ -104,15 +104,11 @@ def _filled(path: Path, file: RawIOBase | IO[bytes], view: memoryview) -> None:
 def open_numbers(header: Header, *, summed: bool = True) -> Iterator[Numbers]:
     """Numbers to be read. WeightsError for a file that is not there any more."""
     with told(header.path):
-        raw = cast(RawIOBase, header.path.open("rb", buffering=0))
-    with raw, ThreadPoolExecutor(1) as beside:
+        file = header.path.open("rb")
+    with file, ThreadPoolExecutor(1) as beside:
         with told(header.path):
-            archive = zipfile.ZipFile(header.path) if header.container == "zip" else None
-        try:
-            yield Numbers(header, raw, archive, beside, summed)
-        finally:
-            if archive is not None:
-                archive.close()
+            archive = zipfile.ZipFile(file) if header.container == "zip" else None
+        yield Numbers(header, file, archive, beside, summed)
 
 
 def values(header: Header, x: Stored) -> tuple[float, ...]:
