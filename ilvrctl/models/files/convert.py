@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -134,14 +134,16 @@ def _as_one_file(
     weights: Path, info: CheckpointInfo, model: ModelPreset
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of one file, and what its layout changes about the facts."""
-    if info.format != DIFFUSERS:
+    if info.format not in (DIFFUSERS, "rosinality"):
         return _as_stored(weights, model), {}
     network = _network(weights, model)
-    architecture = network.architecture
-    if architecture.conventions == ADM:
-        heads = {name: getattr(architecture.hidden, name) for name in HiddenFlags.__dataclass_fields__}
-        return _stored_as(info, network.state_dict()), {**heads, "format": GUIDED_DIFFUSION}
-    if not _is_pessers(architecture):
+    conventions = network.architecture.conventions
+    if replace(conventions, sine_first=False, whole_width=False) == ADM:
+        heads = asdict(network.architecture.hidden)
+        return _stored_as(info, _in_guided_diffusion(network)), {**heads, "format": GUIDED_DIFFUSION}
+    if info.format != DIFFUSERS:
+        return _as_stored(weights, model), {}
+    if not _is_pessers(network.architecture):
         raise WeightsError(
             f"{weights}: no layout of a single file holds this network of diffusers, whose norm_eps, padding and "
             f"embedding only its config.json tells",
@@ -151,6 +153,26 @@ def _as_one_file(
 
     tensors = _renamed(network, DIALECT, dimensions=4)
     return _stored_as(info, tensors), {"format": PESSER, "num_heads": None, "num_head_channels": None}
+
+
+def _in_guided_diffusion(network: AdmUNet) -> dict[str, Tensor]:
+    """The network's tensors for code that puts cosines first and divides by the root of a head's channels."""
+    import torch
+
+    form, tensors = network.architecture, dict(network.state_dict())
+    if form.conventions.sine_first:
+        half, first = form.model_channels // 2, tensors["time_embed.0.weight"]
+        parts = first[:, half : 2 * half], first[:, :half], first[:, 2 * half :]
+        tensors["time_embed.0.weight"] = torch.cat(parts, dim=1)
+    if form.conventions.whole_width:
+        for name in [name for name in tensors if ".qkv." in name]:
+            q, k, v = _q_k_v(network, name, tensors[name])
+            heads = _heads(network, name)
+            parts = tuple(y.reshape(heads, -1, *y.shape[1:]) for y in (q, k, v))
+            new = form.hidden.use_new_attention_order
+            joined = torch.cat(parts, dim=0 if new else 1)
+            tensors[name] = joined.reshape(tensors[name].shape)
+    return tensors
 
 
 def _is_pessers(architecture: AdmArchitecture) -> bool:
@@ -256,13 +278,18 @@ def _renamed(network: AdmUNet, dialect: Dialect, *, dimensions: int) -> dict[str
 
 def _q_k_v(network: AdmUNet, name: str, x: Tensor) -> tuple[Tensor, ...]:
     """Queries, keys and values of an attention layer: rows of all heads, divided by the root of a head's channels."""
-    form, width = network.architecture, len(x) // 3
-    heads = form.hidden.heads(width, decoder=name.startswith("output_blocks."))
+    form, heads = network.architecture, _heads(network, name)
     if form.hidden.use_new_attention_order:
         q, k, v = x.chunk(3)
     else:
-        q, k, v = (y.reshape(width, *x.shape[1:]) for y in x.unflatten(0, (heads, 3, -1)).unbind(1))
+        q, k, v = (y.reshape(-1, *x.shape[1:]) for y in x.reshape(heads, 3, -1, *x.shape[1:]).unbind(1))
     return (q * heads**-0.5 if form.conventions.whole_width and heads > 1 else q), k, v
+
+
+def _heads(network: AdmUNet, name: str) -> int:
+    """Heads of the attention layer that the tensor ``name`` belongs to."""
+    width = len(network.state_dict()[name]) // 3
+    return network.architecture.hidden.heads(width, decoder=name.startswith("output_blocks."))
 
 
 @contextmanager
