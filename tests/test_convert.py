@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 from checkpoints import bomb, random_state_dict
 from commands import FOX, ilvrctl, json_lines
-from conftest import GOLDEN
+from conftest import GOLDEN, golden
 from diffusers import DDPMPipeline, UNet2DModel
 from PIL import Image
 from test_models_ddpm import DDPM_CONFIG, write_diffusers
@@ -32,6 +33,7 @@ from ilvrctl.models.files.loading import load_network
 from ilvrctl.models.files.saving import read_safetensors
 from ilvrctl.plans.find_networks import NetworksAsked, find_networks
 from ilvrctl.plans.plan import network_facts
+from ilvrctl.presets import ModelPreset
 
 ADM = replace(SMALL, out_channels=6, hidden=HiddenFlags(num_head_channels=16))
 NEW_ORDER = replace(
@@ -83,13 +85,16 @@ KINDS: dict[str, Callable[[Path], dict[str, Any]]] = {
 }
 
 
+def preset_of(path: Path, **facts: Any) -> ModelPreset:
+    return find_networks(NetworksAsked(weights=path, facts=api._facts(facts))).target.model
+
+
 def facts_of(path: Path, **facts: Any) -> dict[str, Any]:
-    asked = NetworksAsked(weights=path, facts=api._facts(facts))
-    return network_facts(find_networks(asked).target.model)
+    return network_facts(preset_of(path, **facts))
 
 
 def output(path: Path, channels: int = 3, **facts: Any) -> Tensor:
-    model = find_networks(NetworksAsked(weights=path, facts=api._facts(facts))).target.model
+    model = preset_of(path, **facts)
     network = load_network(path, HiddenFlags.of(model), device=torch.device("cpu"), which=model.weights)
     x = torch.randn(2, channels, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -119,6 +124,38 @@ def test_a_file_alone_is_what_the_checkpoint_and_its_facts_were(kind: str, tmp_p
         "out.safetensors",
         "w.pt",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "facts"),
+    [
+        ("rosinality_diffusion", "rosinality", {}),
+        ("rosinality_improved", "rosinality", {}),
+        ("lucidrains_trainer", "lucidrains", {"image_size": 32}),
+        ("lucidrains_noise_linear", "lucidrains", {"image_size": 32}),
+        (
+            "lucidrains_unet_alone",
+            "lucidrains",
+            {"image_size": 32, "noise_schedule": "cosine", "predicts": "v"},
+        ),
+        ("openai_edm", "openai-edm", {"image_size": 32, "num_head_channels": 32}),
+    ],
+)
+def test_files_of_the_published_code(name: str, layout: str, facts: dict[str, Any], tmp_path: Path) -> None:
+    source, out = tmp_path / "w.pt", tmp_path / "out.safetensors"
+    source.write_bytes(lzma.decompress((GOLDEN / f"{name}.pt.xz").read_bytes()))
+    api.convert(source, out, **facts)
+    assert header_facts(out)["format"] in (layout, "guided-diffusion")
+    io = golden(f"{name}.io.pt")
+    network, origin = (
+        load_network(path, HiddenFlags.of(preset_of(path, **known)), device=torch.device("cpu"))
+        for path, known in ((out, {}), (source, facts))
+    )
+    x, t = (io["rows"][0]["x"], torch.tensor([40.0])) if "rows" in io else (io["x"], io["t"].float())
+    with torch.inference_mode():
+        expected, found = origin(x, t), network(x, t)
+    assert float((found - expected).abs().max() / expected.abs().max()) < 1e-5
+    assert facts_of(out) == facts_of(source, **facts)
 
 
 def test_the_tensors_of_guided_diffusion_stay_as_they_are(tmp_path: Path) -> None:
@@ -223,7 +260,7 @@ def test_the_pipeline_of_diffusers_makes_the_same_picture(
     source, folder = tmp_path / "w.pt", tmp_path / "out"
     facts = {**_guided(source, form), **levels}
     api.convert(source, folder, to="diffusers", **facts)
-    model = find_networks(NetworksAsked(weights=source, facts=api._facts(facts))).target.model
+    model = preset_of(source, **facts)
     engine = Engine.load(model, source, device="cpu", precision="fp32")
     draws = torch.Generator().manual_seed(7)
     x = torch.randn(1, 3, 16, 16, generator=draws)

@@ -19,7 +19,7 @@ from ilvrctl.models.files.averaged import AVERAGED, is_averaged
 from ilvrctl.models.files.diffusers_config import unholdable, write_config
 from ilvrctl.models.files.diffusers_folder import network_files, scheduler_config, weights_file
 from ilvrctl.models.files.facts import ASSUMED, facts_of
-from ilvrctl.models.files.facts_header import FACTS_OF_A_NETWORK, facts_note
+from ilvrctl.models.files.facts_header import FACTS_OF_A_NETWORK, facts_note, header_facts
 from ilvrctl.models.files.formats import GUIDED_DIFFUSION, identify
 from ilvrctl.models.files.tensor_names import Dialect, names_in
 from ilvrctl.models.files.verdict import judge
@@ -74,14 +74,14 @@ def convert(
         )
     _check_place(weights, out, to, overwrite=overwrite)
     info = judge(weights, model, any_class=True, numbers=False).require()
-    facts = _facts(info, model, origins or {})
+    facts = _facts(info, model, origins or {}, header_facts(weights_file(weights, model.weights)))
     if to == DIFFUSERS:
         _write_folder(weights, info, model, facts, out, half=half)
         return out
     from ilvrctl.models.files.saving import save_safetensors
 
     tensors, told = _as_one_file(weights, info, model)
-    note = facts_note({**facts, **told})
+    note = _note({**facts, **told})
     save_safetensors(out, _in_precision(weights, tensors, half=half), note)
     return out
 
@@ -115,8 +115,10 @@ def _ours(folder: Path) -> bool:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")} <= _WRITTEN
 
 
-def _facts(info: CheckpointInfo, model: ModelPreset, origins: Mapping[str, str]) -> dict[str, Any]:
-    """What is known of the network, as its header holds it."""
+def _facts(
+    info: CheckpointInfo, model: ModelPreset, origins: Mapping[str, str], header: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is known of the network, with what else the ``header`` of its file tells of it."""
     assumed = {fact.name for fact in facts_of(info, model, origins).facts if fact.source == ASSUMED}
     facts = {
         field.name: getattr(model, field.name)
@@ -126,8 +128,13 @@ def _facts(info: CheckpointInfo, model: ModelPreset, origins: Mapping[str, str])
     }
     for name in _OF_THE_OLD_FILE:
         facts.pop(name, None)
+    more = {name: value for name, value in header.items() if name not in (*FACTS_OF_A_NETWORK, "version")}
     averaged = {"averaged": True} if is_averaged(info.weights) else {}
-    return {**facts, "format": info.format, "channels": info.facts.get("channels", 3), **averaged}
+    return {**more, **facts, "format": info.format, "channels": info.facts.get("channels", 3), **averaged}
+
+
+def _note(facts: Mapping[str, Any]) -> dict[str, str]:
+    return facts_note({name: facts[name] for name in sorted(facts) if facts[name] is not None})
 
 
 def _as_one_file(
@@ -165,13 +172,11 @@ def _in_guided_diffusion(network: AdmUNet) -> dict[str, Tensor]:
         parts = first[:, half : 2 * half], first[:, :half], first[:, 2 * half :]
         tensors["time_embed.0.weight"] = torch.cat(parts, dim=1)
     if form.conventions.whole_width:
-        for name in [name for name in tensors if ".qkv." in name]:
-            q, k, v = _q_k_v(network, name, tensors[name])
+        new = form.hidden.use_new_attention_order
+        for name, x in [(name, x) for name, x in tensors.items() if ".qkv." in name]:
             heads = _heads(network, name)
-            parts = tuple(y.reshape(heads, -1, *y.shape[1:]) for y in (q, k, v))
-            new = form.hidden.use_new_attention_order
-            joined = torch.cat(parts, dim=0 if new else 1)
-            tensors[name] = joined.reshape(tensors[name].shape)
+            rows = [y.reshape(heads, -1, *x.shape[1:]) for y in _q_k_v(network, name, x)]
+            tensors[name] = torch.cat(rows, dim=0 if new else 1).reshape(x.shape)
     return tensors
 
 
@@ -254,7 +259,7 @@ def _write_folder(
         write_text(part / "scheduler" / "scheduler_config.json", _json(scheduler))
         write_text(part / "unet" / "config.json", _json(config))
         heads = {"num_heads": None, "num_head_channels": config["attention_head_dim"]}
-        note = facts_note({**facts, **heads, "format": DIFFUSERS, "use_new_attention_order": True})
+        note = _note({**facts, **heads, "format": DIFFUSERS, "use_new_attention_order": True})
         save_safetensors(part / _WEIGHTS, tensors, {"format": "pt", **note})
 
 
