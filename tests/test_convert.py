@@ -15,6 +15,8 @@ from checkpoints import bomb, random_state_dict
 from commands import FOX, ilvrctl, json_lines
 from conftest import GOLDEN, golden
 from diffusers import DDPMPipeline, UNet2DModel
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from test_models_ddpm import DDPM_CONFIG, write_diffusers
 from test_models_diffusers import NETWORKS, build
@@ -208,7 +210,8 @@ def test_half(tmp_path: Path) -> None:
 def theirs(folder: Path, out: Tensor) -> None:
     """The library's own network gives ``out`` for the inputs of :func:`output`, within float32."""
     network = UNet2DModel.from_pretrained(folder / "unet").eval()
-    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    channels = network.config["in_channels"]
+    x = torch.randn(2, channels, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = network(x, torch.tensor([3.0, 40.0])).sample
     assert float((out - expected).abs().max() / expected.abs().max()) < 1e-5
@@ -240,6 +243,50 @@ def test_diffusers_runs_what_was_converted_and_it_is_read_back(kind: str, tmp_pa
     assert all(torch.equal(x, second[0][name]) for name, x in first[0].items())
     for name in ("unet/config.json", "scheduler/scheduler_config.json", "model_index.json"):
         assert (folder / name).read_bytes() == (tmp_path / "twice" / name).read_bytes()
+
+
+@st.composite
+def forms(draw: st.DrawFn) -> AdmArchitecture:
+    levels = draw(st.integers(1, 3))
+    widths = tuple(draw(st.sampled_from([32, 64])) for _ in range(levels))
+    return AdmArchitecture(
+        in_channels=(channels := draw(st.sampled_from([1, 3, 4]))),
+        out_channels=channels * draw(st.sampled_from([1, 2])),
+        model_channels=widths[0],
+        widths=widths,
+        num_res_blocks=draw(st.integers(1, 3)),
+        attention=tuple(draw(st.booleans()) for _ in range(levels)),
+        resampling=draw(st.sampled_from(["residual", "convolution"])),
+        use_scale_shift_norm=draw(st.booleans()),
+        hidden=HiddenFlags(
+            num_head_channels=draw(st.sampled_from([8, 16, 32])),
+            use_new_attention_order=draw(st.booleans()),
+        ),
+    )
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(form=forms())
+def test_any_form_of_network_goes_to_diffusers_and_back(
+    form: AdmArchitecture, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    here = tmp_path_factory.mktemp("form")
+    facts = _guided(here / "w.pt", form)
+    api.convert(here / "w.pt", here / "out", to="diffusers", **facts)
+    before = output(here / "w.pt", form.channels, **facts)
+    after = output(here / "out", form.channels)
+    assert float((after - before).abs().max() / before.abs().max()) < 1e-5
+    theirs(here / "out", before)
+    api.convert(here / "out", here / "back.safetensors")
+    assert torch.equal(output(here / "back.safetensors", form.channels), after)
+    expected = random_state_dict(form)
+    back = read_safetensors(here / "back.safetensors")[0]
+    assert back.keys() == expected.keys()
+    assert all(
+        torch.equal(x, back[name])
+        for name, x in expected.items()
+        if ".qkv." not in name or form.hidden.use_new_attention_order
+    )
 
 
 @pytest.mark.parametrize(
@@ -418,6 +465,8 @@ def test_the_command_and_the_same_picture_from_what_it_wrote(
     (row,) = json_lines(ilvrctl("convert", "my cats.safetensors", "cats", "--to", "diffusers", "--json"))
     assert (row["path"], row["format"]) == ("cats", "diffusers")
     assert json.loads((tmp_path / "cats/model_index.json").read_text())["_class_name"] == "DDPMPipeline"
+    assert ilvrctl("translate", FOX, "--weights", "cats", *STEPS, "-o", "c.png").code == 0
+    assert max(abs(x - y) for x, y in zip(a, Image.open("c.png").convert("RGB").tobytes(), strict=True)) <= 1
     assert ilvrctl("convert", "w.pt", "x.safetensors", "--set", "steps=3").code == 2
     assert ilvrctl("convert", "none.pt", "x.safetensors").code == 3
 
