@@ -214,7 +214,7 @@ def test_a_name_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.slow
 @pytest.mark.alone
 def test_the_shipped_model_with_all_pictures(tmp_path: Path) -> None:
-    """The margins that the README states."""
+    """The margins that tests/benchmarks/RESULTS.md states."""
     shutil.copy(SHIPPED, tmp_path / "mine.safetensors")
     ran = process("inspect", tmp_path / "mine.safetensors", "--probe", "--json", OMP_NUM_THREADS="2")
     findings = {f["fact"]: f for f in facts_of(ran)["probe"]["findings"]}

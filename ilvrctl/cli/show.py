@@ -43,6 +43,7 @@ def show_or_carry_out(
     except IlvrctlError:
         show_notes([plan], display)  # they may say why
         raise
+    machine.check()
     if options["dry_run"]:
         show_notes([plan], display)
         before(plan, display)

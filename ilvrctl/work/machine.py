@@ -47,6 +47,14 @@ class Machine:
         if self.batch_size == "auto" and self.spread:
             raise UsageError("--batch-size auto measures on this machine alone", hint="give a number")
 
+    def check(self) -> None:
+        """See that the devices are there. UsageError or DeviceError; torch is asked only where one is named."""
+        for name in self.names:
+            if name not in ("auto", "cpu"):
+                from ilvrctl.devices import choose_device
+
+                choose_device(name)
+
     @property
     def spread(self) -> bool:
         """Whether others than this process do the work."""
