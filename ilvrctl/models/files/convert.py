@@ -123,11 +123,11 @@ def _facts(
     facts = {
         field.name: getattr(model, field.name)
         for field in fields(ModelPreset)
-        if field.name in FACTS_OF_A_NETWORK and field.name not in assumed
+        if field.name in FACTS_OF_A_NETWORK
+        and field.name not in _OF_THE_OLD_FILE
+        and field.name not in assumed
         if field.name in origins or getattr(model, field.name) != field.default
     }
-    for name in _OF_THE_OLD_FILE:
-        facts.pop(name, None)
     more = {name: value for name, value in header.items() if name not in (*FACTS_OF_A_NETWORK, "version")}
     averaged = {"averaged": True} if is_averaged(info.weights) else {}
     return {**more, **facts, "format": info.format, "channels": info.facts.get("channels", 3), **averaged}
@@ -174,7 +174,7 @@ def _in_guided_diffusion(network: AdmUNet) -> dict[str, Tensor]:
     if form.conventions.whole_width:
         new = form.hidden.use_new_attention_order
         for name, x in [(name, x) for name, x in tensors.items() if ".qkv." in name]:
-            heads = _heads(network, name)
+            heads = _heads(network, name, x)
             rows = [y.reshape(heads, -1, *x.shape[1:]) for y in _q_k_v(network, name, x)]
             tensors[name] = torch.cat(rows, dim=0 if new else 1).reshape(x.shape)
     return tensors
@@ -283,7 +283,7 @@ def _renamed(network: AdmUNet, dialect: Dialect, *, dimensions: int) -> dict[str
 
 def _q_k_v(network: AdmUNet, name: str, x: Tensor) -> tuple[Tensor, ...]:
     """Queries, keys and values of an attention layer: rows of all heads, divided by the root of a head's channels."""
-    form, heads = network.architecture, _heads(network, name)
+    form, heads = network.architecture, _heads(network, name, x)
     if form.hidden.use_new_attention_order:
         q, k, v = x.chunk(3)
     else:
@@ -291,15 +291,15 @@ def _q_k_v(network: AdmUNet, name: str, x: Tensor) -> tuple[Tensor, ...]:
     return (q * heads**-0.5 if form.conventions.whole_width and heads > 1 else q), k, v
 
 
-def _heads(network: AdmUNet, name: str) -> int:
+def _heads(network: AdmUNet, name: str, qkv: Tensor) -> int:
     """Heads of the attention layer that the tensor ``name`` belongs to."""
-    width = len(network.state_dict()[name]) // 3
-    return network.architecture.hidden.heads(width, decoder=name.startswith("output_blocks."))
+    return network.architecture.hidden.heads(len(qkv) // 3, decoder=name.startswith("output_blocks."))
 
 
 @contextmanager
 def _replacing_folder(out: Path) -> Iterator[Path]:
     """A folder beside ``out`` for the block to fill; it takes the place of ``out`` at its end, else it is removed."""
+    out = Path(os.path.realpath(out))
     make_folder(out.parent)
     part = out.with_name(f"{out.name}.{os.getpid()}.part")
     old = out.with_name(f"{out.name}.{os.getpid()}.old")
