@@ -302,7 +302,9 @@ class Engine:
             source = self.source.denoise(settings) if self.source and method.two_models else None
             fresh = settings.sampler.stochastic or method.levels(self.schedule.T) < self.schedule.T
             free = _stacked([ref.free for _, ref in batch], self.device)
-            context = Context(references, self.schedule, noise, fresh, networks, source, free)
+            context = Context(
+                references, self.schedule, noise, fresh, networks, source, free, settings.class_label
+            )
             walked: list[Step] = []
             first_bad = torch.full((len(batch),), -1, device=self.device)
             for done in self._sample(context, steps, settings):

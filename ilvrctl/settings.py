@@ -131,6 +131,8 @@ class Settings:
         """The chain, once chain and method are known to work for a model. UsageError when they cannot."""
         steps = self.chain(schedule)
         self.method.check(image_size, steps, schedule.T)
+        for energy in self.method.acting.values():
+            energy.check_label(self.class_label)
         if self.fit == "native" and not self.method.constraint.any_size:
             raise UsageError(
                 "blocks of a size in pixels are counted for square pictures", hint="--blocks, or --fit crop"
