@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import FOX, difference, ilvrctl
 from test_engine_loop import Fake, engine, reference, results
 from test_models_classifier import build, small
 from torch import Tensor
@@ -112,3 +113,23 @@ def test_from_a_file_by_settings(tmp_path: Path) -> None:
         made()
     with pytest.raises(UsageError, match="a classifier of noised pictures, and none is named"):
         made(model="", label=LABEL)
+
+
+def test_the_flags_and_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(CLASSIFIER.state_dict(), tmp_path / "classifier.pt")
+    args = ["translate", FOX, "--to", "emoji3d", "--steps", "5", "--precision", "fp32"]
+    guided = [*args, "--guide", "classifier.pt", "--guide-scale", "1000"]
+    ran = ilvrctl(*guided)
+    assert ran.code == 2
+    assert "needs the class to guide to" in ran.err
+    own = ["--set", "energies.classifier.num_head_channels=16", "--set", "energies.classifier.label=2"]
+    assert ilvrctl(*args, "-o", "plain").code == 0
+    ran = ilvrctl(*guided, *own)
+    assert ran.code == 0, ran.err
+    assert "nothing to do" in ilvrctl(*guided, *own).err
+    assert difference(Path("out/fox.png"), Path("plain/fox.png"))[1] > 1
+    ran = ilvrctl(*args, "--class-label", "golden retriever")
+    assert "trained without classes" in ran.err
+    ran = ilvrctl(*args, "--guide-scale", "2")
+    assert "and none is named" in ran.err

@@ -10,7 +10,19 @@ from typing import get_args
 
 from ilvrctl.choices import Fit, Precision, Speed
 from ilvrctl.plans.parameter import MAKING, Command, Parameter
-from ilvrctl.plans.values import bounds, count, decimal, file, jumps, level, one_of, switch, whole, words
+from ilvrctl.plans.values import (
+    bounds,
+    count,
+    decimal,
+    file,
+    jumps,
+    label,
+    level,
+    one_of,
+    switch,
+    whole,
+    words,
+)
 
 _COMMANDS = frozenset[Command]({"translate", "edit"})
 _EDIT = frozenset[Command]({"edit", "jobs"})
@@ -24,6 +36,7 @@ PICTURES = "Pictures"
 MACHINE = "Machine"
 OUTPUT = "Output"
 EDITED = "What is edited"
+_GUIDE = "method.energies.classifier"
 
 
 TABLE: tuple[Parameter, ...] = (
@@ -172,7 +185,9 @@ TABLE: tuple[Parameter, ...] = (
         flags=("--clip/--no-clip",),
         shown="clip",
     ),
-    Parameter("class_label", "Class, for class-conditional models.", whole(0), "class_label", panel=SAMPLING),
+    Parameter("class_label", "Class: number or ImageNet name.", label, "class_label", panel=SAMPLING),
+    Parameter("guide", "Noisy classifier, for the class.", file, f"{_GUIDE}.model", panel=SAMPLING),
+    Parameter("guide_scale", "Of --guide.", decimal(0, 1000), f"{_GUIDE}.weight", panel=SAMPLING, shown="1"),
     Parameter(
         "seed",
         "Noise for this seed; also ILVRCTL_SEED in the environment.",
@@ -188,9 +203,7 @@ TABLE: tuple[Parameter, ...] = (
         commands=_JOBS,
         default=False,
     ),
-    Parameter(
-        "sheet", "Contact sheet: input, low-pass, samples; a grid has one anyhow.", file, commands=_COMMANDS
-    ),
+    Parameter("sheet", "Contact sheet: input, low-pass, samples; grids have one.", file, commands=_COMMANDS),
     Parameter(
         "preview",
         "Only draw mask, regions and what is kept of the picture; the model is not loaded.",
@@ -242,9 +255,7 @@ TABLE: tuple[Parameter, ...] = (
         flags=("--recursive", "-r"),
         default=False,
     ),
-    Parameter(
-        "from_file", "Read input names from a file, - for standard input.", commands=_JOBS, panel=PICTURES
-    ),
+    Parameter("from_file", "Input names from a file, - for standard input.", commands=_JOBS, panel=PICTURES),
     Parameter(
         "null",
         "Names in --from-file end with a zero byte.",
@@ -346,9 +357,7 @@ TABLE: tuple[Parameter, ...] = (
         flags=("--compile/--no-compile",),
         shown="where it pays",
     ),
-    Parameter(
-        "weights", "A checkpoint that you have: a file, or a folder of diffusers.", file, panel=MACHINE
-    ),
+    Parameter("weights", "A checkpoint you have: a file, or a folder of diffusers.", file, panel=MACHINE),
     Parameter("from_weights", "A checkpoint of the inputs' kind.", file, commands=_JOBS, panel=MACHINE),
     Parameter("quality", "Of results in JPEG and WebP.", whole(1, 100), panel=OUTPUT, default=95),
     Parameter("gif", "An animation of every sample.", switch, panel=OUTPUT, default=False),
@@ -373,9 +382,7 @@ SCREEN: tuple[Parameter, ...] = (
     Parameter(
         "quiet", "Only failures and warnings.", switch, panel=OUTPUT, flags=("--quiet", "-q"), default=False
     ),
-    Parameter(
-        "verbose", "More; -vv with tracebacks.", count, panel=OUTPUT, flags=("--verbose", "-v"), default=0
-    ),
+    Parameter("verbose", "More; -vv: tracebacks.", count, panel=OUTPUT, flags=("--verbose", "-v"), default=0),
     Parameter("color", "auto, always or never.", panel=OUTPUT, metavar="WHEN", default="auto"),
 )
 """What every command knows: how it is shown."""
