@@ -31,6 +31,7 @@ GROUND = frozenset(
         "text",
         "choices",
         "classes",
+        "memory",
         "__init__",
     }
 )

@@ -25,6 +25,7 @@ SUMMARIES = {
     "presets": "List and show presets: targets (--to), methods (--preset) and models.",
     "inspect": "Tell what a checkpoint holds: format, architecture, size, and what its tensors do not tell.",
     "doctor": "Versions, device and precision, folders, and which weights are here; with --bench how fast it runs.",
+    "docs": "Print a page of the documentation, or which there are.",
 }
 """The first sentence of each subcommand's help, so that the list of all needs none of their modules."""
 

@@ -10,23 +10,12 @@ from typing import get_args
 
 from ilvrctl.choices import Fit, Precision, Speed
 from ilvrctl.plans.parameter import MAKING, Command, Parameter
-from ilvrctl.plans.values import (
-    bounds,
-    count,
-    decimal,
-    file,
-    jumps,
-    label,
-    level,
-    one_of,
-    switch,
-    whole,
-    words,
-)
+from ilvrctl.plans.values import bounds, decimal, file, jumps, label, level, one_of, switch, whole, words
 
 _COMMANDS = frozenset[Command]({"translate", "edit"})
 _EDIT = frozenset[Command]({"edit", "jobs"})
 _RUNS = frozenset[Command]({"translate", "edit", "batch"})
+_ALL = frozenset[Command]({*_RUNS, "jobs"})
 _TRANSLATE = frozenset[Command]({"translate"})
 _JOBS = frozenset[Command]({"translate", "jobs"})
 
@@ -185,9 +174,23 @@ TABLE: tuple[Parameter, ...] = (
         flags=("--clip/--no-clip",),
         shown="clip",
     ),
-    Parameter("class_label", "Class: number or ImageNet name.", label, "class_label", panel=SAMPLING),
-    Parameter("guide", "Noisy classifier, for the class.", file, f"{_GUIDE}.model", panel=SAMPLING),
-    Parameter("guide_scale", "Of --guide.", decimal(0, 1000), f"{_GUIDE}.weight", panel=SAMPLING, shown="1"),
+    Parameter(
+        "class_label",
+        "Class, for class-conditional models: its number, or its name of ImageNet.",
+        label,
+        "class_label",
+        panel=SAMPLING,
+    ),
+    Parameter(
+        "guide",
+        "A classifier of noised pictures that guides to the class: a name, or a file.",
+        file,
+        f"{_GUIDE}.model",
+        panel=SAMPLING,
+    ),
+    Parameter(
+        "guide_scale", "How much it does.", decimal(0, 1000), f"{_GUIDE}.weight", panel=SAMPLING, shown="1"
+    ),
     Parameter(
         "seed",
         "Noise for this seed; also ILVRCTL_SEED in the environment.",
@@ -254,6 +257,15 @@ TABLE: tuple[Parameter, ...] = (
         panel=PICTURES,
         flags=("--recursive", "-r"),
         default=False,
+    ),
+    Parameter(
+        "frames",
+        "Of animations and files of many pages: first, or all, each with a numbered result.",
+        one_of("first", "all"),
+        commands=_JOBS,
+        panel=PICTURES,
+        metavar="first|all",
+        default="first",
     ),
     Parameter("from_file", "Input names from a file, - for standard input.", commands=_JOBS, panel=PICTURES),
     Parameter(
@@ -359,10 +371,13 @@ TABLE: tuple[Parameter, ...] = (
     ),
     Parameter("weights", "A checkpoint you have: a file, or a folder of diffusers.", file, panel=MACHINE),
     Parameter("from_weights", "A checkpoint of the inputs' kind.", file, commands=_JOBS, panel=MACHINE),
+    Parameter(
+        "ext", "Format of results: png, jpg, webp.", one_of("png", "jpg", "webp"), panel=OUTPUT, default="png"
+    ),
     Parameter("quality", "Of results in JPEG and WebP.", whole(1, 100), panel=OUTPUT, default=95),
     Parameter("gif", "An animation of every sample.", switch, panel=OUTPUT, default=False),
     Parameter(
-        "overwrite", "Replace outputs made otherwise.", switch, commands=_RUNS, panel=OUTPUT, default=False
+        "overwrite", "Replace outputs made otherwise.", switch, commands=_ALL, panel=OUTPUT, default=False
     ),
     Parameter(
         "from_image",
@@ -377,22 +392,7 @@ TABLE: tuple[Parameter, ...] = (
 )
 """In the order in which several of them make a grid: the first varies slowest."""
 
-SCREEN: tuple[Parameter, ...] = (
-    Parameter("json", "JSON lines on stdout.", switch, panel=OUTPUT, default=False),
-    Parameter(
-        "quiet", "Only failures and warnings.", switch, panel=OUTPUT, flags=("--quiet", "-q"), default=False
-    ),
-    Parameter("verbose", "More; -vv: tracebacks.", count, panel=OUTPUT, flags=("--verbose", "-v"), default=0),
-    Parameter("color", "auto, always or never.", panel=OUTPUT, metavar="WHEN", default="auto"),
-)
-"""What every command knows: how it is shown."""
-
 
 def parameters_of(command: Command) -> dict[str, Parameter]:
     """The rows of a command, by name."""
     return {row.name: row for row in TABLE if command in row.commands}
-
-
-def settings_of(command: Command) -> dict[str, Parameter]:
-    """Those of them that give a setting."""
-    return {name: row for name, row in parameters_of(command).items() if row.key}
