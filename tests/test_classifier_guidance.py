@@ -129,7 +129,7 @@ def test_the_flags_and_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monke
     assert ran.code == 0, ran.err
     assert "nothing to do" in ilvrctl(*guided, *own).err
     assert difference(Path("out/fox.png"), Path("plain/fox.png"))[1] > 1
-    ran = ilvrctl(*args, "--class-label", "golden retriever")
+    ran = ilvrctl(*args, "--class-label", "golden retriever", "-o", "other")
     assert "trained without classes" in ran.err
-    ran = ilvrctl(*args, "--guide-scale", "2")
+    ran = ilvrctl(*args, "--guide-scale", "2", "-o", "other")
     assert "and none is named" in ran.err
