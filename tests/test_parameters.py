@@ -14,7 +14,8 @@ from commands import FOX, environment, ilvrctl
 from ilvrctl.errors import UsageError
 from ilvrctl.plans.asked import asked_by_flags, asked_by_values
 from ilvrctl.plans.parameter import Command, Parameter
-from ilvrctl.plans.parameters import SCREEN, TABLE, parameters_of
+from ilvrctl.plans.parameters import TABLE, parameters_of
+from ilvrctl.plans.screen import SCREEN
 
 WITH_A_ROW = """
 import sys
