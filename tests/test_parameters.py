@@ -55,7 +55,7 @@ def test_a_new_row_is_a_flag_a_key_of_jobs_files_in_the_schema_and_in_the_help(t
 
 @pytest.mark.parametrize("command", [c for c in get_args(Command) if c in {"translate", "edit"}])
 def test_every_row_of_a_command_is_in_its_help(command: Command) -> None:
-    shown = ilvrctl(command, "--help", COLUMNS="200", TERMINAL_WIDTH="200").out.decode()
+    shown = ilvrctl(command, "--help", COLUMNS="200").out.decode()
     for row in (*parameters_of(command).values(), *SCREEN):
         assert all(name in shown for spelling in row.spellings for name in spelling.split("/")), row.name
 
