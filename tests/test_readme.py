@@ -110,7 +110,7 @@ def test_what_a_page_points_to_is_there(page: Path) -> None:
         assert topic in PAGES or topic == "TOPIC", topic
 
 
-@pytest.mark.parametrize("name", PAGES.keys() - MADE)
+@pytest.mark.parametrize("name", sorted(PAGES.keys() - MADE))
 def test_flags_in_the_text_exist(name: str) -> None:
     known = set(re.findall(r"--[\w-]+", PAGES["commands"].read_text(encoding="utf-8")))
     text = re.sub(r"^```.*?^```", "", PAGES[name].read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
