@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ilvrctl.errors import InputError, UsageError
+from ilvrctl.errors import IlvrctlError, InputError, UsageError, stage
 from ilvrctl.images.io import PICTURE_SUFFIXES, open_picture, read_bytes
 from ilvrctl.images.metadata import read_record
 from ilvrctl.plans.manifest import manifest_files, read_manifest
@@ -91,12 +91,16 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _picture(path: Path, folder: Path) -> Picture | None:
-    """None for a contact sheet."""
-    data = read_bytes(path)
+    """None for a contact sheet. One that cannot be read is a picture too, which fails when it is opened."""
     stem = path.relative_to(folder).with_suffix("").as_posix()
+    try:
+        data = read_bytes(path)
+    except InputError:
+        return Picture(stem, path, f"unreadable {path}")
     plain = Picture(stem, path, sha256(data).hexdigest())
     try:
-        record = json.loads(read_record(data, str(path)))
+        with stage("reading the record", str(path)):
+            record = json.loads(read_record(data, str(path)))
         if record.get("sheet_of") is not None:
             return None
         parent, given = PurePosixPath(stem).parent, record["input"]
@@ -110,7 +114,7 @@ def _picture(path: Path, folder: Path) -> Picture | None:
             identity=str(record["identity"]),
             settings=dict(record["settings"]),
         )
-    except (InputError, *UNREADABLE):
+    except (IlvrctlError, *UNREADABLE):
         return plain
 
 
