@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import threading
@@ -94,39 +95,46 @@ class Processes:
         return number, what, rest
 
     def stop(self) -> None:
-        """End all processes."""
+        """End all processes. They write nothing, so that nothing is lost with them."""
         for process, connection in self._workers.values():
-            process.terminate()
+            process.kill()
             process.join()
             connection.close()
         self._workers = {}
 
 
 def _serve(connection: Connection, machine: Place, networks: Networks, variants: Sequence[Variant]) -> None:
-    """The life of a worker. Ctrl-C at the terminal is for the driver, which ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """The life of a worker. Ctrl-C, a terminal that is closed and the end of a job on a cluster meet every process
+    of a run; they are for the driver, which saves what is made and ends the workers.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     try:
         worker = machine.worker(networks, variants)
         connection.send(("ready", worker.facts()))
         batches = _batches(connection)
-        while (batch := batches.get()) is not None:
-            connection.send(("done", results(worker, batch)))
+        while True:
+            connection.send(("done", results(worker, batches.get())))
     except IlvrctlError as error:
         connection.send(("error", error))
     except OSError:
         return  # the driver has gone
 
 
-def _batches(connection: Connection) -> queue.Queue[Batch | None]:
-    """Batches as they come, taken by a thread so that the driver never waits for a worker that is busy."""
-    found: queue.Queue[Batch | None] = queue.Queue()
+def _batches(connection: Connection) -> queue.Queue[Batch]:
+    """Batches as they come, taken by a thread so that the driver never waits for a worker that is busy.
+
+    When the driver has gone, the process ends at once, whatever it is at.
+    """
+    found: queue.Queue[Batch] = queue.Queue()
 
     def take() -> None:
         try:
             while True:
                 found.put(connection.recv())
         except (EOFError, OSError):
-            found.put(None)
+            os._exit(0)
 
     threading.Thread(target=take, daemon=True).start()
     return found
