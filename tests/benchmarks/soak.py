@@ -269,12 +269,15 @@ def _problem(path: Path, digest: str) -> str | None:
     """What is wrong with a result of the input of that digest."""
     from ilvrctl.images.metadata import read_record
 
-    data = path.read_bytes()
-    with Image.open(BytesIO(data)) as image:
-        image.load()
-        if image.size != (64, 64):
-            return f"{image.size} pixels"
-    found = json.loads(read_record(data, str(path)))["input"]["sha256"]
+    try:
+        data = path.read_bytes()
+        with Image.open(BytesIO(data)) as image:
+            image.load()
+        found = json.loads(read_record(data, str(path)))["input"]["sha256"]
+    except Exception as error:
+        return f"its result cannot be read: {error}"
+    if image.size != (64, 64):
+        return f"{image.size} pixels"
     return None if found == digest else "made of another input"
 
 
