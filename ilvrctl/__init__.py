@@ -9,7 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ilvrctl.api import Model, Result, batch, download, edit, evaluate, examples, load, train, translate
+    from ilvrctl.api import (
+        Model,
+        Result,
+        batch,
+        convert,
+        download,
+        edit,
+        evaluate,
+        examples,
+        load,
+        train,
+        translate,
+    )
     from ilvrctl.errors import (
         ConfigError,
         DeviceError,
@@ -37,6 +49,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "batch",
+    "convert",
     "download",
     "edit",
     "evaluate",

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from ilvrctl import paths
 from ilvrctl.config import Layer
-from ilvrctl.events import JobEvent
+from ilvrctl.events import JobEvent, Note
 from ilvrctl.model import Model, Picture, Progress, input_of
 from ilvrctl.plans.asked import Asked, asked_by_values
 from ilvrctl.plans.check import check_networks, make_plan, networks_of
+from ilvrctl.plans.conversion import convert_asked
 from ilvrctl.plans.find_networks import NetworksAsked, find_networks
 from ilvrctl.plans.inputs import Item
 from ilvrctl.plans.jobs import plans_of
@@ -37,6 +38,7 @@ __all__ = [
     "Model",
     "Result",
     "batch",
+    "convert",
     "download",
     "edit",
     "evaluate",
@@ -183,6 +185,29 @@ def download(
     return model.path()
 
 
+def convert(
+    source: str | Path,
+    out: str | Path,
+    *,
+    to: str = "safetensors",
+    half: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[Note], object] = lambda note: None,
+    **facts: Any,
+) -> Path:
+    """Write a checkpoint anew, as ``ilvrctl convert`` does: all that is known of it is inside; returns ``out``.
+
+    ``to``: "safetensors", or "diffusers", a folder that its ``DDPMPipeline`` loads. ``half`` stores float16.
+    ``facts`` as for :func:`load`; ``progress`` is told what people should know of them.
+
+    Raises WeightsError for what cannot be read, or not be held by what it shall become, UsageError for a place that
+    is taken and for facts that are missing.
+    """
+    return convert_asked(
+        NetworksAsked(weights=Path(source), facts=_facts(facts)), Path(out), progress, to, half, overwrite
+    )
+
+
 def train(
     *folders: str | Path,
     name: str,
@@ -244,7 +269,7 @@ def load(
     """
     path = Path(name_or_file)
     file = isinstance(name_or_file, Path) or path.exists() or path.suffix.lower() in WEIGHT_SUFFIXES
-    given = Layer.of("load()", {"model": facts}) if facts else Layer({})
+    given = _facts(facts)
     asked = (
         NetworksAsked(weights=path, facts=given) if file else NetworksAsked(str(name_or_file), facts=given)
     )
@@ -256,6 +281,10 @@ def load(
 def examples() -> list[Path]:
     """The example pictures that ship with ilvrctl."""
     return sorted(paths.EXAMPLES.glob("*.png"))
+
+
+def _facts(facts: Mapping[str, Any]) -> Layer:
+    return Layer.of("the call", {"model": facts}) if facts else Layer({})
 
 
 def _results(plan: Plan, asked: Asked, progress: Progress | None) -> Generator[Result, None, None]:

@@ -159,8 +159,8 @@ def merge(*layers: Layer) -> Layer:
     origins: dict[KeyPath, str] = {}
     for layer in layers:
         _merge_into(values, layer.values)
-        items = [path for path in origins if path[-1:] and path[-1].isdigit() and path[:-1] in layer.origins]
-        for path in items:  # of a list that this layer replaces
+        lists = {path for path in layer.origins if (*path, "1") in origins}  # that this layer replaces
+        for path in [path for path in origins if path[:-1] in lists and path[-1].isdigit()] if lists else ():
             del origins[path]
         origins.update(layer.origins)
     return Layer(values, origins, all(layer.trusted for layer in layers))

@@ -184,8 +184,7 @@ def read_text(path: Path, *, limit: int = 1 << 20) -> str:
             content = file.read(limit + 1)
         if len(content) > limit:
             raise OSError(0, f"it is larger than {limit / 1e6:.3g} MB")
-        coding = next((coding for mark, coding in _MARKS if content.startswith(mark)), "utf-8")
-        text = content.decode(coding)
+        text = as_utf8(content).decode()
         if "\0" in text:
             raise OSError(0, "it is not a text, or in UTF-16 without its mark")
         return text
@@ -197,6 +196,15 @@ def read_text(path: Path, *, limit: int = 1 << 20) -> str:
         raise InputError(
             f"cannot read {visible(str(path))}: {getattr(error, 'strerror', None) or error}"
         ) from error
+
+
+def as_utf8(content: bytes) -> bytes:
+    """A text in UTF-8 where its byte order mark says what it is in; without such a mark as it is.
+
+    UnicodeDecodeError for what is not what its mark says.
+    """
+    coding = next((coding for mark, coding in _MARKS if content.startswith(mark)), None)
+    return content if coding is None else content.decode(coding).encode()
 
 
 def _without_waiting(path: str, flags: int) -> int:

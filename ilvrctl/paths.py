@@ -17,9 +17,19 @@ PHOTOS = DATA / "photos"
 
 
 def presets_dir() -> Path:
-    """The presets that ship: inside an installed package, or beside it in a checkout."""
-    installed = _PACKAGE / "presets"
-    return installed if installed.is_dir() else _PACKAGE.parent / "presets"
+    """The presets that ship."""
+    return _shipped("presets", "presets")
+
+
+def docs_dir() -> Path:
+    """The pages of the documentation."""
+    return _shipped("docs", ".github/docs")
+
+
+def _shipped(name: str, in_checkout: str) -> Path:
+    """A folder that ships: inside an installed package, or beside it in a checkout."""
+    installed = _PACKAGE / name
+    return installed if installed.is_dir() else _PACKAGE.parent / in_checkout
 
 
 def config_dir() -> Path:

@@ -21,6 +21,7 @@ from ilvrctl.config import Layer, build, read_yaml, unknown_name
 from ilvrctl.errors import ConfigError, UsageError, WeightsError, did_you_mean
 from ilvrctl.fields import Between
 from ilvrctl.files import inside
+from ilvrctl.memory import remembered
 from ilvrctl.text import visible
 
 P = TypeVar("P")
@@ -203,6 +204,7 @@ class Broken:
     error: ConfigError
 
 
+@remembered
 def preset_files(kind: Kind) -> dict[str, Path]:
     """All preset files of a kind by name; the user's own take the place of shipped ones."""
     found = {}
@@ -380,6 +382,7 @@ def use_of(model: ModelPreset) -> str:
     return f"ilvrctl translate PICTURES {what}"
 
 
+@remembered
 def _load(cls: type[Any], name: str, path: Path) -> tuple[Any, Layer]:
     if not PRESET_NAME.fullmatch(name):
         raise ConfigError(f"{visible(path.name)}: cannot be the name of a preset", NAME_HINT)

@@ -370,3 +370,44 @@ def test_a_sweep_over_precisions_loads_the_network_in_each(tmp_path: Path) -> No
     exact = out / "speeds" / "speed=exact" / "fox.png"
     assert json.loads(read_record(exact.read_bytes(), "exact"))["run"]["precision"] == "fp32"
     assert "nothing to do" in ilvrctl("batch", tmp_path / "jobs.yaml", "--device", "cpu").err
+
+
+def test_what_is_no_setting_may_stand_in_a_matrix_too_and_makes_a_job_each() -> None:
+    """``to`` with settings, samples, formats: every key of a job, folders named as those of grids."""
+    Path("jobs.yaml").write_text(
+        "defaults: {to: emoji3d, steps: 3, precision: fp32, inputs: in/a.png}\n"
+        "jobs:\n"
+        "  - name: s\n"
+        "    matrix: {samples: [1, 2], ext: [png, jpg], N: [2, 4]}\n"
+        "  - {name: t, matrix: {to: [emoji3d]}}\n"
+    )
+    assert batch().code == 0
+    found = {name for name in tree(Path("out")) if name.endswith((".png", ".jpg")) and "sheet" not in name}
+    places = [(f"ext={ext}/N={N}", ext) for ext in ("jpg", "png") for N in (2, 4)]
+    one = {f"s/samples=1_{place}/a.{ext}" for place, ext in places}
+    two = {f"s/samples=2_{place}/a_{n}.{ext}" for place, ext in places for n in (1, 2)}
+    assert found == one | two | {"t/to=emoji3d/a.png"}
+    assert "nothing to do: all 13 results are there already" in batch().err
+
+
+def test_values_in_a_matrix_are_checked_whatever_they_are() -> None:
+    for matrix, words in [
+        ("samples: [1, x]", "line 4: samples must be a whole number, not 'x'"),
+        ("samples: [0]", "samples must be at least 1"),
+        ("quality: [90, 101]", "quality must be from 1 to 100, not 101"),
+        ("ext: [gif]", "--ext 'gif' is none of png, jpg, webp"),
+        (f"samples: {list(range(1, 200))}, quality: {list(range(1, 100))}", "is 19,701 settings"),
+    ]:
+        Path("jobs.yaml").write_text(f"jobs:\n  - inputs: in\n    to: emoji3d\n    matrix: {{{matrix}}}\n")
+        ran = batch("--dry-run")
+        assert ran.code == 2 and words in ran.err, ran.err
+
+
+def test_a_job_may_overwrite_and_its_neighbour_not() -> None:
+    copies(Path(), ["out/one/a.png", "out/two/a.png"], CUP)
+    head = "defaults: {to: emoji3d, steps: 3, precision: fp32, inputs: in/a.png}\njobs:\n"
+    Path("jobs.yaml").write_text(f"{head}  - {{name: one, overwrite: true}}\n")
+    assert batch().code == 0
+    Path("jobs.yaml").write_text(f"{head}  - {{name: one, overwrite: true}}\n  - {{name: two}}\n")
+    ran = batch()
+    assert ran.code == 2 and "out/two/a.png is there already" in ran.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import struct
 import zipfile
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import write_small_network
-from commands import CUP, FOX, QUICK, Ran, copies, ilvrctl, json_lines, leftovers, tree
+from commands import CUP, FOX, QUICK, Ran, copies, ilvrctl, json_lines, leftovers, process, tree
 
+from ilvrctl import paths
 from ilvrctl.engine import Engine
 
 
@@ -313,3 +315,42 @@ def test_a_traceback_is_shown_only_with_vv(tmp_path: Path) -> None:
     ran = ilvrctl("translate", "nope.png", *QUICK, "-vv")
     assert ran.code == 1
     assert "Traceback" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--down_N", "--N 32"),
+        ("--save_dir", "-o FOLDER"),
+        ("--model_path", "--weights FILE"),
+        ("--range_t", "--range-t 20"),
+        ("--num_heads", "--set model.num_heads=..."),
+        ("--learn_sigma", "read from the file"),
+    ],
+)
+def test_the_flags_of_the_published_scripts_are_answered_with_what_is_here(flag: str, words: str) -> None:
+    ran = process("translate", FOX, flag, "4")
+    assert ran.code == 2
+    assert f"hint: {words}" in ran.err or words in ran.err
+
+
+def test_a_device_that_is_not_there_is_found_by_a_dry_run() -> None:
+    says(ilvrctl("translate", FOX, *QUICK, "--device", "gpu", "--dry-run"), 2, "unknown device 'gpu'")
+    ran = ilvrctl("translate", FOX, *QUICK, "--device", "cuda:77", "--dry-run")
+    assert ran.code == 1 and "is not there" in ran.err
+
+
+def test_a_preset_whose_file_was_replaced_is_refused(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.safetensors"
+    shutil.copy(paths.DATA / "emoji3d-64.safetensors", mine)
+    heads = ["--set", "model.num_head_channels=32", "--set", "model.image_size=64"]
+    assert ilvrctl("inspect", mine, *heads, "--save-preset", "mine", "-q").code == 0
+    assert ilvrctl("translate", FOX, "--to", "mine", "--steps", "2", "--dry-run").code == 0
+    content = bytearray(mine.read_bytes())
+    content[-1] ^= 1
+    mine.write_bytes(bytes(content))
+    says(
+        ilvrctl("translate", FOX, "--to", "mine", "--steps", "2", "--dry-run"),
+        3,
+        "is not the file that the preset",
+    )

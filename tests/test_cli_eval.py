@@ -431,3 +431,21 @@ def test_a_device_that_is_gone_ends_an_evaluation(place: Path, monkeypatch: pyte
 
     monkeypatch.setattr(features, "_network", lambda *_: lost)
     refused(ilvrctl("eval", "flat", "--against", "3d", "--extractor", "efficientnet-lite0"), 1, "was lost")
+
+
+def test_what_is_no_picture_in_a_folder_is_told(place: Path) -> None:
+    Path("flat/notes.txt").write_text("about them")
+    Path("flat/manifest.jsonl").touch()
+    ran = ilvrctl("eval", "flat", "--truth", "3d")
+    assert ran.code == 0
+    assert "warning: flat: 1 passed by: 1 not a picture" in ran.err
+
+
+def test_sources_that_differ_in_their_suffix_alone_are_two(place: Path) -> None:
+    Path("in").mkdir()
+    for name in ("1.png", "1.jpg", "2.png"):
+        Image.open(f"3d/{NAMES[0]}.png").convert("RGB").save(f"in/{name}")
+    ran = ilvrctl("eval", "in", "--source", "in", "--json")
+    assert ran.code == 2 and "have one name" in ran.err  # as results, which do not tell what they are of
+    Path("in/1.jpg").rename("in/3.jpg")
+    assert ilvrctl("eval", "in", "--source", "in").code == 0

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from commands import FOX, QUICK, Ran, copies, ilvrctl, json_lines, tree
+from commands import FOX, QUICK, Ran, copies, ilvrctl, json_lines, pixels, tree
+from PIL import Image
 
 PLAN = (*QUICK, "--dry-run")
 
@@ -149,3 +150,94 @@ def test_the_examples_that_ship_have_short_names() -> None:
     ran = ilvrctl("translate", FOX, *QUICK)
     assert "examples/fox.png -> out/fox.png" in ran.err
     assert str(FOX.parent) not in ran.err
+
+
+def test_the_closing_line_accounts_for_everything_that_was_found(tmp_path: Path) -> None:
+    copies(tmp_path, ["in/a.png", "in/b.png", "in/sub/c.png"])
+    (tmp_path / "in/broken.png").write_bytes((tmp_path / "in/a.png").read_bytes()[:300])
+    (tmp_path / "in/notes.txt").write_text("about them")
+    (tmp_path / "in/more.txt").write_text("about them")
+    (tmp_path / "in/gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert ilvrctl("translate", "in/a.png", *QUICK).code == 0
+    passed = "4 passed by: 2 not pictures, 1 dangling link, 1 subfolder (--recursive takes it)"
+    ran = ilvrctl("translate", "in", *QUICK, "--dry-run")
+    assert passed in ran.err and len(ran.lines) == 2
+    ran = ilvrctl("translate", "in", *QUICK)
+    closing = ran.err.splitlines()[-1]
+    assert closing.startswith("1 translated, 1 there already, 1 failed in ") and closing.endswith(
+        f"; {passed}"
+    )
+    ran = ilvrctl("translate", "in", *QUICK, "--json")
+    lines = json_lines(ran)
+    told = [line["input"] for line in lines if line["event"] == "passed_by"]
+    assert sorted(told) == ["in/gone.png", "in/more.txt", "in/notes.txt", "in/sub"]
+    counts = (
+        lines[-1]["done"] + lines[-1]["skipped"] + lines[-1]["failed"] + sum(lines[-1]["passed_by"].values())
+    )
+    assert counts == len(list((tmp_path / "in").iterdir()))
+    assert "passed by: in/notes.txt (not pictures)" in ilvrctl("translate", "in", *QUICK, "-v").err
+
+
+def test_two_jobs_of_one_folder_pass_a_file_by_once(tmp_path: Path) -> None:
+    copies(tmp_path, ["in/a.png"])
+    (tmp_path / "in/notes.txt").write_text("about them")
+    jobs = "".join(f"  - {{name: j{n}, inputs: in, to: emoji3d, steps: 3, seed: {n}}}\n" for n in range(2))
+    (tmp_path / "jobs.yaml").write_text(f"jobs:\n{jobs}")
+    assert "1 passed by: 1 not a picture" in ilvrctl("batch", "jobs.yaml", "--dry-run").err
+    assert ilvrctl("batch", "jobs.yaml").err.count("1 passed by: 1 not a picture") == 1
+
+
+def test_the_sheet_of_the_run_before_is_no_input(tmp_path: Path) -> None:
+    copies(tmp_path, ["a.png"])
+    for words in ("1 translated", "nothing to do"):
+        ran = ilvrctl("translate", ".", *QUICK, "--sheet", "sheet.png")
+        assert words in ran.err, ran.err
+    assert "2 passed by: 2 outputs of this run" in ran.err
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\0"])
+def test_lists_are_read_whatever_wrote_them(tmp_path: Path, coding: str, end: str) -> None:
+    names = ["in/caf\u00e9.png", "in/\u732b.png"]
+    copies(tmp_path, names)
+    (tmp_path / "list").write_bytes("".join(f"{name}{end}" for name in names).encode(coding))
+    null = ["-0"] if end == "\0" else []
+    assert planned("--from-file", "list", *null) == ["out/caf\u00e9.png", "out/\u732b.png"]
+    with (tmp_path / "list").open("rb") as file:
+        ran = ilvrctl("translate", "--from-file", "-", *null, *PLAN, stdin=file.read())
+    assert len(ran.lines) == 2
+
+
+def test_a_list_of_names_in_no_encoding_and_one_cut_in_a_letter(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"in/caf\xe9.png\n")
+    assert ilvrctl("translate", "--from-file", "list", *PLAN).code == 0
+    (tmp_path / "list").write_bytes("a.png".encode("utf-16")[:-1])
+    assert "cannot read the list list: " in refused("--from-file", "list").err
+
+
+def test_a_name_with_an_escape_reaches_no_terminal_raw(tmp_path: Path) -> None:
+    copies(tmp_path, ["in/\x1b[31mred.png"])
+    ran = ilvrctl("translate", "in", *QUICK)
+    assert ran.code == 0 and "\x1b" not in ran.err
+    ran = ilvrctl("translate", "in/\x1b[31mnone.png", *QUICK)
+    assert ran.code == 1 and "\x1b" not in ran.err
+
+
+def test_frames_are_said_to_be_taken_by_the_first_or_all_taken(tmp_path: Path) -> None:
+    [a, b] = copies(tmp_path, ["a.png", "b.png"])
+    (tmp_path / "in").mkdir()
+    with Image.open(a) as first, Image.open(b) as second:
+        first.save("in/doc.tif", save_all=True, append_images=[second])
+        first.save("in/one.png")
+    ran = ilvrctl("translate", "in", *QUICK)
+    assert "warning: in/doc.tif has 2 pages: taken by its first" in ran.err
+    ran = ilvrctl("translate", "in", *QUICK, "--frames", "all", "-o", "all")
+    assert ran.lines == ["all/doc-1.png", "all/doc-2.png", "all/one.png"]
+    assert "taken by its first" not in ran.err
+    assert pixels(tmp_path / "all/doc-1.png") == pixels(tmp_path / "out/doc.png")
+    assert pixels(tmp_path / "all/doc-1.png") != pixels(tmp_path / "all/doc-2.png")
+    again = ilvrctl("translate", "in", *QUICK, "--frames", "all", "-o", "all")
+    assert "nothing to do: all 3 results are there already" in again.err
+    told = json_lines(ilvrctl("eval", "all", "--source", "in", "--json"))[0]["runs"][0]
+    assert (told["pictures"], told["inputs"]) == (3, 3)
+    assert "--frames 'some' is neither of first, all" in refused("in", "--frames", "some").err

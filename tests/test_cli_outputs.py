@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,15 @@ def test_samples_are_numbered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("a.jpg", "JPEG"), ("a.WEBP", "WEBP"), ("a.tif", "TIFF"), ("a.bmp", "BMP")]
+    ("name", "kind"),
+    [("a.jpg", "JPEG"), ("a.WEBP", "WEBP"), ("a.tif", "TIFF"), ("a.bmp", "BMP"), ("a.gif", "GIF")],
 )
 def test_the_name_decides_the_format(name: str, kind: str) -> None:
     assert ilvrctl("translate", FOX, *QUICK, "-o", name).lines == [name]
     with Image.open(name) as image:
         assert (image.format, image.size) == (kind, (64, 64))
     again = ilvrctl("translate", FOX, *QUICK, "-o", name)
-    assert again.code == (2 if kind == "BMP" else 0)  # BMP holds no record, so nobody knows whose it is
+    assert again.code == 0 and "nothing to do" in again.err
 
 
 def test_a_folder_whose_name_looks_like_a_file() -> None:
@@ -221,3 +223,50 @@ def test_a_result_of_weights_of_ones_own_needs_them_again(tmp_path: Path) -> Non
     write_small_network(tmp_path / "mine.pt", seed=1)
     ran = ilvrctl("translate", FOX, "--from-image", "out/fox.png", "--weights", "mine.pt", "-o", "new")
     assert "warning: mine.pt is not the file that the picture was made with" in ran.err
+
+
+def test_the_format_of_the_results_in_a_folder(tmp_path: Path) -> None:
+    copies(tmp_path, ["in/a.png", "in/b.webp"])
+    for _ in range(2):
+        ran = ilvrctl("translate", "in", *QUICK, "--ext", "jpg", "--quality", "80")
+        assert ran.lines == ["out/a.jpg", "out/b.jpg"]
+    assert "nothing to do" in ran.err
+    with Image.open("out/a.jpg") as image:
+        assert image.format == "JPEG"
+    assert ilvrctl("translate", "in/a.png", *QUICK, "--ext", "jpg", "-o", "my.webp").lines == ["my.webp"]
+    job = "jobs:\n  - {name: j, inputs: in, to: emoji3d, steps: 3, ext: webp, pattern: 'x_{stem}'}\n"
+    (tmp_path / "jobs.yaml").write_text(job)
+    assert ilvrctl("batch", "jobs.yaml").lines == ["out/j/x_a.webp", "out/j/x_b.webp"]
+    ran = ilvrctl("translate", "in", *QUICK, "--ext", "jpgg")
+    assert ran.code == 2
+    assert "--ext 'jpgg' is none of png, jpg, webp" in ran.err and "did you mean 'jpg'" in ran.err
+
+
+def listed(count: int) -> str:
+    return ",".join(str(n) for n in range(1, count + 1))
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["-n", "1000000000"], "1,000,000,000 samples"),
+        (["-n", "100000", "--N", "1,2,4,8,16,32", "--seed", "1,2,3,4"], "are 2,400,000 results"),
+        (
+            ["--seed", ",".join(map(str, range(3000))), "--steps", ",".join(map(str, range(1, 1001)))],
+            "3,000,000 settings",
+        ),
+        (["--batch-size", "1000000000"], "beyond any device"),
+        (["--batch-size", "1e9"], "takes a number or auto"),
+        (["--set", "model.image_size=1000000"], "goes from 1 to 16384"),
+        (["--set", "model.diffusion_steps=100000000"], "goes from 1 to 100000"),
+        (["--steps", "1000000000"], "steps must be from 1 to 1000"),
+    ],
+)
+def test_aims_beyond_sense_are_refused_before_anything_is_allotted(args: list[str], words: str) -> None:
+    tracemalloc.start()
+    ran = ilvrctl("translate", FOX, "--to", "emoji3d", *args)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert ran.code == 2
+    assert words in ran.err
+    assert peak < 100e6

@@ -16,7 +16,7 @@ from ilvrctl.errors import InputError
 from ilvrctl.images.io import encode_picture
 from ilvrctl.images.metadata import RECORD_KEY, read_record
 
-HOLDING = ["png", "jpg", "jpeg", "webp", "tif", "tiff", "gif"]
+HOLDING = ["png", "jpg", "jpeg", "webp", "tif", "tiff", "gif", "bmp"]
 PICTURE = Image.radial_gradient("L").resize((24, 24)).convert("RGB")
 
 
@@ -40,7 +40,7 @@ def test_the_record_comes_back(suffix: str, record: str) -> None:
 )
 @settings(max_examples=40, deadline=None)
 def test_any_text_comes_back(record: str) -> None:
-    for suffix in ("png", "jpg", "webp", "tif", "gif"):
+    for suffix in ("png", "jpg", "webp", "tif", "gif", "bmp"):
         assert read_record(encode_picture(PICTURE, suffix, record), "a") == record
 
 
@@ -71,11 +71,12 @@ def test_a_png_record_behind_the_pixels_is_found() -> None:
     assert read_record(data[:end] + chunk + data[end:], "a") == '{"seed": 7}'
 
 
-def test_bmp_is_saved_without() -> None:
-    assert encode_picture(PICTURE, "bmp", '{"seed": 7}') == encode_picture(PICTURE, "bmp")
+def test_bmp_has_it_behind_all_that_others_read() -> None:
+    plain = encode_picture(PICTURE, "bmp")
+    assert encode_picture(PICTURE, "bmp", '{"seed": 7}') == plain + b'ilvrctl:{"seed": 7}'
 
 
-@pytest.mark.parametrize("suffix", [*HOLDING, "bmp"])
+@pytest.mark.parametrize("suffix", HOLDING)
 def test_a_picture_without_a_record_says_so(suffix: str) -> None:
     with pytest.raises(InputError) as caught:
         read_record(encode_picture(PICTURE, suffix), "cat.png")

@@ -38,7 +38,7 @@ def run(plan: Plan, loader: Callable[[], Engine]) -> Generator[JobEvent, None, N
 
 
 def plan_of(*inputs: Path, out: Path, samples: int = 1, gif: bool = False, sheet: Path | None = None) -> Plan:
-    items = collect([str(path) for path in inputs], recursive=False, stdin=None, output=None)
+    items = collect([str(path) for path in inputs], recursive=False, stdin=None).items
     outputs = outputs_of(items, range(1, samples + 1), Destination(folder=out), gif=gif)
     settings = build_settings(Layer({"steps": 3, "method": {"N": 4}}))
     plan = Plan(tuple(outputs), (Variant(settings),), find_model("emoji3d-64"), "00", sheet=sheet)
@@ -186,7 +186,7 @@ def test_standard_output_gets_bytes_and_no_file(tmp_path: Path) -> None:
 
 def grid_of(*inputs: Path, out: Path, second: str = "auto") -> Plan:
     """Inputs translated with two seeds, and a variance for the second."""
-    items = collect([str(path) for path in inputs], recursive=False, stdin=None, output=None)
+    items = collect([str(path) for path in inputs], recursive=False, stdin=None).items
     variants = [
         Variant(
             build_settings(
@@ -237,7 +237,7 @@ def test_a_sample_that_fails_tells_with_which_settings(tmp_path: Path) -> None:
 
 def test_every_precision_of_a_grid_has_its_own_network(tmp_path: Path) -> None:
     inputs = copies(tmp_path, ["in/a.png", "in/b.png"])
-    items = collect([str(path) for path in inputs], recursive=False, stdin=None, output=None)
+    items = collect([str(path) for path in inputs], recursive=False, stdin=None).items
     variants = [
         Variant(build_settings(Layer({"steps": 2, "precision": name, "seed": seed})), {}, f"{name}{seed}")
         for seed in (1, 2)

@@ -30,6 +30,7 @@ GROUND = frozenset(
         "files",
         "text",
         "choices",
+        "memory",
         "__init__",
     }
 )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ilvrctl.errors import UsageError, WeightsError
 from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
-from ilvrctl.models.files import header
+from ilvrctl.models.files import numbers
 from ilvrctl.models.files.checkpoint import read_state_dict
 from ilvrctl.models.files.loading import inspect_file, load_network
 
@@ -161,7 +161,7 @@ def test_a_deflated_archive_is_inflated(tmp_path: Path) -> None:
 def test_file_kinds_whatever_the_file_is_called(
     kind: str, dtype: torch.dtype | None, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(header, "CHUNK", 1000)  # several chunks even of a small tensor
+    monkeypatch.setattr(numbers, "CHUNK", 1000)  # several chunks even of a small tensor
     path = tmp_path / "weights.ckpt"
     if kind == "safetensors":
         save_file(prefixed(prefix), path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import pickle
 import random
@@ -13,6 +14,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,6 @@ from ilvrctl.models.files import checkpoint
 from ilvrctl.models.files.checkpoint import read_state_dict
 from ilvrctl.models.files.contents import contents_of
 from ilvrctl.models.files.diffusers_folder import stated_facts
-from ilvrctl.models.files.header import all_finite
 from ilvrctl.models.files.loading import inspect_file, load_network
 from ilvrctl.models.files.pickled import NotPickleError, NotPlainError, read_pickle
 from ilvrctl.models.files.verdict import judge
@@ -308,7 +309,7 @@ def test_finite_numbers_are_told_by_their_bits() -> None:
         words[::2, size - 1 :: size] = 0x7F  # many near the end of the range
         for word in words:
             expected = bool(torch.isfinite(word.view(dtype)).all())
-            assert all_finite(bytes(word.tolist()), name) == expected
+            assert math.isfinite(checkpoint._bound(word.view(dtype))) == expected
 
 
 PICKLES = [
@@ -440,3 +441,58 @@ def test_a_sound_file_is_read_once_and_remembered(tmp_path: Path, monkeypatch: p
     assert contents_of(path, numbers=False).parameters == info.parameters
     with pytest.raises(WeightsError, match="CRC"):
         contents_of(path)
+
+
+def test_the_sums_of_a_large_file_are_made_once_and_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "_REMEMBERED", 0)
+    path = tmp_path / "w.pt"
+    summed = []
+
+    def crc32(data: memoryview) -> int:
+        summed.append(len(data))
+        return zlib.crc32(data)
+
+    monkeypatch.setattr("ilvrctl.models.files.numbers.crc32", crc32)
+    path.write_bytes(saved(WEIGHTS))
+    read_state_dict(path, only=list(WEIGHTS)[:3])  # a part tells nothing of the rest
+    assert len(summed) == 3
+    read_state_dict(path)
+    assert len(summed) == 3 + len(WEIGHTS)
+    read_state_dict(path)
+    checkpoint.check_numbers_of(path)
+    assert len(summed) == 3 + len(WEIGHTS)
+    path.write_bytes(with_a_hole(WEIGHTS))
+    for read in (read_state_dict, checkpoint.check_numbers_of):
+        with pytest.raises(WeightsError, match="Bad CRC-32"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("number", "finite"), [(3e38, True), (math.inf, False), (-math.inf, False), (math.nan, False)]
+)
+def test_large_numbers_are_not_infinite(number: float, finite: bool) -> None:
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        x = torch.full((3, 5), number, dtype=dtype)
+        assert math.isfinite(checkpoint._bound(x)) == finite
+        assert math.isfinite(checkpoint._bound(torch.tensor([1.0, number, -number], dtype=dtype))) == finite
+    if finite:
+        assert checkpoint._bound(x) >= x.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("number", "fits"), [(65504.0, True), (65519.0, True), (65520.0, False), (-1e30, False)]
+)
+def test_a_number_too_large_for_half_precision_is_told(number: float, fits: bool, tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    first = next(iter(WEIGHTS))
+    weights = {**WEIGHTS, first: WEIGHTS[first].clone()}
+    weights[first].view(-1)[-1] = number
+    path.write_bytes(saved(weights))
+    assert read_state_dict(path, dtype=torch.bfloat16)[first].isfinite().all()
+    if fits:
+        assert read_state_dict(path, dtype=torch.float16)[first].isfinite().all()
+    else:
+        with pytest.raises(WeightsError, match="too large for float16"):
+            read_state_dict(path, dtype=torch.float16)

@@ -8,25 +8,22 @@ from collections.abc import Callable
 import pytest
 import torch
 from checkpoints import random_state_dict
+from hypothesis import given
+from hypothesis import strategies as st
+from retrained import Retrained, shipped
 from torch import Tensor
 
-from ilvrctl import paths
-from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.models.adm import AdmUNet
-from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
-from ilvrctl.models.files.loading import load_network
-from ilvrctl.probe import Finding, Findings, Timing, Trial, guess_image_size, probe
+from ilvrctl.models.architecture.unet import AdmArchitecture
+from ilvrctl.probe import Findings, Point, Timing, Trial, guess_image_size, probe
+from ilvrctl.probe.curve import EXACT, fits, next_level, point_of
 from ilvrctl.probe.pictures import DRAWINGS, probe_pictures
-from ilvrctl.probe.readings import attention_readings
-from ilvrctl.probe.trials import Network
+from ilvrctl.probe.readings import ENDS, NAMED, STEPS, attention_readings, timings
+from ilvrctl.probe.trials import STRENGTHS, Network, noised
 
 CPU = torch.device("cpu")
 HEADS = 4
 """Of the shipped model."""
-
-
-def shipped() -> AdmUNet:
-    return load_network(paths.DATA / "emoji3d-64.safetensors", HiddenFlags(num_heads=1), device=CPU)
 
 
 def qkv(network: AdmUNet) -> list[tuple[Tensor, Tensor]]:
@@ -36,15 +33,17 @@ def qkv(network: AdmUNet) -> list[tuple[Tensor, Tensor]]:
     return [(module.weight[:, :, 0], module.bias) for module in modules]  # type: ignore[misc, index]
 
 
-def found(network: Network, pictures: Tensor | None = None) -> Findings:
-    """What the probe finds on the drawings (or others)."""
+def found(network: Network, pictures: Tensor | None = None, trials: list[Trial] | None = None) -> Findings:
+    """What the probe finds on the drawings (or others); its ``trials`` go into that list."""
     if pictures is None:
         pictures, names = drawings()
     else:
         names = [str(n) for n in range(len(pictures))]
-    *trials, findings = probe(network, pictures, names)
-    assert all(isinstance(trial, Trial) for trial in trials)
+    *made, findings = probe(network, pictures, names)
+    assert all(isinstance(trial, Trial) for trial in made)
     assert isinstance(findings, Findings)
+    if trials is not None:
+        trials += made  # type: ignore[arg-type]
     return findings
 
 
@@ -54,12 +53,10 @@ def drawings(count: int = 2) -> tuple[Tensor, list[str]]:
     return pictures[keep], [names[n] for n in keep]
 
 
-def of(findings: Findings, fact: str) -> Finding:
-    return next(finding for finding in findings.findings if finding.fact == fact)
-
-
 def test_the_shipped_model() -> None:
-    findings = found(shipped())
+    trials: list[Trial] = []
+    findings = found(shipped(), trials=trials)
+    assert len(trials) <= 90
     assert findings.facts == {
         "num_head_channels": 32,
         "use_new_attention_order": False,
@@ -68,7 +65,10 @@ def test_the_shipped_model() -> None:
         "predicts": "eps",
     }
     assert {f.status for f in findings.findings} == {"decided"}
-    assert min(f.margin for f in findings.findings) > 2
+    assert min(f.margin for f in findings.findings if f.fact != "schedule") > 2
+    assert findings.possible == (Timing("linear", 1000),)
+    for point in findings.curve:
+        assert point.level == pytest.approx(Timing("linear", 1000).level(point.abar), rel=0.08)
 
 
 def test_the_same_network_in_the_new_attention_order() -> None:
@@ -115,27 +115,7 @@ def test_the_same_network_with_eight_heads() -> None:
     findings = found(network)
     assert findings.facts["num_head_channels"] == 16
     assert findings.facts["use_new_attention_order"] is False
-    assert of(findings, "heads").next_best == "4 heads"
-
-
-class Retrained:
-    """The shipped model as if trained with other levels and another prediction."""
-
-    def __init__(self, timing: Timing, predicts: str) -> None:
-        self.network = shipped()
-        self.architecture = self.network.architecture
-        self.levels = Schedule.named(timing.noise_schedule, timing.diffusion_steps).alphas_cumprod
-        self.predicts = predicts
-
-    def reread(self, hidden: HiddenFlags) -> object:
-        return self.network.reread(hidden)
-
-    def __call__(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        abar = self.levels[min(int(t[0]), len(self.levels) - 1)]
-        alpha, sigma = math.sqrt(abar), math.sqrt(1 - abar)
-        eps = self.network(x, torch.full_like(t, Timing("linear", 1000).level(abar)), y)
-        x0 = (x - sigma * eps) / alpha
-        return {"eps": eps, "x0": x0, "v": alpha * eps - sigma * x0}[self.predicts]
+    assert findings.of("heads").next_best == "4 heads"
 
 
 @pytest.mark.parametrize(
@@ -152,10 +132,41 @@ def test_other_levels_and_predictions(timing: Timing, predicts: str) -> None:
     assert facts == {
         "num_head_channels": 32,
         "use_new_attention_order": False,
-        "noise_schedule": timing.noise_schedule,
-        "diffusion_steps": timing.diffusion_steps,
+        **timing.facts,
         "predicts": predicts,
     }
+
+
+TRUTHS = [Timing(name, T) for T in STEPS for name in NAMED]
+TRUTHS += [Timing(name, T, *ends) for T in STEPS for name, *ends in ENDS]
+QUICK = [Timing("linear", 2000), Timing("linear", 500), Timing("quad", 1000), Timing("cosine", 100)]
+ODD = [Timing("linear", 1500), Timing("cosine", 3000), Timing("linear", 1000, 0.0001, 0.03)]
+CASES = [
+    pytest.param(t, False, marks=[] if t in QUICK else pytest.mark.slow, id=str(t)) for t in TRUTHS + ODD
+]
+CASES += [
+    pytest.param(t, True, marks=pytest.mark.slow, id=f"{t}, beyond")
+    for t in TRUTHS
+    if t.diffusion_steps != 250  # linear with betas up to 0.02 goes on as linear with 500 levels does
+]
+
+
+@pytest.mark.parametrize(("truth", "beyond"), CASES)
+def test_a_schedule_is_right_or_undecided(truth: Timing, beyond: bool) -> None:
+    """Over all schedules, and some that nobody knows; ``beyond``: levels that are too high mean more noise."""
+    findings = found(Retrained(truth, beyond=beyond))
+    schedule = findings.of("schedule")
+    facts = findings.facts
+    assert facts["num_head_channels"] == 32
+    if schedule.status == "decided":
+        levels = Timing(**{k: v for k, v in facts.items() if k in vars(truth)}).schedule.alphas_cumprod
+        assert levels == truth.schedule.alphas_cumprod
+    else:
+        assert not {"noise_schedule", "diffusion_steps", "beta_start", "beta_end"} & set(facts)
+    for point in findings.curve:
+        level = truth.level(point.abar)
+        if level is not None and level > 20:
+            assert point.level == pytest.approx(level, rel=0.12)
 
 
 def dead_attention(network: AdmUNet) -> None:
@@ -246,7 +257,51 @@ def test_the_size_is_guessed_as_the_published_tables_have_it() -> None:
 
 
 def test_timings_meet_at_the_same_signal_to_noise_ratio() -> None:
-    for name, T in (("linear", 1000), ("cosine", 1000), ("linear", 4000), ("cosine", 4000)):
-        levels = Schedule.named(name, T).alphas_cumprod
+    for timing in timings():
+        abars = timing.schedule.alphas_cumprod
+        T = timing.diffusion_steps
         for t in (T // 10, T // 2):
-            assert Timing(name, T).level(levels[t]) == t
+            assert timing.level(abars[t]) == pytest.approx(t)
+            assert timing.nearest(abars[t]) == t
+        between = math.sqrt(abars[T // 2] * abars[T // 2 + 1])
+        assert T // 2 < (timing.level(between) or 0) < T // 2 + 1
+        assert timing.level(0.999999) == 0
+        assert timing.level(abars[-1] / 2) is None
+
+
+@given(best=st.floats(0, 9000), start=st.integers(0, 10_000), bend=st.floats(0.1, 100), tilt=st.floats(-2, 2))
+def test_the_lowest_level_is_found_from_anywhere(best: float, start: int, bend: float, tilt: float) -> None:
+    """Also where the error does not rise evenly on both sides, and where levels are too high to mean anything."""
+
+    def error(t: int) -> list[float]:
+        u = math.log(min(t, 9500) + 1) - math.log(best + 1)
+        return [bend * u * u * math.exp(tilt * math.tanh(u)), bend * u * u - 1]
+
+    tried = {start: error(start)}
+    while (level := next_level(tried)) is not None:
+        assert level not in tried
+        tried[level] = error(level)
+    assert len(tried) < 50
+    point = point_of(0.9, tried, [math.inf, math.inf])
+    assert point.level == pytest.approx(best, rel=0.05, abs=1)
+
+
+def test_every_schedule_has_its_own_curve() -> None:
+    abars = [noised(torch.zeros(1, 3, 8, 8), strength).abar for strength in STRENGTHS]
+    for timing in timings():
+        levels = [timing.level(abar) for abar in abars]
+        last = timing.diffusion_steps - 1
+        curve = [
+            Point(abar, last if level is None else level, EXACT, level is not None)
+            for abar, level in zip(abars, levels, strict=True)
+        ]
+        best = fits(curve)[0]
+        assert best.timing == timing
+        assert best.apart == 0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_levels_that_cannot_be_told_decide_nothing(value: float) -> None:
+    tried = {10: [0.0, 0.0], 12: [-1.0, -1.0], 14: [0.0, value]}
+    point = point_of(0.5, tried, [1.0, 1.0])
+    assert all(fit.off == 0 or fit.off == math.inf for fit in fits([point]))

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ilvrctl import paths
 from ilvrctl.errors import ConfigError, OutputError, UsageError
+from ilvrctl.events import PassedBy
 from ilvrctl.training import pictures as module
 from ilvrctl.training.batches import augmented, floats, mapped
 from ilvrctl.training.draws import draw, order
@@ -121,11 +122,11 @@ def test_whatever_one_picture_does_the_others_are_used_and_all_are_accounted_for
     found = load(folder)
     assert (found.count, found.copies) == (20, 1)
     assert sorted(name for name, _ in found.failed) == names[:4]
-    assert found.passed_by == ("Thumbs.db", "notes.txt")
+    assert [Path(one.name).name for one in found.passed_by] == ["Thumbs.db", "notes.txt"]
     told = [event.message for event in remarks(found, init=True)]
     assert f"left out: {names[1]}: RuntimeError: odd" in told
     assert "left out: 4 of 24 pictures: 2 RuntimeError: odd; 1 MemoryError; 1 KeyError: N" in told
-    assert "passed by: 2 files that are no pictures by their names (1 .db, 1 .txt)" in told
+    assert "2 passed by: 1 empty file, 1 not a picture" in told
     assert "1 files are copies of others and count once" in told
 
 
@@ -142,7 +143,9 @@ def test_an_unreadable_subfolder_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "scandir", scandir)
     found = load(folder)
     assert found.count == 20
-    assert found.failed == ((str(folder / "closed"), "the folder cannot be read: Permission denied"),)
+    assert found.passed_by == (PassedBy("unreadable folders", str(folder / "closed")),)
+    told = [event.message for event in remarks(found, init=True)]
+    assert f"passed by: {folder / 'closed'} (unreadable folders)" in told
 
 
 def test_processes_that_share_a_cache_decode_the_pictures_once(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ EVERYBODYS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS]
 
 
 def plan_of(folder: Path, out: Path, *, gif: bool = False) -> Plan:
-    items = collect([str(folder)], recursive=False, stdin=None, output=None)
+    items = collect([str(folder)], recursive=False, stdin=None).items
     outputs = outputs_of(items, [1], Destination(folder=out), gif=gif)
     chosen = build_settings(Layer({"steps": 3, "method": {"N": 4}}))
     return make_plan(

@@ -24,7 +24,9 @@ SUMMARIES = {
     "download": "Fetch weights, go on where a transfer was cut, and prove what arrived.",
     "presets": "List and show presets: targets (--to), methods (--preset) and models.",
     "inspect": "Tell what a checkpoint holds: format, architecture, size, and what its tensors do not tell.",
+    "convert": "Write a checkpoint anew, with its facts inside: as one safetensors file or a diffusers folder.",
     "doctor": "Versions, device and precision, folders, and which weights are here; with --bench how fast it runs.",
+    "docs": "Print a page of the documentation, or which there are.",
 }
 """The first sentence of each subcommand's help, so that the list of all needs none of their modules."""
 

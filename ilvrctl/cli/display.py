@@ -129,8 +129,9 @@ class Tally:
         return f"{', '.join(parts)} in {duration(self.seconds)}{self._passed()}"
 
     def _passed(self) -> str:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self.passed_by.most_common())
-        return f"; {self.passed_by.total()} passed by: {reasons}" if reasons else ""
+        from ilvrctl.images.folders import counted
+
+        return f"; {counted(self.passed_by)}" if self.passed_by else ""
 
     def interrupted(self) -> str:
         """One line for people who pressed Ctrl-C."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ def run_probe(file: Path, *, device: str, quiet: bool, color: bool, table: bool)
     for event in probe(network, pictures.to(place), names):
         if isinstance(event, Trial):
             if not quiet and time.monotonic() - start > 5 * event.number:
-                say(f"  {event.number}: {event.attention}; {event.timing}; level {event.level}")
+                say(f"  {event.number}: {event.attention}; noise {event.strength}; level {event.level}")
         else:
             findings = event
     assert findings is not None
@@ -45,44 +46,74 @@ def run_probe(file: Path, *, device: str, quiet: bool, color: bool, table: bool)
 
 
 def show_findings(findings: Findings) -> None:
-    """Every reading with its error at each level, then every fact with its margin.
+    """Every reading with its error at each noise strength, then every fact with its margin.
 
     Of other predictions than the best, only those of the best reading.
     """
     best = findings.rows[0]
-    data("error of eps".ljust(58) + "".join(f"{f'level {level}':>11}" for level in findings.levels))
-    for row in findings.rows:
-        if row.predicts != best.predicts and (row.attention, row.timing) != (best.attention, best.timing):
-            continue
-        name = f"{row.attention}; {row.timing}; {row.predicts}"
-        errors = "".join(
-            f"{row.errors[k]:>11.4f}" if k in row.errors else f"{'-':>11}" for k in findings.levels
-        )
-        data(f"{name:<58}{errors}")
+    rows = [
+        r
+        for r in findings.rows
+        if r.predicts == best.predicts or (r.attention == best.attention and not r.timing)
+    ]
+    names = [f"{row.attention}; {row.timing or 'levels found'}; {row.predicts}" for row in rows]
+    width = max(map(len, names)) + 2
+    data(f"{'error of eps at noise':<{width}}" + "".join(f"{k:>9}" for k in findings.strengths))
+    for name, row in zip(names, rows, strict=True):
+        errors = (f"{row.errors[k]:>9.4f}" if k in row.errors else f"{'-':>9}" for k in findings.strengths)
+        data(f"{name:<{width}}{''.join(errors)}")
     data("")
     if not findings.trained:
         data(f"undecided: the lowest error is {findings.denoised:.2f} of what can be had without a network")
     for found in findings.findings:
         margin = f"{found.margin:.2f} times better than {found.next_best}" if found.next_best else ""
         data(f"{found.fact:<16} {found.status:<10} {found.best:<22} {margin}".rstrip())
+    if findings.of("schedule").best in ("linear, 1000 levels", "cosine, 1000 levels"):
+        data("(1000 levels, or another number rescaled to 0 .. 1000: these act the same)")
+    if findings.curve and findings.of("schedule").status == "undecided":
+        _show_curve(findings)
     data("")
+
+
+def _show_curve(findings: Findings) -> None:
+    """The levels of a schedule that is not decided, and how to go on."""
+    data("\nlevels found, as the network counts them, where sigma / alpha of the noise is")
+    data("  " + "   ".join(f"{point.strength:.2f}: {point.level:.0f}" for point in findings.curve))
+    if not findings.familiar:
+        data("they are not exact: the network knows these pictures too little")
+    for timing in findings.possible[:5]:
+        data(f"may be {timing}: {_flags(timing.facts)}")
+    if not findings.possible:
+        data("no known schedule has them; what its training says goes into")
+        data("  " + _flags({"noise_schedule": "NAME", "diffusion_steps": "T"}))
+
+
+def _flags(facts: Mapping[str, object]) -> str:
+    return " ".join(f"--set model.{name}={value}" for name, value in facts.items())
+
+
+def _curve(findings: Findings) -> dict[str, float]:
+    """The level found at each sigma / alpha."""
+    return {f"{point.strength:.3f}": round(point.level, 1) for point in findings.curve}
 
 
 def _record(findings: Findings, size: int, seconds: float) -> dict[str, Any]:
     return {
         "facts": dict(findings.facts),
         "findings": [asdict(found) for found in findings.findings],
+        "curve": _curve(findings),
+        "possible": [dict(timing.facts) for timing in findings.possible],
         "trials": [
             {
                 "attention": str(row.attention),
-                "schedule": str(row.timing),
+                "schedule": str(row.timing) if row.timing else None,
                 "predicts": row.predicts,
-                "errors": dict(row.errors),
+                "errors": row.errors,
             }
             for row in findings.rows
         ],
         "pictures": list(findings.pictures),
-        "levels": list(findings.levels),
+        "levels": list(findings.strengths),
         "picture_size": size,
         "denoised": findings.denoised,
         "seconds": round(seconds, 2),
@@ -97,7 +128,8 @@ def _store(file: Path, findings: Findings, size: int, *, quiet: bool, color: boo
         guesses=("image_size",) if findings.trained else (),
         undecided=undecided,
         margins={f.fact: round(f.margin, 3) for f in findings.findings if f.next_best},
-        levels=findings.levels,
+        curve=_curve(findings),
+        levels=findings.strengths,
         pictures=findings.pictures,
     )
     try:

@@ -12,7 +12,7 @@ from ilvrctl.cli import signals
 from ilvrctl.cli.display import Display, Tally
 from ilvrctl.cli.job_views import first_view, job_view, note_view
 from ilvrctl.cli.output import data_json, data_path, interrupted, say
-from ilvrctl.cli.screen import Plain, Screen
+from ilvrctl.cli.screen import Screen
 from ilvrctl.errors import IlvrctlError
 from ilvrctl.events import Noted
 
@@ -43,6 +43,7 @@ def show_or_carry_out(
     except IlvrctlError:
         show_notes([plan], display)  # they may say why
         raise
+    machine.check()
     if options["dry_run"]:
         show_notes([plan], display)
         before(plan, display)
@@ -59,11 +60,18 @@ def show_or_carry_out(
 
 
 def show_notes(plans: Sequence[Plan], display: Display) -> None:
-    """What people should know before plans are carried out."""
-    screen = Plain(display)
+    """What people should know before plans are carried out, and what was passed by."""
+    from ilvrctl.images.folders import counted
+
+    screen = Screen(display, bars=False)
     for plan in plans:
         for note in plan.notes:
             screen.show(note_view(note))
+    passed = dict.fromkeys(one for plan in plans for one in plan.passed_by)
+    for one in passed:
+        screen.show(job_view(one, Tally(0)))
+    if passed and not display.quiet:
+        say(counted(passed))
 
 
 def finish(

@@ -9,6 +9,7 @@ import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from typing import Literal, Protocol, get_args
 
@@ -345,11 +346,14 @@ class Schedule:
 
     def steps(self, levels: Sequence[int]) -> list[Step]:
         """The transitions down a chain of ``levels`` (any order given, walked from the noisiest to clean)."""
-        down = sorted(levels, reverse=True)
-        return [
+        return list(self._steps(tuple(sorted(levels, reverse=True))))
+
+    @lru_cache(maxsize=64)  # noqa: B019  of few schedules, which are values
+    def _steps(self, down: tuple[int, ...]) -> tuple[Step, ...]:
+        return tuple(
             Step(i, len(down), t, s, *self.level(t), *self.level(s))
             for i, (t, s) in enumerate(zip(down, [*down[1:], -1], strict=True))
-        ]
+        )
 
 
 def _without_signal(abar: Sequence[float]) -> tuple[float, ...]:

@@ -16,7 +16,8 @@ from ilvrctl.evaluation.measure import Protocol, diversity, factor_of, measure_p
 from ilvrctl.evaluation.pairing import Partners, pair_runs
 from ilvrctl.evaluation.realism import Judged, Real, realism_metrics
 from ilvrctl.evaluation.result import Evaluation, Measured, RunResult
-from ilvrctl.evaluation.sets import Picture, ResultSet, pictures_of, runs_of
+from ilvrctl.evaluation.sets import Picture, ResultSet, is_ours, pictures_of, runs_of
+from ilvrctl.images.folders import counted, pictures_in
 
 if TYPE_CHECKING:
     import torch
@@ -206,9 +207,19 @@ def _together(
         results,
         listed,
         _provenance(results, real, order, protocol),
-        _warnings(results, metrics, realism, real),
+        [*_warnings(results, metrics, realism, real), *_passed_by(order)],
         _axes(listed, realism),
     )
+
+
+def _passed_by(order: Comparison) -> list[str]:
+    """What else is in the folders, but for what ilvrctl itself puts beside results."""
+    given = (*order.runs, order.source, order.truth, order.reference)
+    told = []
+    for folder in dict.fromkeys(path for path in given if path is not None and path.is_dir()):
+        found = [one for one in pictures_in(folder).passed_by if not is_ours(one)]
+        told += [f"{folder}: {counted(found)}"] if found else []
+    return told
 
 
 def _axes(listed: Sequence[Metric], realism: Mapping[str, Metric]) -> tuple[Metric, Metric] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 from ilvrctl.errors import UsageError
 from ilvrctl.evaluation.sets import Picture, ResultSet, numbered
@@ -51,7 +52,13 @@ def pair_runs(
     if not common:
         for run, pairs in zip(runs, paired, strict=True):
             _refuse_unequal(run.name, pairs, wanted)
-    return [[pair for pair in pairs if pair.key in wanted] for pairs in paired]
+    return [[_with_frame(pair) for pair in pairs if pair.key in wanted] for pairs in paired]
+
+
+def _with_frame(pair: Partners) -> Partners:
+    """The pair under a key of its own for every frame of an input."""
+    frame = pair.output.frame
+    return pair if frame is None else replace(pair, key=f"{pair.key}#{frame}")
 
 
 def _keys_of_sides(given: Mapping[str, Mapping[str, Picture]], common: bool) -> set[str] | None:
@@ -74,20 +81,30 @@ def _lacking(side: str, names: set[str]) -> list[str]:
 
 def _pair(picture: Picture, given: Mapping[str, Mapping[str, Picture]], keys: set[str] | None) -> Partners:
     key, sample = _key(picture, given.get("source", {}), keys)
-    sides = {name: side.get(key) for name, side in given.items()}
+    sides = {name: _frame(side.get(key), picture.frame) for name, side in given.items()}
     return Partners(picture, key, sample, sides.get("source"), sides.get("truth"))
+
+
+def _frame(partner: Picture | None, frame: int | None) -> Picture | None:
+    """The partner, of which that frame is meant."""
+    return partner if partner is None or frame is None else replace(partner, frame=frame)
 
 
 def _key(picture: Picture, sources: Mapping[str, Picture], keys: set[str] | None) -> tuple[str, int]:
     stripped, number = numbered(picture.stem)
-    if picture.source_stem is not None:
+    if picture.source_file is not None and picture.source_stem is not None:
+        if keys is not None and picture.source_file in keys:
+            return picture.source_file, picture.sample
         if keys is None or picture.source_stem in keys:
             return picture.source_stem, picture.sample
         same = [stem for stem, p in sources.items() if p.digest == picture.source_digest]
         if same:
             return same[0], picture.sample
-    if keys is not None and picture.stem not in keys and stripped in keys:
-        return stripped, number
+    if keys is not None and picture.stem not in keys:
+        if (named := PurePosixPath(picture.stem).with_name(picture.path.name).as_posix()) in keys:
+            return named, picture.sample
+        if stripped in keys:
+            return stripped, number
     return picture.stem, picture.sample
 
 

@@ -7,13 +7,15 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl.errors import IlvrctlError, InputError, UsageError, stage
-from ilvrctl.images.io import PICTURE_SUFFIXES, open_picture, read_bytes
+from ilvrctl.events import PassedBy
+from ilvrctl.images.folders import pictures_in
+from ilvrctl.images.io import read_bytes, read_picture
 from ilvrctl.images.metadata import read_record
 from ilvrctl.plans.manifest import manifest_files, read_manifest
 from ilvrctl.plans.record import UNREADABLE
@@ -28,22 +30,32 @@ _NUMBERED = re.compile(r"(.+)_(\d+)")
 class Picture:
     """One file of a set. ``stem``: its name below the folder, without the suffix; ``digest``: sha256 of its bytes.
 
-    A result of ilvrctl tells its input's name (``source_stem``, below the folder) and ``source_digest``, its
-    ``sample`` number, and the ``settings`` with their ``identity``.
+    A result of ilvrctl tells its input's name (``source_file``, below the folder) and ``source_digest``, its
+    ``sample`` number, the ``frame`` that was taken of several, from 1, and the ``settings`` with their ``identity``.
+    Of an input ``frame`` is the one to open.
     """
 
     stem: str
     path: Path
     digest: str
-    source_stem: str | None = None
+    source_file: str | None = None
     source_digest: str | None = None
     sample: int = 1
     identity: str | None = None
+    frame: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def source_stem(self) -> str | None:
+        """The name of its input without the suffix."""
+        return (
+            None if self.source_file is None else PurePosixPath(self.source_file).with_suffix("").as_posix()
+        )
 
     def open(self) -> Image.Image:
         """Upright 8-bit RGB. InputError when the file is broken."""
-        return open_picture(read_bytes(self.path), str(self.path))
+        frame = None if self.frame is None or self.source_file is not None else self.frame - 1
+        return read_picture(read_bytes(self.path), str(self.path), frame=frame).image
 
 
 @dataclass(frozen=True)
@@ -55,39 +67,46 @@ class ResultSet:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def pictures_of(folder: Path) -> list[Picture]:
+def pictures_of(folder: Path, *, results: bool = False) -> list[Picture]:
     """The pictures in and below ``folder``, by name; contact sheets of ilvrctl and animations of results left out.
 
-    UsageError for a folder that is missing or holds none, or for two pictures of one name.
+    Pictures that differ in their suffix alone have it in their ``stem``; of ``results`` only where each tells which
+    input it is of. UsageError for a folder that is missing or holds none, and for other results of one name.
     """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise UsageError(f"{folder} {what}", "give a folder of pictures")
-    found = [p for path in _files(folder) if (p := _picture(path, folder)) is not None]
-    by_stem: dict[str, Picture] = {}
-    for picture in found:
-        other = by_stem.setdefault(picture.stem, picture)
-        if other is not picture:
-            if ".gif" not in (other.path.suffix.lower(), picture.path.suffix.lower()):
-                raise UsageError(
-                    f"{other.path} and {picture.path} have one name, and pictures are paired by name",
-                    "move one of them to a folder of its own",
-                )
-            if other.path.suffix.lower() == ".gif":
-                by_stem[picture.stem] = picture
+    by_stem: dict[str, list[Picture]] = defaultdict(list)
+    for path in pictures_in(folder, needed=True).pictures:
+        if (picture := _picture(path, folder)) is not None:
+            by_stem[picture.stem].append(picture)
     if not by_stem:
-        known = " ".join(sorted(PICTURE_SUFFIXES))
-        raise UsageError(f"there are no pictures in {folder}", f"known suffixes: {known}")
-    return [by_stem[stem] for stem in sorted(by_stem)]
+        raise UsageError(f"there are no pictures in {folder} but contact sheets", "give a folder of pictures")
+    found = [picture for members in by_stem.values() for picture in _told_apart(members, folder, results)]
+    return sorted(found, key=lambda picture: picture.stem)
 
 
-def _files(folder: Path) -> list[Path]:
-    found = []
-    for top, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths = (Path(top) / name for name in sorted(files) if not name.startswith("."))
-        found += [path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES]
-    return found
+def is_ours(one: PassedBy) -> bool:
+    """Whether what was passed by is what ilvrctl itself writes beside results, or is hidden."""
+    name = PurePosixPath(one.name.replace("\\", "/"))
+    return one.reason in ("contact sheets", "hidden") or (
+        name.suffix == ".jsonl" and name.name.startswith("manifest.")
+    )
+
+
+def _told_apart(members: list[Picture], folder: Path, results: bool) -> list[Picture]:
+    """Pictures of one stem, without animations of results, under names of their own."""
+    if results or any(one.source_file for one in members):
+        members = [one for one in members if one.path.suffix.lower() != ".gif"] or members[:1]
+    if len(members) == 1:
+        return members
+    sources = {(one.source_file, one.sample) for one in members}
+    if results and (len(sources) < len(members) or any(file is None for file, _ in sources)):
+        raise UsageError(
+            f"{members[0].path} and {members[1].path} have one name, and pictures are paired by name",
+            "move one of them to a folder of its own",
+        )
+    return [replace(one, stem=one.path.relative_to(folder).as_posix()) for one in members]
 
 
 def _picture(path: Path, folder: Path) -> Picture | None:
@@ -108,9 +127,10 @@ def _picture(path: Path, folder: Path) -> Picture | None:
             stem,
             path,
             plain.digest,
-            source_stem=(parent / PurePosixPath(str(given["name"])).stem).as_posix(),
+            source_file=(parent / PurePosixPath(str(given["name"])).name).as_posix(),
             source_digest=str(given["sha256"]),
             sample=int(record["sample"]),
+            frame=None if given.get("frame") is None else int(given["frame"]),
             identity=str(record["identity"]),
             settings=dict(record["settings"]),
         )
@@ -131,7 +151,7 @@ def runs_of(folders: Sequence[Path]) -> list[ResultSet]:
 
 
 def _runs(folder: Path) -> list[ResultSet]:
-    pictures = pictures_of(folder)
+    pictures = pictures_of(folder, results=True)
     sweep = _sweep(folder, pictures) if manifest_files(folder) else _grid(pictures)
     if len(sweep) > 1:
         return sweep
@@ -192,13 +212,7 @@ def _below(pictures: Sequence[Picture], folder: str) -> tuple[Picture, ...]:
         return stem.removeprefix(f"{folder}/")
 
     return tuple(
-        Picture(
-            **{
-                **{name: getattr(p, name) for name in p.__dataclass_fields__},
-                "stem": cut(p.stem),
-                "source_stem": None if p.source_stem is None else cut(p.source_stem),
-            }
-        )
+        replace(p, stem=cut(p.stem), source_file=None if p.source_file is None else cut(p.source_file))
         for p in pictures
     )
 

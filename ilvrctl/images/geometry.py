@@ -46,13 +46,12 @@ def parse_color(text: str) -> tuple[int, int, int]:
 
     Raises UsageError when ``text`` is no opaque colour.
     """
-    hint = (
-        did_you_mean(text.lower(), ImageColor.colormap) or "a name such as white, or a code such as '#f2f2f2'"
-    )
+    hint = "a name such as white, or a code such as '#f2f2f2'"
     try:
         red, green, blue, *alpha = ImageColor.getrgb(text.strip())
     except ValueError as error:
-        raise UsageError(f"{text!r} is not a colour", hint) from error
+        close = did_you_mean(text.lower(), ImageColor.colormap)
+        raise UsageError(f"{text!r} is not a colour", close or hint) from error
     if max(red, green, blue) > 255:
         raise UsageError(f"{text!r} is not a colour: red, green and blue go from 0 to 255", hint)
     if alpha not in ([], [255]):

@@ -18,7 +18,7 @@ from ilvrctl.images.deep import Deep
 from ilvrctl.images.flatten import see, to_rgb
 from ilvrctl.images.kinds import kind_of
 from ilvrctl.images.load import load
-from ilvrctl.images.metadata import Kept, save_options
+from ilvrctl.images.metadata import Kept, save_options, with_record
 from ilvrctl.images.own import deep_png, deep_tiff
 
 _FORMATS = {
@@ -152,7 +152,7 @@ def encode_picture(
 ) -> bytes:
     """The bytes of ``image`` as a file of ``format``, an extension with or without its dot.
 
-    ``record`` is a JSON text that :func:`~ilvrctl.images.metadata.read_record` finds again (BMP drops it);
+    ``record`` is a JSON text that :func:`~ilvrctl.images.metadata.read_record` finds again;
     ``quality``, 1 to 100, is that of JPEG and WebP; ``kept`` is stored beside it as far as the format allows,
     see :func:`what_is_lost`, and nothing else but that the colours are sRGB. Transparency comes on white
     where the format has none. Raises UsageError for an unknown format or quality, OutputError when the format
@@ -273,7 +273,8 @@ def _encode(
             return (deep_png if format_name == "PNG" else deep_tiff)(own.pixels, options)
         content = BytesIO()
         stored.save(content, format_name, **options)
-        return content.getvalue()
+        data = content.getvalue()
+        return with_record(data, record) if format_name == "BMP" and record is not None else data
     except (OSError, ValueError, RuntimeError, struct.error) as error:
         size = f"{image.width} x {image.height}"
         raise OutputError(

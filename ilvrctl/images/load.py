@@ -77,6 +77,14 @@ def load(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, frame: int | N
         return Loaded(name, kind, pixels, profile, frames, notes + more, icc, None, image, image.info)
 
 
+def frames_in(data: bytes, name: str) -> int:
+    """How many frames, pages or pictures the file ``data`` has. InputError as :func:`load` has it."""
+    with decoding(data, name):
+        if kind_in(data, name).plugins == ("TIFF",):
+            return len(tiff.pages(data))
+        return int(getattr(open_header(data, name, MAX_PIXELS), "n_frames", 1))
+
+
 def _load_tiff(data: bytes, name: str, kind: Kind, max_pixels: int, frame: int | None) -> Loaded:
     pages = tiff.pages(data)
     if not pages:

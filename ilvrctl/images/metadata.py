@@ -1,7 +1,8 @@
 """What goes along with the pixels: what a result takes over from its photo, and the record of how it was made.
 
 The record: in PNG an iTXt chunk with the key ``ilvrctl``; in JPEG, WebP, TIFF the EXIF UserComment; in GIF the
-comment. BMP has no place for it. In comments the text begins with ``ilvrctl:``, to tell it from those of others.
+comment; in BMP it stands behind the picture. In comments and there the text begins with ``ilvrctl:``, to tell it
+from those of others.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ def read_record(data: bytes, name: str) -> str:
             record = _record_in_tiff(data)
         else:
             image = open_header(data, name)
-            record = _find_record(image)
+            record = _behind(data) if image.format == "BMP" else _find_record(image)
             if record is None and image.format == "PNG":
                 image.load()  # other programs move the chunk behind the pixels
                 record = _find_record(image)
@@ -214,6 +215,21 @@ def read_record(data: bytes, name: str) -> str:
     return record
 
 
+def with_record(bitmap: bytes, record: str) -> bytes:
+    """A BMP with the record behind it: its header tells where it ends, and what follows is read by nobody else."""
+    return bitmap + (_MARK + _encodable(record)).encode()
+
+
+def _behind(bitmap: bytes) -> str | None:
+    text = bitmap[int.from_bytes(bitmap[2:6], "little") :]
+    return text.decode("utf-8", "replace").removeprefix(_MARK) if text.startswith(_MARK.encode()) else None
+
+
+def _encodable(record: str) -> str:
+    """A lone surrogate (from a file name that is not UTF-8) fits no encoding, but JSON has an escape for it."""
+    return re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", record)
+
+
 def save_options(format_name: str, record: str | None, kept: Kept | None, *, colour: bool) -> dict[str, Any]:
     """Arguments for Pillow's ``save``: the JSON text ``record`` and what is ``kept``, as far as the format
     holds them.
@@ -222,9 +238,7 @@ def save_options(format_name: str, record: str | None, kept: Kept | None, *, col
     is kept they are marked as sRGB.
     """
     kept = kept or Kept()
-    if record is not None:
-        # A lone surrogate (from a file name that is not UTF-8) fits no encoding, but JSON has an escape for it.
-        record = re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", record)
+    record = None if record is None else _encodable(record)
     options: dict[str, Any] = {}
     if kept.dpi and format_name in _RESOLVED:
         options["dpi"] = kept.dpi

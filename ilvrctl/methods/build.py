@@ -12,6 +12,7 @@ from typing import Any
 
 from ilvrctl.config import KeyPath, Layer, build, build_named, merge, unknown_name
 from ilvrctl.errors import ConfigError, ForeignSettingError, UsageError, did_you_mean
+from ilvrctl.memory import recalled
 from ilvrctl.methods.constraints import CONSTRAINTS
 from ilvrctl.methods.encoders import ENCODERS
 from ilvrctl.methods.energies import ENERGIES, Energy, UserEnergy
@@ -65,6 +66,11 @@ def build_method(layers: Sequence[Layer]) -> Method:
     layer changes of NAME where that is the one chosen. A layer that tells every piece, as a result's record does,
     needs no definition. ConfigError says where a value that cannot be used stands.
     """
+    said = repr([[layer.values.get(key) for key in ("method", "methods")] for layer in layers])
+    return recalled((build_method, said), lambda: _built(layers))
+
+
+def _built(layers: Sequence[Layer]) -> Method:
     name = name_of(layers)
     given = [_mine(layer, name) for layer in layers]
     complete = [n for n, layer in enumerate(given) if layer.values.keys() >= FIELDS]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ilvrctl.diffusion.schedule import match_models, match_sizes
 from ilvrctl.errors import IlvrctlError, UsageError
-from ilvrctl.events import Note, Warned
+from ilvrctl.events import Note, PassedBy, Warned
 from ilvrctl.images.geometry import parse_color
 from ilvrctl.methods.encoders import no_source
 from ilvrctl.models.files.stated import UNKNOWN
@@ -20,7 +20,7 @@ from ilvrctl.plans.past import Past, mark_done
 from ilvrctl.plans.places import Limits, exists, real
 from ilvrctl.plans.plan import Networks, Plan, SourceModel, schedule_of
 from ilvrctl.plans.record import is_sheet_of
-from ilvrctl.presets import ModelPreset
+from ilvrctl.presets import ModelPreset, require_same
 
 
 def draft_plan(
@@ -31,13 +31,14 @@ def draft_plan(
     sheet: Path | None = None,
     quality: int = 95,
     name: str = "",
+    passed_by: Sequence[PassedBy] = (),
 ) -> Plan:
     """The plan with the digests of its networks, nothing checked yet."""
     target, encoder = networks.target, networks.encoder
-    digest = weights_sha256(target.weights)
+    digest = _digest(target)
     notes, source = _notes(target, digest), None
     if encoder is not None:
-        source = SourceModel(encoder.model, weights_sha256(encoder.weights), encoder.domain, encoder.weights)
+        source = SourceModel(encoder.model, _digest(encoder), encoder.domain, encoder.weights)
         notes += _notes(encoder, source.weights_sha256)
     return Plan(
         tuple(outputs),
@@ -51,7 +52,16 @@ def draft_plan(
         weights=target.weights,
         name=name,
         notes=notes,
+        passed_by=tuple(passed_by),
     )
+
+
+def _digest(network: FoundNetwork) -> str:
+    """sha256 of its weights. WeightsError where they are no more the file that its preset was made for."""
+    digest = weights_sha256(network.weights)
+    if network.model.file and network.weights == network.model.path() and network.made_with is None:
+        require_same(network.model, network.weights, digest)
+    return digest
 
 
 def networks_of(found: FoundNetworks, precision: str) -> Networks:
@@ -83,6 +93,7 @@ def check_networks(plans: Sequence[Plan], *, numbers: bool) -> None:
         for plan in plans
         for variant in plan.variants
         for weights, model, word in _used(plan, variant)
+        if not (model.bundled and weights == model.path())  # what ships is looked at by the tests
     }
     for (weights, model, word, label), variant in asked.items():
         try:

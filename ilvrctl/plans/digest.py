@@ -8,6 +8,7 @@ from pathlib import Path
 from ilvrctl import paths
 from ilvrctl.errors import WeightsError
 from ilvrctl.files import Digests
+from ilvrctl.memory import remembered
 from ilvrctl.models.files.diffusers_folder import network_files
 
 _REMEMBER_ABOVE = 32 << 20
@@ -18,6 +19,7 @@ def sha256_hex(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
+@remembered
 def weights_sha256(path: Path) -> str:
     """sha256 of a checkpoint file; of a diffusers folder that of its files' digests, weights then config.json.
 

@@ -5,7 +5,7 @@ The latter is kept in a file beside it: ``FILE.facts.yaml``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ilvrctl.events import Note, Noted, Warned
 from ilvrctl.files import write_text
 from ilvrctl.models.files.facts import named_in_vain
 from ilvrctl.models.files.facts_header import header_facts, with_header_facts
+from ilvrctl.models.files.stated import UNKNOWN
 from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.presets import ModelPreset, load_models, override_model
 
@@ -28,6 +29,8 @@ FACTS = (
     *ATTENTION,
     "noise_schedule",
     "diffusion_steps",
+    "beta_start",
+    "beta_end",
     "predicts",
     "variance",
 )
@@ -38,6 +41,8 @@ HEADER = "its header"
 
 
 SUFFIX = ".facts.yaml"
+_FACT_OF = {"schedule": "noise_schedule", "predicts": "predicts"}
+"""Facts that are never taken for granted once the probe has left them undecided, by its names."""
 
 
 @dataclass(frozen=True)
@@ -46,22 +51,29 @@ class StoredFacts:
 
     ``facts``: decided values under the names of a model preset; ``guesses``: the names of those that are
     guesses; ``undecided``: what the probe could not tell; ``margins``: how many times larger the error of the
-    next best value was. ``size`` and ``sha256`` are those of the weights.
+    next best value was; ``curve``: the level that the probe found best at each noise strength sigma / alpha.
+    ``size`` and ``sha256`` are those of the weights.
     """
 
     facts: Mapping[str, Any] = field(default_factory=dict)
     guesses: tuple[str, ...] = ()
     undecided: tuple[str, ...] = ()
     margins: Mapping[str, Any] = field(default_factory=dict)
+    curve: Mapping[str, Any] = field(default_factory=dict)
     levels: tuple[int, ...] = ()
     pictures: tuple[str, ...] = ()
     size: int = 0
     sha256: str = ""
     ilvrctl: str = __version__
 
-    def apply(self, model: ModelPreset, file: Path) -> ModelPreset:
-        """The preset with these facts. ConfigError for a fact that no preset has."""
-        return override_model(model, Layer.of(file.name, dict(self.facts)))
+    def apply(self, model: ModelPreset, file: Path, told: Container[str] = ()) -> ModelPreset:
+        """The preset with these facts, and unknown where the probe decided nothing and nobody has ``told``.
+
+        ConfigError for a fact that no preset has.
+        """
+        names = [_FACT_OF[fact] for fact in self.undecided if fact in _FACT_OF]
+        unknown = {name: UNKNOWN for name in names if name not in told}
+        return override_model(model, Layer.of(file.name, unknown | dict(self.facts)))
 
 
 def facts_file(weights: Path) -> Path:
@@ -130,7 +142,7 @@ def _stored(weights: Path) -> KnownFacts:
         facts = load_facts(weights)
         if facts is None:
             return KnownFacts(told, origins)
-        model = facts.apply(told, facts_file(weights))
+        model = facts.apply(told, facts_file(weights), origins)
     except ConfigError as error:
         hint = f" ({error.hint})" if error.hint else ""
         return KnownFacts(told, origins, (Warned(f"not used: {error.message}{hint}"),))

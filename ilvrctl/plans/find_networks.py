@@ -140,12 +140,12 @@ def _with_facts(
         model = with_stated(model, stated)
     if given:
         model = override_model(model, Layer(given, facts.origins), word)
-    notes = network.notes
+    notes, origins = network.notes, network.origins
     if new and not preset_weights:
-        origins = {**network.origins, **dict.fromkeys(stated, FILE), **dict.fromkeys(given, "--set")}
+        origins = {**origins, **dict.fromkeys(stated, FILE), **dict.fromkeys(given, "--set")}
         told = (weights_note(weights, model.weights), _taken_for_granted(weights, model, origins, word))
         notes += tuple(Noted(text) for text in told if text is not None)
-    return replace(network, model=model, notes=notes)
+    return replace(network, model=model, notes=notes, origins=origins)
 
 
 def _taken_for_granted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ Tier = Literal["preset", "set", "flag"]
 _BY_NAME_ALONE = ("preset", "method", "sampler")
 """Settings whose values say by themselves what they are."""
 _LONGEST = 120
+MOST_SETTINGS = 10_000
+"""Combinations of one grid: more are never looked at, and each has a folder."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,15 @@ def expand(choices: Sequence[Choice], build: Callable[[Picked], Settings]) -> li
 
     A flag takes the place of an assignment of the same key. In a grid a choice is left out where the method or
     sampler of a combination has no such setting, unless none has. UsageError naming the combination that cannot be
-    built.
+    built,
+    and for more than :data:`MOST_SETTINGS`.
     """
     flags = {choice.key for choice in choices if choice.tier == "flag"}
     choices = [choice for choice in choices if choice.tier == "flag" or choice.key not in flags]
     several = [choice for choice in choices if len(choice.options) > 1]
     if not several:
         return [Variant(build(tuple((choice, choice.options[0]) for choice in choices)))]
+    check_size([(choice.key, len(choice.options)) for choice in several])
     short = _short_keys([choice.key for choice in several])
     found: dict[str, Variant] = {}
     unused = dict.fromkeys(choice.key for choice in choices)
@@ -85,6 +90,16 @@ def expand(choices: Sequence[Choice], build: Callable[[Picked], Settings]) -> li
     for key in unused:
         raise refusal[key]
     return _with_own_folders(list(found.values()))
+
+
+def check_size(sizes: Sequence[tuple[str, int]]) -> None:
+    """UsageError for more than :data:`MOST_SETTINGS` combinations of so many values of each key."""
+    if (count := math.prod(n for _, n in sizes)) > MOST_SETTINGS:
+        told = " x ".join(f"{n:,} of {key}" for key, n in sizes)
+        raise UsageError(
+            f"a grid of {told} is {count:,} settings, and one run plans {MOST_SETTINGS:,} at most",
+            hint="fewer values, or several runs",
+        )
 
 
 def naming(label: str, error: E) -> E:
@@ -117,7 +132,7 @@ def _telling(picked: Picked, short: Mapping[str, str]) -> list[tuple[str, Option
 
 def _variant(settings: Settings, telling: Sequence[tuple[str, Option]]) -> Variant:
     changes = {key: option.value for key, option in telling}
-    folder = _file_safe("_".join(_part(key, option.text) for key, option in telling))
+    folder = file_safe("_".join(_part(key, option.text) for key, option in telling))
     return Variant(settings, changes, folder, _label(telling))
 
 
@@ -140,7 +155,7 @@ def _short_keys(keys: Sequence[str]) -> dict[str, str]:
     return short
 
 
-def _file_safe(text: str) -> str:
+def file_safe(text: str) -> str:
     """A name of a folder on every file system: no separators, no dot at either end, not too long."""
     safe = re.sub(r"[^\w.=+-]+", "-", text, flags=re.ASCII).strip(".-") or "settings"
     if len(safe) <= _LONGEST:

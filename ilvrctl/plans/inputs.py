@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NoReturn
 
 from ilvrctl import paths
-from ilvrctl.errors import UsageError
-from ilvrctl.images.io import PICTURE_SUFFIXES, read_bytes
+from ilvrctl.errors import InputError, UsageError
+from ilvrctl.events import PassedBy
+from ilvrctl.files import as_utf8
+from ilvrctl.images.folders import pictures_in
+from ilvrctl.images.io import read_bytes
+from ilvrctl.images.kinds import kind_of
+from ilvrctl.images.load import frames_in
 from ilvrctl.plans.digest import sha256_hex
-from ilvrctl.plans.places import Folders, is_file, is_folder, place, real
+from ilvrctl.plans.places import Folders, is_folder, place, real
 
 STDIN = "-"
+FRAMES = ("first", "all")
+"""Which of the frames of an animation or the pages of a TIFF are meant."""
+_SINGLE = ("JPEG", "PNG", "BMP", "DIB", "PBM", "PGM", "PPM", "TGA")
+"""Kinds of files that hold one picture."""
+_LARGEST_LIST = 1 << 28
+"""Bytes of a list of names."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,8 @@ class Item:
     """One input. ``name`` is what people call it; ``path`` None means ``data`` (standard input).
 
     ``stem``: the output's name without suffix, below the output folder. Of an edit ``guide`` is the scribbled copy
-    and ``mask`` tells what is edited.
+    and ``mask`` tells what is edited. ``frame``: the one that is meant of several in the file, from 0; None is the
+    first, with a note.
     """
 
     name: str
@@ -50,6 +60,7 @@ class Item:
     data: bytes | None = field(default=None, repr=False)
     guide: Item | None = None
     mask: Item | None = None
+    frame: int | None = None
     where: str = field(default="", repr=False, compare=False)
 
     @cached_property
@@ -57,7 +68,7 @@ class Item:
         """What tells it from all other inputs: its place, however it was written (``where``, if that is known), and
         those of its companions.
         """
-        own = self.where or (STDIN if self.path is None else str(place(self.path)))
+        own = (self.where or (STDIN if self.path is None else str(place(self.path)))) + self._number
         return "\n".join([own, *(item.key for item in (self.guide, self.mask) if item is not None)])
 
     @property
@@ -67,10 +78,24 @@ class Item:
         return more if self.path is None else [self.path, *more]
 
     @property
+    def file_name(self) -> str:
+        """Its own name, without folders, and the number of its frame: results tell it."""
+        return self.stem if self.path is None else f"{self.path.name}{self._number}"
+
+    def record(self) -> dict[str, str | int]:
+        """What the record of a result tells: the name of its file, and which frame was taken where one was chosen."""
+        name = self.stem if self.path is None else self.path.name
+        return {"name": name, **({} if self.frame is None else {"frame": self.frame + 1})}
+
+    @property
+    def _number(self) -> str:
+        return "" if self.frame is None else f"#{self.frame + 1}"
+
+    @property
     def short(self) -> str:
         """Its name below the folder that was given."""
         folder, slash, _ = self.stem.rpartition("/")
-        return self.stem if self.path is None else f"{folder}{slash}{self.path.name}"
+        return self.stem if self.path is None else f"{folder}{slash}{self.file_name}"
 
     def state(self) -> tuple[int, int] | None:
         """Size in bytes and time of the last change in ns, of all its files; None where there are none."""
@@ -92,33 +117,72 @@ class Item:
         return Contents(self.read(), guide, mask)
 
 
+@dataclass(frozen=True)
+class Collected:
+    """The inputs of a run, each once, and what else was found in their folders."""
+
+    items: tuple[Item, ...]
+    passed_by: tuple[PassedBy, ...] = ()
+
+
 def collect(
-    names: Sequence[str | Item], *, recursive: bool, stdin: bytes | None, output: Path | None
-) -> list[Item]:
+    names: Sequence[str | Item],
+    *,
+    recursive: bool,
+    stdin: bytes | None,
+    outputs: Sequence[Path] = (),
+    frames: str = FRAMES[0],
+) -> Collected:
     """The items that ``names`` mean: files, the pictures of folders, ``-`` for the bytes of ``stdin``; or items.
 
-    What lies at or below ``output`` is left out of folders. A file that is missing stays an item, and fails
-    when it is read. An input given twice is taken once. UsageError for a folder without pictures, for inputs
-    whose results would have one name, or when nothing at all is given.
+    What lies at or below ``outputs`` is left out of folders. A file that is missing stays an item, and fails
+    when it is read. An input given twice is taken once. ``frames``: of :data:`FRAMES` which are meant of files that
+    hold several. UsageError for a folder without pictures, or when nothing at all is given.
     """
+    if frames not in FRAMES:
+        raise UsageError(f"--frames {frames!r} is neither of {', '.join(FRAMES)}")
     items: dict[str, Item] = {}
+    passed_by: dict[PassedBy, None] = {}
     for name in names:
-        for item in [name] if isinstance(name, Item) else _items(name, recursive, stdin, output):
+        found = Collected((name,)) if isinstance(name, Item) else _items(name, recursive, stdin, outputs)
+        passed_by |= dict.fromkeys(found.passed_by)
+        for item in found.items:
             items.setdefault(item.key, item)
     if not items:
         raise UsageError("no inputs", hint="ilvrctl translate PICTURE_OR_FOLDER ... --to emoji3d")
-    return _with_unique_stems(list(items.values()))
+    every = list(items.values())
+    meant = every if frames == FRAMES[0] else [one for item in every for one in _frames(item)]
+    return Collected(tuple(meant), tuple(passed_by))
+
+
+def _frames(item: Item) -> list[Item]:
+    """An item for every frame or page of a file; the item itself where there is one, or that cannot be told."""
+    try:
+        if item.path is not None and ((kind := kind_of(item.path)) is None or kind.name in _SINGLE):
+            return [item]
+        count = frames_in(item.read(), item.name)
+    except (OSError, InputError):
+        return [item]
+    if count < 2:
+        return [item]
+    digits = len(str(count))
+    return [
+        replace(item, name=f"{item.name} #{n}", stem=f"{item.stem}-{n:0{digits}}", frame=n - 1)
+        for n in range(1, count + 1)
+    ]
 
 
 def read_list(file: str, *, null: bool = False, stdin: bytes | None = None, empty: bool = False) -> list[str]:
     """The names in a list, one a line or ended by zero bytes; ``stdin``: what ``-`` is.
 
-    UsageError when it cannot be read, or names nothing, unless it may be ``empty``.
+    The list is in the encoding of file names here, or as its byte order mark says. UsageError when it cannot be read,
+    or names nothing, unless it may be ``empty``.
     """
     try:
-        raw = stdin if file == STDIN and stdin is not None else Path(file).read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read the list {file}: {error.strerror or error}") from error
+        raw = as_utf8(stdin if file == STDIN and stdin is not None else _read_list(Path(file)))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read the list {file}: {reason}") from error
     entries = raw.split(b"\0") if null else [line.removesuffix(b"\r") for line in raw.split(b"\n")]
     names = [os.fsdecode(entry) for entry in entries if entry.strip()]
     if not names and not empty:
@@ -127,17 +191,25 @@ def read_list(file: str, *, null: bool = False, stdin: bytes | None = None, empt
     return ["./-" if name == STDIN else name for name in names]
 
 
+def _read_list(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(_LARGEST_LIST + 1)
+    if len(content) > _LARGEST_LIST:
+        raise ValueError(f"it is larger than {_LARGEST_LIST >> 20} MB")
+    return content
+
+
 def one_picture(name: str, stdin: bytes | None) -> Item:
     """The item that ``name`` means, ``-`` for the bytes of ``stdin``. UsageError for a folder."""
     if name and is_folder(Path(name)):
         raise UsageError(f"{name} is a folder, not a picture", hint="one picture is edited at a time")
-    [item] = _items(name, False, stdin, None)
+    [item] = _items(name, False, stdin, ()).items
     return item
 
 
-def _items(name: str, recursive: bool, stdin: bytes | None, output: Path | None) -> list[Item]:
+def _items(name: str, recursive: bool, stdin: bytes | None, outputs: Sequence[Path]) -> Collected:
     if name == STDIN and stdin is not None:
-        return [Item("standard input", "stdin", data=stdin)]
+        return Collected((Item("standard input", "stdin", data=stdin),))
     if not name or "\0" in name:
         raise UsageError(
             f"{name!r} is no name of a file",
@@ -145,75 +217,37 @@ def _items(name: str, recursive: bool, stdin: bytes | None, output: Path | None)
         )
     path = Path(name)
     if is_folder(path):
-        return _folder(path, recursive, output)
-    return [Item(_shown(path, name), path.stem, path)]
+        return _folder(path, recursive, outputs)
+    return Collected((Item(_shown(path, name), path.stem, path),))
 
 
-def _folder(folder: Path, recursive: bool, output: Path | None) -> list[Item]:
-    if output is not None and real(output) == real(folder):
+def _folder(folder: Path, recursive: bool, outputs: Sequence[Path]) -> Collected:
+    if real(folder) in map(real, outputs):
         raise UsageError(
             f"{folder} is the input and the output folder: results would be taken for inputs the next time",
             hint="choose another with -o",
         )
-    files = sorted(_pictures(folder, recursive, output))
-    if not files:
-        deeper = not recursive and any(_pictures(folder, True, output))
-        known = f"known suffixes: {' '.join(sorted(PICTURE_SUFFIXES))}"
-        raise UsageError(
-            f"there are no pictures in {folder}",
-            hint="its subfolders have some: add --recursive" if deeper else known,
-        )
-    folders, top = Folders(), len(folder.parts)
+    folders, top, own = Folders(), len(folder.parts), {str(place(output)) for output in outputs}
+    found = pictures_in(
+        folder, recursive=recursive, leave_out=lambda path: folders.place(path) in own, needed=True
+    )
     shipped = real(folder) == real(paths.EXAMPLES)
-    return [
+    items = (
         Item(
             _shown(file, str(file)) if shipped else str(file),
             "/".join((*file.parts[top:-1], file.stem)),
             file,
             where=folders.place(file),
         )
-        for file in files
-    ]
-
-
-def _pictures(folder: Path, recursive: bool, output: Path | None) -> Iterator[Path]:
-    """Pictures by their suffix; hidden ones and links to folders are passed by, so that no loop is walked."""
-    leave_out = None if output is None else str(place(output))
-    at = Folders()
-    for top, folders, files in os.walk(folder, onerror=_unreadable):
-        here = Path(top)
-        folders[:] = [
-            n for n in folders if recursive and not n.startswith(".") and at.place(here / n) != leave_out
-        ]
-        for name in files:
-            path = here / name
-            if name.startswith(".") or path.suffix.lower() not in PICTURE_SUFFIXES or not is_file(path):
-                continue
-            if at.place(path) != leave_out:
-                yield path
-
-
-def _unreadable(error: OSError) -> NoReturn:
-    raise UsageError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+        for file in found.pictures
+    )
+    return Collected(tuple(items), tuple(found.passed_by))
 
 
 def _shown(path: Path, name: str) -> str:
     """The name for people; that of an example that ships does not tell where the package is."""
     shipped = real(path.parent) == real(paths.EXAMPLES)
     return f"{paths.EXAMPLES.name}/{path.name}" if shipped else name
-
-
-def _with_unique_stems(items: list[Item]) -> list[Item]:
-    """Inputs of one stem get their suffix into it (``cat-jpg``), so that no output overwrites another."""
-    counts = Counter(item.stem.casefold() for item in items)
-    unique = [
-        replace(item, stem=f"{item.stem}-{item.path.suffix[1:].lower()}")
-        if counts[item.stem.casefold()] > 1 and item.path is not None and item.path.suffix
-        else item
-        for item in items
-    ]
-    refuse_equal([item.stem for item in unique], [item.name for item in unique])
-    return unique
 
 
 def refuse_equal(results: Sequence[str], inputs: Sequence[str]) -> None:

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ilvrctl import paths
 from ilvrctl.config import Layer, read_yaml
 from ilvrctl.errors import ConfigError, IlvrctlError
-from ilvrctl.images.io import PICTURE_SUFFIXES
+from ilvrctl.images.folders import pictures_in
+from ilvrctl.memory import remembering
 from ilvrctl.plans.asked import Asked, choice_of, leaves, set_choice
 from ilvrctl.plans.check import check_networks, draft_plan, make_plan
 from ilvrctl.plans.edit_modes import way_of
 from ilvrctl.plans.find_networks import FoundNetworks, NetworksAsked, find_networks
 from ilvrctl.plans.grid import Choice, Variant, naming
-from ilvrctl.plans.inputs import Item, collect, read_list, refuse_equal
+from ilvrctl.plans.inputs import Collected, Item, collect, read_list, refuse_equal
 from ilvrctl.plans.jobs_file import PARAMETERS, JobAsked, read_jobs
 from ilvrctl.plans.manifest import read_manifest
-from ilvrctl.plans.outputs import Destination, Output, outputs_of
+from ilvrctl.plans.names import name_results
+from ilvrctl.plans.outputs import FORMATS, Destination, Output, numbers_to, outputs_of, suffix_of
 from ilvrctl.plans.parameter import Parameter
 from ilvrctl.plans.past import Past
 from ilvrctl.plans.plan import Plan
 
 
+@remembering()
 def plans_of(
     jobs: Path | Mapping[str, object],
     out: Path | None = None,
@@ -43,29 +46,32 @@ def plans_of(
         read, folder = read_jobs(Layer.of("jobs", dict(jobs)), "the mapping of jobs"), Path()
     root = out if out is not None else folder / read.out
     past = Past(root, read_manifest(root), retry)
-    plans = [plan_of(job, folder, root) for job in read.jobs]
+    plans = [plan_of(job, folder, past) for job in read.jobs]
     written = [(str(path), f"{o.item.name} ({p.name})") for p in plans for o in p.outputs for path in o.files]
     refuse_equal([path for path, _ in written], [name for _, name in written])
     check_networks(plans, numbers=False)
-    return [make_plan(plan, overwrite=overwrite, past=past) for plan in plans], past
+    again = [overwrite or job.value("overwrite") for job in read.jobs]
+    return [make_plan(p, overwrite=o, past=past) for p, o in zip(plans, again, strict=True)], past
 
 
-def plan_of(job: JobAsked, folder: Path, out: Path) -> Plan:
-    """The plan of one job, nothing checked yet. ``folder``: of the jobs file; ``out``: of all results.
+def plan_of(job: JobAsked, folder: Path, past: Past) -> Plan:
+    """The plan of one job, nothing checked yet. ``folder``: of the jobs file; ``past``: of that of all results.
 
     UsageError or WeightsError, begun with the line in the file, for what cannot be carried out.
     """
-    spec = job.spec
+    spec, out = job.spec, past.root
     try:
         networks = _networks(job, folder)
         masked = bool(spec.scribbled or spec.masks)
         way = way_of(networks.target, spec.edit, masked=masked) if spec.edit is not None else None
         variants = Asked(tuple(_choices(job, folder))).variants(networks, way)
-        items = _with_companions(job, _items(job, folder, out), folder)
-        outputs = _outputs(job, items, variants, out)
+        found = _found(job, folder, out)
+        items = _with_companions(job, found.items, folder)
+        outputs = _outputs(job, items, variants, past)
         sheet = _sheet(job, out, several=len(variants) > 1)
         quality = job.value("quality")
-        return draft_plan(networks, variants, outputs, sheet=sheet, quality=quality, name=spec.name)
+        more = {"sheet": sheet, "quality": quality, "name": spec.name, "passed_by": found.passed_by}
+        return draft_plan(networks, variants, outputs, **more)
     except IlvrctlError as error:
         raise error if error.message.startswith(_file(job.origin)) else naming(job.origin, error) from None
 
@@ -111,7 +117,7 @@ def _choices(job: JobAsked, folder: Path) -> list[Choice]:
     return found
 
 
-def _items(job: JobAsked, folder: Path, out: Path) -> list[Item]:
+def _found(job: JobAsked, folder: Path, out: Path) -> Collected:
     spec = job.spec
     written = [spec.inputs] if isinstance(spec.inputs, str) else list(spec.inputs)
     names = [
@@ -126,12 +132,13 @@ def _items(job: JobAsked, folder: Path, out: Path) -> list[Item]:
             f"{job.origin}: the job {spec.name} has no inputs", hint="inputs: FOLDER, or examples: true"
         )
     try:
-        return collect(names, recursive=job.value("recursive"), stdin=None, output=out)
+        recursive, frames = job.value("recursive"), job.value("frames")
+        return collect(names, recursive=recursive, stdin=None, outputs=[out], frames=frames)
     except IlvrctlError as error:
         raise naming(job.at("inputs"), error) from None
 
 
-def _with_companions(job: JobAsked, items: list[Item], folder: Path) -> list[Item]:
+def _with_companions(job: JobAsked, items: Sequence[Item], folder: Path) -> Sequence[Item]:
     """The photos of an edit with their scribbled copies and masks."""
     for place in ("scribbled", "masks"):
         name = getattr(job.spec, place)
@@ -145,9 +152,9 @@ def _with_companions(job: JobAsked, items: list[Item], folder: Path) -> list[Ite
     return items
 
 
-def _companions(items: list[Item], folder: Path, at: str) -> list[Item]:
+def _companions(items: Sequence[Item], folder: Path, at: str) -> list[Item]:
     """The picture in the folder with the name of each item, whatever its suffix. ConfigError when there is none."""
-    there = {path.stem: path for path in sorted(folder.glob("*")) if path.suffix.lower() in PICTURE_SUFFIXES}
+    there = {path.stem: path for path in pictures_in(folder, recursive=False).pictures}
     names = [Path(item.stem if item.path is None else item.path.name).stem for item in items]
     missing = [name for name in names if name not in there]
     if missing:
@@ -173,29 +180,11 @@ def _matches(text: str, folder: Path, at: str) -> list[str]:
     return [str(Path(name)) for name in found]
 
 
-def _outputs(job: JobAsked, items: list[Item], variants: list[Variant], out: Path) -> list[Output]:
+def _outputs(job: JobAsked, items: Sequence[Item], variants: list[Variant], past: Past) -> list[Output]:
     spec = job.spec
-    top = out / (spec.folder if spec.folder is not None else spec.name)
-    numbers = range(1, (job.value("samples") or 1) + 1)
-    outputs = outputs_of(
-        items, numbers, Destination(folder=top), gif=job.value("gif"), folders=[v.folder for v in variants]
-    )
-    if spec.pattern is None:
-        return outputs
-    return [_renamed(job, output, variants[output.variant], top) for output in outputs]
-
-
-def _renamed(job: JobAsked, output: Output, variant: Variant, top: Path) -> Output:
-    fields = {
-        "{stem}": output.item.stem,
-        "{sample}": str(output.sample),
-        "{settings}": variant.folder or "all",
-        "{job}": job.spec.name,
-        "{to}": job.value("to") or "",
-    }
-    name = job.spec.pattern or ""
-    for field, value in fields.items():
-        name = name.replace(field, value)
-    path = top / name
-    path = path if path.suffix else path.with_name(path.name + ".png")
-    return replace(output, path=path, gif=path.with_suffix(".gif") if output.gif is not None else None)
+    folder = past.root / (spec.folder if spec.folder is not None else spec.name)
+    pattern = (spec.pattern or "").replace("{job}", spec.name).replace("{to}", job.value("to") or "")
+    place = Destination(folder, suffix=suffix_of(job.value("ext") or FORMATS[0]), pattern=pattern)
+    numbers, folders = numbers_to(job.value("samples") or 1), [variant.folder for variant in variants]
+    named = name_results(items, place, numbers, folders, past)
+    return outputs_of(named, numbers, place, gif=job.value("gif"), folders=folders)

@@ -8,15 +8,17 @@ them, and ``set`` for all other settings. Paths are relative to the folder of th
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from ilvrctl.choices import Mode
 from ilvrctl.config import Layer, build, merge
 from ilvrctl.errors import ConfigError, UsageError, did_you_mean
+from ilvrctl.plans.grid import check_size, file_safe
 from ilvrctl.plans.parameter import Parameter
 from ilvrctl.plans.parameters import parameters_of
 
@@ -35,7 +37,8 @@ class JobSpec:
     are photos to edit, as in `edit --mode`; ``scribbled`` and ``masks`` are the folders of their scribbled copies and
     masks, which have the photos' names. ``folder`` below the output folder, the name of the job if not given, and
     ``pattern`` of the files below that. ``sheet``: a contact sheet, which a sweep has anyhow. ``matrix``:
-    parameters with the values of a sweep. ``set``: any other setting, nested.
+    parameters with the values of a sweep; those that are no settings (``to``, ``samples``) make a job each. ``set``:
+    any other setting, nested.
     """
 
     name: str
@@ -95,12 +98,12 @@ def read_jobs(layer: Layer, name: str) -> JobsFile:
         raise ConfigError(f"{name} has no jobs", hint="ilvrctl batch --init shows what a file looks like")
     defaults = _rooted(layer, top.defaults, ("defaults",))
     _check_keys(defaults, "defaults")
-    jobs = []
+    jobs, lines = [], _lines_of_jobs(layer)
     for n, values in enumerate(top.jobs, 1):
-        own = _rooted(layer, values, ("jobs", str(n)))
+        own = Layer(values, lines.get(str(n), {}))
         _check_keys(own, f"job {n}")
         origin = layer.origins.get(("jobs", str(n)), name)
-        jobs.append(_job(merge(defaults, own), origin, f"job-{n}"))
+        jobs += _split(_job(merge(defaults, own), origin, f"job-{n}"))
     _check_names(jobs)
     return JobsFile(top.out, tuple(jobs))
 
@@ -113,6 +116,15 @@ def _rooted(layer: Layer, values: Mapping[str, Any], path: tuple[str, ...]) -> L
     )
 
 
+def _lines_of_jobs(layer: Layer) -> dict[str, dict[tuple[str, ...], str]]:
+    """Where the keys of each job stand, by the job's number."""
+    found: dict[str, dict[tuple[str, ...], str]] = {}
+    for key, at in layer.origins.items():
+        if key[0] == "jobs" and len(key) > 2:
+            found.setdefault(key[1], {})[key[2:]] = at
+    return found
+
+
 def _check_keys(layer: Layer, where: str) -> None:
     known = (*OWN, *PARAMETERS)
     for key in layer.values:
@@ -121,9 +133,8 @@ def _check_keys(layer: Layer, where: str) -> None:
     matrix = layer.values.get("matrix", {})
     for key, values in matrix.items() if isinstance(matrix, Mapping) else ():
         at = layer.origins.get(("matrix", key), where)
-        if "." not in key and (key not in PARAMETERS or not PARAMETERS[key].key):
-            settings = [row.name for row in PARAMETERS.values() if row.key]
-            raise ConfigError(f"{at}: unknown parameter {key!r} in a matrix", hint=_close(key, settings))
+        if "." not in key and key not in PARAMETERS:
+            raise ConfigError(f"{at}: unknown parameter {key!r} in a matrix", hint=_close(key, PARAMETERS))
         if not isinstance(values, list) or not values:
             raise ConfigError(f"{at}: matrix.{key} must be a list of values, not {values!r}", f"{key}: [...]")
 
@@ -155,6 +166,28 @@ def _job(layer: Layer, origin: str, name: str) -> JobAsked:
         )
     _check_pattern(job)
     return job
+
+
+def _split(job: JobAsked) -> list[JobAsked]:
+    """A job for each combination of the parameters in its matrix that are no settings (``to``, ``samples``), each with
+    its own name, and its folder below that of the job.
+    """
+    rows = [PARAMETERS[key] for key in job.spec.matrix if key in PARAMETERS and not PARAMETERS[key].key]
+    if not rows:
+        return [job]
+    spec, found = job.spec, []
+    rest = {key: values for key, values in spec.matrix.items() if key not in {row.name for row in rows}}
+    for row in rows:
+        for value in spec.matrix[row.name]:
+            _check_value(row, value, job.at("matrix", row.name))
+    check_size([(row.name, len(spec.matrix[row.name])) for row in rows])
+    for values in itertools.product(*(spec.matrix[row.name] for row in rows)):
+        given = {row.name: value for row, value in zip(rows, values, strict=True)}
+        label = file_safe("_".join(f"{name}={value}" for name, value in given.items()))
+        folder = f"{spec.name if spec.folder is None else spec.folder}/{label}"
+        own = replace(spec, name=f"{spec.name} {label}", folder=folder, matrix=rest)
+        found.append(replace(job, spec=own, parameters={**job.parameters, **given}))
+    return found
 
 
 def _check_value(row: Parameter, value: Any, at: str) -> None:
@@ -211,7 +244,6 @@ def schema() -> dict[str, Any]:
             "properties": {
                 row.name: {"type": "array", "items": single[row.name], "minItems": 1}
                 for row in PARAMETERS.values()
-                if row.key
             },
         },
     }

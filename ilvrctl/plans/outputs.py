@@ -18,6 +18,11 @@ Status = Literal["to do", "done", "taken", "failed", "elsewhere"]
 """``taken``: a file of that name is there, made otherwise. ``failed``: it did before, and nothing has changed
 since. ``elsewhere``: another shard makes it."""
 _ELSEWHERE = "choose another place with -o"
+FORMATS = ("png", "jpg", "webp")
+"""Formats of the results in a folder."""
+MOST_SAMPLES = 100_000
+MOST_RESULTS = 2_000_000
+"""More than these are nothing that anybody looks at, and their plan alone takes gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,16 @@ class Output:
 class Destination:
     """Where results go: a ``folder``, one ``file``, standard output (both None), or nowhere but to the caller
     (``memory``).
+
+    ``suffix``: of the files in a folder. ``pattern``: of their names below it, with ``{stem}``, ``{sample}`` and
+    ``{settings}`` in it; with a suffix, which then counts, or without.
     """
 
     folder: Path | None = None
     file: Path | None = None
     memory: bool = False
+    suffix: str = ".png"
+    pattern: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Destination:
@@ -77,6 +87,20 @@ class Destination:
         """Whether it is standard output."""
         return self.folder is None and self.file is None and not self.memory
 
+    def path(self, stem: str, sample: int, samples: Sequence[int], settings: str) -> Path | None:
+        """The file of a ``sample`` among ``samples`` of an input of that stem, in the folder of its ``settings``; None
+        where results are not files.
+        """
+        number = "" if tuple(samples) == (1,) else f"_{sample}"
+        if self.file is not None:
+            return self.file.with_name(f"{self.file.stem}{number}{self.file.suffix}")
+        if self.folder is None:
+            return None
+        if not self.pattern:
+            return self.folder / settings / f"{stem}{number}{self.suffix}"
+        path = self.folder / _filled(self.pattern, stem=stem, sample=str(sample), settings=settings or "all")
+        return path if path.suffix else path.with_name(path.name + self.suffix)
+
     def beside(self, name: str) -> Path | None:
         """Where a picture of that name goes that stands beside the results; None where there is no such place."""
         if self.folder is not None:
@@ -98,6 +122,12 @@ def outputs_of(
 
     UsageError when one file (or standard output) is to take several results, or an animation without a name.
     """
+    if (count := len(items) * len(samples) * len(folders)) > MOST_RESULTS:
+        raise UsageError(
+            f"{len(items):,} inputs x {len(folders):,} settings x {len(samples):,} samples are {count:,} results, "
+            f"and one run plans {MOST_RESULTS:,} at most",
+            hint="fewer samples or settings, or several runs",
+        )
     results = len(samples) if destination.stdout else 1
     one_place = destination.folder is None and not destination.memory
     if one_place and any(folders):
@@ -115,7 +145,7 @@ def outputs_of(
     outputs = []
     for variant, folder in enumerate(folders):
         for item, n in product(items, samples):
-            path = _path(item, n, samples, destination, folder)
+            path = destination.path(item.stem, n, samples, folder)
             animation = path.with_suffix(".gif") if gif and path is not None else None
             outputs.append(Output(item, n, path, animation, variant=variant))
     written = [(str(path), output.item.name) for output in outputs for path in output.files]
@@ -123,13 +153,30 @@ def outputs_of(
     return outputs
 
 
-def _path(item: Item, n: int, samples: Sequence[int], destination: Destination, folder: str) -> Path | None:
-    number = "" if tuple(samples) == (1,) else f"_{n}"
-    if destination.folder is not None:
-        return destination.folder / folder / f"{item.stem}{number}.png"
-    if destination.file is not None:
-        return destination.file.with_name(f"{destination.file.stem}{number}{destination.file.suffix}")
-    return None
+def _filled(pattern: str, **fields: str) -> str:
+    for name, value in fields.items():
+        pattern = pattern.replace(f"{{{name}}}", value)
+    return pattern
+
+
+def suffix_of(ext: str) -> str:
+    """The suffix of files in the format ``ext``. UsageError where it is none of :data:`FORMATS`."""
+    if ext not in FORMATS:
+        close = did_you_mean(ext, FORMATS)
+        raise UsageError(
+            f"--ext {ext!r} is none of {', '.join(FORMATS)}", hint=close or "-o FILE.tiff for one file"
+        )
+    return f".{ext}"
+
+
+def numbers_to(count: int) -> range:
+    """The numbers of ``count`` samples. UsageError for more than :data:`MOST_SAMPLES`."""
+    if count > MOST_SAMPLES:
+        raise UsageError(
+            f"{count:,} samples of an input are more than one run can plan: {MOST_SAMPLES:,}",
+            hint="fewer with -n, or other samples with --seed",
+        )
+    return range(1, count + 1)
 
 
 def check_sheet(sheet: Path) -> None:

@@ -15,6 +15,7 @@ from ilvrctl.plans.values import bounds, count, decimal, file, jumps, level, one
 _COMMANDS = frozenset[Command]({"translate", "edit"})
 _EDIT = frozenset[Command]({"edit", "jobs"})
 _RUNS = frozenset[Command]({"translate", "edit", "batch"})
+_ALL = frozenset[Command]({*_RUNS, "jobs"})
 _TRANSLATE = frozenset[Command]({"translate"})
 _JOBS = frozenset[Command]({"translate", "jobs"})
 
@@ -243,6 +244,15 @@ TABLE: tuple[Parameter, ...] = (
         default=False,
     ),
     Parameter(
+        "frames",
+        "Of animations and files of many pages: first, or all, each with a numbered result.",
+        one_of("first", "all"),
+        commands=_JOBS,
+        panel=PICTURES,
+        metavar="first|all",
+        default="first",
+    ),
+    Parameter(
         "from_file", "Read input names from a file, - for standard input.", commands=_JOBS, panel=PICTURES
     ),
     Parameter(
@@ -350,10 +360,13 @@ TABLE: tuple[Parameter, ...] = (
         "weights", "A checkpoint that you have: a file, or a folder of diffusers.", file, panel=MACHINE
     ),
     Parameter("from_weights", "A checkpoint of the inputs' kind.", file, commands=_JOBS, panel=MACHINE),
+    Parameter(
+        "ext", "Format of results: png, jpg, webp.", one_of("png", "jpg", "webp"), panel=OUTPUT, default="png"
+    ),
     Parameter("quality", "Of results in JPEG and WebP.", whole(1, 100), panel=OUTPUT, default=95),
     Parameter("gif", "An animation of every sample.", switch, panel=OUTPUT, default=False),
     Parameter(
-        "overwrite", "Replace outputs made otherwise.", switch, commands=_RUNS, panel=OUTPUT, default=False
+        "overwrite", "Replace outputs made otherwise.", switch, commands=_ALL, panel=OUTPUT, default=False
     ),
     Parameter(
         "from_image",
@@ -384,8 +397,3 @@ SCREEN: tuple[Parameter, ...] = (
 def parameters_of(command: Command) -> dict[str, Parameter]:
     """The rows of a command, by name."""
     return {row.name: row for row in TABLE if command in row.commands}
-
-
-def settings_of(command: Command) -> dict[str, Parameter]:
-    """Those of them that give a setting."""
-    return {name: row for name, row in parameters_of(command).items() if row.key}

@@ -11,7 +11,7 @@ from ilvrctl.plans.inputs import Item
 from ilvrctl.plans.manifest import Entry, Manifest
 from ilvrctl.plans.outputs import Output
 from ilvrctl.plans.places import exists
-from ilvrctl.plans.record import Recipe
+from ilvrctl.plans.record import made_from
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,11 @@ class Past:
 
     def entry(self, output: Output) -> Entry | None:
         """What the manifest tells of an output."""
-        if output.path is None or not self.manifest.entries:
-            return None
-        return self.manifest.entries.get(relative(output.path, self.root))
+        return None if output.path is None else self.entry_at(output.path)
+
+    def entry_at(self, path: Path) -> Entry | None:
+        """What the manifest tells of a file below ``root``."""
+        return self.manifest.entries.get(relative(path, self.root)) if self.manifest.entries else None
 
 
 def relative(path: Path, root: Path) -> str:
@@ -101,9 +103,5 @@ def _is_ours(output: Output, identity: str, digest: str | None) -> bool | None:
     """Whether the file is the result that the plan would make; None when its input cannot be read."""
     if digest is None:
         return None
-    try:
-        recipe = Recipe.read(output.path.read_bytes(), output.path.name) if output.path is not None else None
-    except (InputError, OSError):
-        return False
-    found = recipe and (recipe.identity, recipe.sample, recipe.input_sha256)
-    return found == (identity, output.sample, digest)
+    made = None if output.path is None else made_from(output.path)
+    return made is not None and (made.identity, made.sample, made.digest) == (identity, output.sample, digest)

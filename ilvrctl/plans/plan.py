@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl.diffusion.schedule import Schedule
-from ilvrctl.events import Note
+from ilvrctl.events import Note, PassedBy
+from ilvrctl.memory import remembered
 from ilvrctl.models.files.facts import left_unknown, missing_error
 from ilvrctl.models.files.stated import UNKNOWN
 from ilvrctl.plans.digest import weights_sha256
@@ -91,7 +92,8 @@ class Plan:
 
     A job is a grid where it has several ``variants``: then each has its folder and its share of the ``outputs``.
     ``weights``: the file of the model. ``name``: that of the job among several. ``quality`` is that of results in
-    JPEG and WebP. ``notes``: what people should know before it is carried out.
+    JPEG and WebP. ``notes``: what people should know before it is carried out. ``passed_by``: what in the folders of
+    the inputs is none.
     """
 
     outputs: tuple[Output, ...]
@@ -105,6 +107,7 @@ class Plan:
     weights: Path = field(default_factory=Path)
     name: str = ""
     notes: tuple[Note, ...] = ()
+    passed_by: tuple[PassedBy, ...] = ()
 
     def networks_of(self, variant: Variant) -> Networks:
         """What must be in memory for a variant: they can differ in precision."""
@@ -185,6 +188,7 @@ def network_facts(model: ModelPreset) -> dict[str, Any]:
     return facts | {name: value for name, (value, default) in more.items() if value != default}
 
 
+@remembered
 def schedule_of(model: ModelPreset) -> Schedule:
     """The levels that a network was trained on. UsageError for all that is not known, where these are not."""
     if model.noise_schedule == UNKNOWN:

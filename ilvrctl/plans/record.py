@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ class Recipe:
     """How a result was made. ``settings`` and ``facts`` of the network are plain JSON values.
 
     ``precision`` is the one that was used, whatever was asked for. ``source``: the model of the input's own kind,
-    where the method had two, as :meth:`SourceModel.record` gives it.
+    where the method had two, as :meth:`SourceModel.record` gives it. ``input``: its file's name, and ``#3`` for the
+    third of its frames.
     """
 
     identity: str
@@ -42,6 +44,7 @@ class Recipe:
     sample: int
     precision: str
     source: Mapping[str, Any] | None = None
+    input: str = ""
 
     @classmethod
     def read(cls, data: bytes, name: str) -> Recipe:
@@ -60,9 +63,42 @@ class Recipe:
                 sample=int(record["sample"]),
                 precision=str(record["run"]["precision"]),
                 source=_source(record.get("source")),
+                input=str(record["input"].get("name", "")) + _number(record["input"].get("frame")),
             )
         except UNREADABLE as error:
             raise InputError(f"{name} is no result of this ilvrctl: its record cannot be read") from error
+
+
+def _number(frame: object) -> str:
+    return "" if frame is None else f"#{frame}"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a file tells: the settings' identity, the ``sample`` number, and of its ``input`` the digest and name."""
+
+    identity: str
+    sample: int
+    digest: str
+    input: str
+
+
+def made_from(path: Path) -> Made | None:
+    """Of what a file was made; None for one that is no result, or not there. Read once while it does not change."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return _made(path, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=1 << 16)
+def _made(path: Path, *_: int) -> Made | None:
+    try:
+        recipe = Recipe.read(path.read_bytes(), path.name)
+    except (InputError, OSError):
+        return None
+    return Made(recipe.identity, recipe.sample, recipe.input_sha256, recipe.input)
 
 
 def _check_whole(record: Any) -> None:
@@ -118,7 +154,6 @@ def result_record(
     ``digest``: sha256 of the input's bytes; ``run``: the device's kind, the precision used, torch's release;
     ``read``: how the input was read where that is not plain (a colour profile converted, a window).
     """
-    name = output.item.path.name if output.item.path is not None else output.item.stem
     source = plan.source_of(plan.variants[output.variant])
     record = {
         "ilvrctl": __version__,
@@ -130,7 +165,7 @@ def result_record(
             "network": network_facts(plan.model),
         },
         "identity": plan.identities[output.variant],
-        "input": {"name": name, "sha256": digest},
+        "input": {**output.item.record(), "sha256": digest},
         "sample": output.sample,
         "run": run,
         **({"read": dict(read)} if read else {}),

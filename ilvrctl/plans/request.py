@@ -9,15 +9,19 @@ from typing import Any
 
 from ilvrctl import paths
 from ilvrctl.errors import UsageError
+from ilvrctl.memory import remembering
 from ilvrctl.plans.asked import Asked
 from ilvrctl.plans.check import draft_plan
 from ilvrctl.plans.edit_modes import PAINTINGS, way_of
 from ilvrctl.plans.find_networks import FoundNetworks, NetworksAsked, find_networks
-from ilvrctl.plans.inputs import STDIN, Item, collect, one_picture
-from ilvrctl.plans.outputs import Destination, outputs_of
+from ilvrctl.plans.grid import Variant
+from ilvrctl.plans.inputs import FRAMES, STDIN, Item, collect, one_picture
+from ilvrctl.plans.names import name_results
+from ilvrctl.plans.outputs import FORMATS, Destination, Output, numbers_to, outputs_of, suffix_of
 from ilvrctl.plans.plan import Plan
 
 
+@remembering()
 def translation(
     asked: Asked,
     inputs: Sequence[str | Item],
@@ -39,21 +43,22 @@ def translation(
             f"{value('from_image')} was made by ilvrctl edit", hint="ilvrctl edit ... --from-image FILE"
         )
     variants = asked.variants(networks)
-    items = collect(
+    sheet = _sheet(asked, destination, any(variant.folder for variant in variants))
+    own = (destination.folder, destination.file, sheet)
+    found = collect(
         [*inputs, *([str(paths.EXAMPLES)] if examples else [])],
         recursive=bool(value("recursive")),
         stdin=stdin,
-        output=destination.folder or destination.file,
+        outputs=[path for path in own if path is not None],
+        frames=value("frames") or FRAMES[0],
     )
-    numbers = networks.samples or _numbers(value("samples") or 1)
-    folders = [variant.folder for variant in variants]
-    outputs = outputs_of(items, numbers, destination, gif=bool(value("gif")), folders=folders)
-    sheet = _path(value("sheet"))
-    if sheet is None and any(folders):
-        sheet = destination.beside("sheet")
-    return draft_plan(networks, variants, outputs, sheet=sheet, quality=value("quality") or 95)
+    numbers = networks.samples or numbers_to(value("samples") or 1)
+    outputs = _outputs(asked, found.items, numbers, destination, variants)
+    quality = value("quality") or 95
+    return draft_plan(networks, variants, outputs, sheet=sheet, quality=quality, passed_by=found.passed_by)
 
 
+@remembering()
 def edit(
     asked: Asked,
     pictures: tuple[str | Item, str | Item | None, str | Item | None],
@@ -81,12 +86,9 @@ def edit(
     assert photo is not None
     item = replace(photo, guide=guide, mask=mask)
     usual = PAINTINGS if mode == "paint" and not destination.stdout else 1
-    numbers = networks.samples or _numbers(value("samples") or usual)
-    folders = [variant.folder for variant in variants]
-    outputs = outputs_of([item], numbers, destination, gif=bool(value("gif")), folders=folders)
-    sheet = _path(value("sheet"))
-    if sheet is None and (mode != "scribble" or any(folders)):
-        sheet = destination.beside("sheet")
+    numbers = networks.samples or numbers_to(value("samples") or usual)
+    outputs = _outputs(asked, [item], numbers, destination, variants)
+    sheet = _sheet(asked, destination, mode != "scribble" or any(variant.folder for variant in variants))
     return draft_plan(networks, variants, outputs, sheet=sheet, quality=value("quality") or 95)
 
 
@@ -96,12 +98,28 @@ def _networks(asked: Asked, to: str | None) -> FoundNetworks:
     return find_networks(NetworksAsked(to, weights, from_image, value("from"), encoder, asked.facts))
 
 
+def _sheet(asked: Asked, destination: Destination, wanted: bool) -> Path | None:
+    """The contact sheet that is asked for, or stands beside the results where one is ``wanted`` anyhow."""
+    given = _path(asked.values.get("sheet"))
+    return destination.beside("sheet") if given is None and wanted else given
+
+
 def _path(value: str | Path | None) -> Path | None:
     return None if value is None else Path(value)
 
 
-def _numbers(count: int) -> tuple[int, ...]:
-    return tuple(range(1, count + 1))
+def _outputs(
+    asked: Asked,
+    items: Sequence[Item],
+    numbers: Sequence[int],
+    destination: Destination,
+    variants: Sequence[Variant],
+) -> list[Output]:
+    """The results, in the format and with the names that they have in a folder."""
+    folders = [variant.folder for variant in variants]
+    destination = replace(destination, suffix=suffix_of(asked.values.get("ext") or FORMATS[0]))
+    named = name_results(items, destination, numbers, folders)
+    return outputs_of(named, numbers, destination, gif=bool(asked.values.get("gif")), folders=folders)
 
 
 def _item(picture: str | Item, stdin: bytes | None) -> Item:

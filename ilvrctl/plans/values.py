@@ -156,9 +156,11 @@ def several(flag: str, text: str) -> list[str]:
 
 def once(what: str, texts: Sequence[str]) -> None:
     """UsageError for ``what`` that gives a value twice."""
-    for place, text in enumerate(texts):
-        if text in texts[:place]:
+    seen: set[str] = set()
+    for text in texts:
+        if text in seen:
             raise UsageError(f"{what} names {text} twice")
+        seen.add(text)
 
 
 def flag_choices(flags: Mapping[str, tuple[str, Any, Kind | None]]) -> list[Choice]:

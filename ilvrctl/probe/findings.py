@@ -3,40 +3,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, variance
 from typing import Any, Literal, TypeAlias
 
+from ilvrctl.probe.curve import APART, CLOSE, DENOISES, Fit, Point, Tried
 from ilvrctl.probe.readings import Attention, Timing
-from ilvrctl.probe.trials import Errors
 
-DENOISES = 0.5
-"""A trained network's error is below this times that of the best multiple of the noisy picture."""
 MARGIN = 1.01
 """A fact is decided when every other value has an error larger by this factor (geometric mean): readings nearer
 than that make the same pictures ..."""
 SURE = 3.0
 """... when the mean difference of the errors' logarithms is so many times its standard error, and when it is
-larger at every level."""
+larger at every noise strength."""
 
-Table: TypeAlias = dict[tuple[Attention, Timing], dict[int, Errors]]
+KNOWS = 0.15
+"""A network's pictures are of the kind that it was trained with when its error is below this part of what can be had
+without it. With others it prefers wrong levels, by half at strong noise, and its schedule is not decided."""
+
 Status: TypeAlias = Literal["decided", "undecided", "either"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A reading with its error (geometric mean over the deciding pictures) at each level that was tried."""
+    """A reading with the logarithms of its errors, picture by picture, at the noise strengths that were tried.
+
+    ``timing``: the schedule that told the levels; None for those that were found without one.
+    """
 
     attention: Attention
-    timing: Timing
+    timing: Timing | None
     predicts: str
-    errors: Mapping[int, float]
-    logs: Mapping[int, tuple[float, ...]]
+    logs: Tried
 
     def score(self) -> float:
-        """Mean logarithm of the error over pictures and levels."""
+        """Mean logarithm of the error over pictures and strengths."""
         return fmean(log for values in self.logs.values() for log in values)
+
+    @property
+    def errors(self) -> dict[int, float]:
+        """Geometric mean over the pictures, at each strength."""
+        return {
+            strength: math.exp(min(fmean(values), 700.0)) for strength, values in sorted(self.logs.items())
+        }
 
 
 @dataclass(frozen=True)
@@ -44,8 +54,9 @@ class Finding:
     """One fact. ``best`` is the value with the lowest error, ``next_best`` the one after it.
 
     ``margin``: how many times larger the error of ``next_best`` is; ``sure``: the mean difference of their
-    logarithms over its standard error, which comes from the pictures' differences at a level; 0 where at some
-    level ``next_best`` is better. ``either``: all values do the same.
+    logarithms over its standard error, which comes from the pictures' differences at a strength; 0 where at some
+    strength ``next_best`` is better. For the schedule, how far the levels of ``next_best`` are from those found,
+    in parts of what measuring allows. ``either``: all values do the same.
     """
 
     fact: str
@@ -60,13 +71,16 @@ class Finding:
 class Findings:
     """What the probe found. ``facts`` are the decided ones under the names of a model preset.
 
+    ``curve``: the level found at each noise strength; ``possible``: the schedules that may have them, best first;
+    both empty for a network that was not trained.
     ``denoised``: the lowest error as a part of what can be had without a network. ``pictures`` decided.
     """
 
     findings: tuple[Finding, ...]
     facts: Mapping[str, Any]
     rows: tuple[Row, ...]
-    levels: tuple[int, ...]
+    curve: tuple[Point, ...]
+    possible: tuple[Timing, ...]
     pictures: tuple[str, ...]
     denoised: float
 
@@ -75,40 +89,51 @@ class Findings:
         """Whether the network denoises the pictures at all, under some reading."""
         return self.denoised < DENOISES
 
+    @property
+    def familiar(self) -> bool:
+        """Whether the pictures are of the kind that the network was trained with."""
+        return self.denoised < KNOWS
 
-def conclude(table: Table, trivial: Mapping[int, Sequence[float]], names: Sequence[str]) -> Findings:
-    """The findings in all trials; ``trivial``: at each level, the error for each picture without a network."""
-    levels = tuple(trivial)
-    rows = sorted(_rows(table), key=lambda row: (-len(row.logs), row.score()))
-    full = [row for row in rows if len(row.logs) == len(levels)]
-    denoised = math.exp(min(full[0].score() - mean_log(list(trivial.values())), 700.0))
-    findings = tuple(_decide(fact, full, denoised < DENOISES) for fact in _FACTS)
+    @property
+    def strengths(self) -> tuple[int, ...]:
+        """The noise strengths that were tried, as levels of the linear schedule."""
+        return tuple(sorted({strength for row in self.rows for strength in row.logs}))
+
+    def of(self, fact: str) -> Finding:
+        """What was found about ``heads``, ``attention order``, ``predicts`` or ``schedule``."""
+        return next(finding for finding in self.findings if finding.fact == fact)
+
+
+def logs(errors: Iterable[float]) -> tuple[float, ...]:
+    """The logarithms of ``errors``, of which none is minus infinity."""
+    return tuple(math.log(max(error, 1e-30)) for error in errors)
+
+
+def conclude(
+    rows: Sequence[Row],
+    trivial: Tried,
+    curve: Sequence[Point],
+    fitted: Sequence[Fit],
+    names: Sequence[str],
+) -> Findings:
+    """The findings in all trials. ``trivial``: at each strength what can be had without a network.
+
+    ``rows``: those of the found levels, and those of the two schedules in ``fitted`` that fit them best; without a
+    ``curve`` there are no such.
+    """
+    free = sorted((row for row in rows if row.timing is None), key=lambda row: row.score())
+    gap = free[0].score() - fmean(log for k in free[0].logs for log in trivial[k])
+    denoised = math.exp(min(gap, 700.0))
+    trained = denoised < DENOISES
+    findings = tuple(_decide(fact, free, trained) for fact in ("heads", "attention order", "predicts"))
     if findings[0].status == "undecided":  # of one head the order does not matter, if it is one
         findings = tuple(replace(f, status="undecided") if f.status == "either" else f for f in findings)
-    return Findings(findings, _facts(full[0], findings), tuple(rows), levels, tuple(names), denoised)
-
-
-def mean_log(errors: Sequence[Sequence[float]]) -> float:
-    """Mean logarithm of all ``errors``."""
-    logs = [_log(error) for row in errors for error in row]
-    return sum(logs) / len(logs)
-
-
-def _log(error: float) -> float:
-    return math.log(max(error, 1e-30))
-
-
-def _rows(table: Table) -> list[Row]:
-    rows = []
-    for (attention, timing), tried in table.items():
-        for kind in next(iter(tried.values())):
-            logs = {level: tuple(map(_log, tried[level][kind])) for level in sorted(tried)}
-            errors = {level: math.exp(min(fmean(values), 700.0)) for level, values in logs.items()}
-            rows.append(Row(attention, timing, kind, errors, logs))
-    return rows
-
-
-_FACTS = ("heads", "attention order", "schedule", "predicts")
+    timed = [row for row in rows if row.timing is not None and row.predicts == free[0].predicts]
+    findings += (_decide_schedule(fitted, timed, denoised < KNOWS),)
+    possible = tuple(fit.timing for fit in fitted if fit.off <= APART)
+    facts = _facts(free[0], findings) | (fitted[0].timing.facts if findings[-1].status == "decided" else {})
+    ordered = (*free, *(row for row in rows if row.timing is not None))
+    return Findings(findings, facts, ordered, tuple(curve), possible, tuple(names), denoised)
 
 
 def _value(fact: str, row: Row) -> str | None:
@@ -118,8 +143,6 @@ def _value(fact: str, row: Row) -> str | None:
             return row.attention.heads_name
         case "attention order":
             return row.attention.order
-        case "schedule":
-            return str(row.timing)
         case _:
             return row.predicts
 
@@ -139,6 +162,24 @@ def _decide(fact: str, rows: Sequence[Row], trained: bool) -> Finding:
     )
 
 
+def _decide_schedule(fitted: Sequence[Fit], rows: Sequence[Row], known: bool) -> Finding:
+    """Decided when one known schedule has the curve at every strength, and all others are surely off somewhere."""
+    if not fitted:
+        return Finding("schedule", "undecided", "unknown")
+    best, other = fitted[:2]
+    tried = {row.timing: row for row in rows}
+    margin, _ = _margin(tried[best.timing], tried[other.timing])
+    decided = known and best.apart <= CLOSE and other.off > APART and margin >= 1
+    return Finding(
+        "schedule",
+        "decided" if decided else "undecided",
+        str(best.timing) if best.off <= APART else "unknown",
+        str(other.timing),
+        margin,
+        min(other.off, 1e6),
+    )
+
+
 def _margin(best: Row, other: Row) -> tuple[float, float]:
     """The factor between the errors, and its logarithm over the standard error; (1, 0) where no number came out."""
     gaps = [
@@ -154,7 +195,7 @@ def _margin(best: Row, other: Row) -> tuple[float, float]:
 
 
 def _facts(best: Row, findings: Sequence[Finding]) -> dict[str, Any]:
-    """What is decided, under the names of a model preset; the order of attention goes with the heads."""
+    """What is decided of heads, order and prediction, under the names of a model preset."""
     settled = {finding.fact for finding in findings if finding.status != "undecided"}
     hidden = best.attention.hidden
     facts: dict[str, Any] = {}
@@ -163,9 +204,6 @@ def _facts(best: Row, findings: Sequence[Finding]) -> dict[str, Any]:
         facts[name] = hidden.num_head_channels or hidden.num_heads
     if "attention order" in settled:
         facts["use_new_attention_order"] = hidden.use_new_attention_order
-    if "schedule" in settled:
-        facts["noise_schedule"] = best.timing.noise_schedule
-        facts["diffusion_steps"] = best.timing.diffusion_steps
     if "predicts" in settled:
         facts["predicts"] = best.predicts
     return facts

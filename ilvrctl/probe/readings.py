@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
 
-from ilvrctl.diffusion.schedule import Schedule
+from ilvrctl.diffusion.schedule import BETA_END, BETA_START, Schedule
 from ilvrctl.models.architecture.blocks import Attention as AttentionLayer
 from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
 
@@ -41,23 +42,67 @@ class Attention:
 
 @dataclass(frozen=True)
 class Timing:
-    """One schedule with its number of levels: which t a signal-to-noise ratio has."""
+    """One schedule with its number of levels, and its betas' ends where they are not the published ones."""
 
     noise_schedule: str
     diffusion_steps: int
+    beta_start: float | None = None
+    beta_end: float | None = None
 
-    def level(self, abar: float) -> int:
-        """The t whose log signal-to-noise ratio is nearest to that of ``abar``."""
-        wanted = math.log(abar / (1 - abar))
-        levels = Schedule.named(self.noise_schedule, self.diffusion_steps).alphas_cumprod
-        return min(range(len(levels)), key=lambda t: abs(math.log(levels[t] / (1 - levels[t])) - wanted))
+    @property
+    def facts(self) -> dict[str, str | int | float]:
+        """Under the names of a model preset."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def level(self, abar: float) -> float | None:
+        """The t, fractional, with the signal-to-noise ratio of ``abar``; None where all levels have more signal."""
+        wanted, levels = _log_snr(abar), self._log_snrs
+        if wanted < levels[-1]:
+            return None
+        above = next(t for t, value in enumerate(levels) if value <= wanted)
+        if above == 0:
+            return 0.0
+        return above - (wanted - levels[above]) / (levels[above - 1] - levels[above])
+
+    def nearest(self, abar: float) -> int:
+        """The level nearest to that."""
+        level = self.level(abar)
+        return self.diffusion_steps - 1 if level is None else round(level)
+
+    @property
+    def schedule(self) -> Schedule:
+        """All its levels."""
+        return Schedule.named(self.noise_schedule, self.diffusion_steps, self.beta_start, self.beta_end)
+
+    @cached_property
+    def _log_snrs(self) -> list[float]:
+        return [_log_snr(abar) for abar in self.schedule.alphas_cumprod]
 
     def __str__(self) -> str:
-        return f"{self.noise_schedule}, {self.diffusion_steps} levels"
+        ends = f", beta {self.beta_start:g} to {self.beta_end:g}" if self.beta_start and self.beta_end else ""
+        return f"{self.noise_schedule}, {self.diffusion_steps} levels{ends}"
 
 
-TIMINGS = tuple(Timing(name, T) for T in (1000, 4000) for name in ("linear", "cosine"))
-"""4000 levels: improved-diffusion. Where those were rescaled to 0 .. 1000 they look, and act, like 1000."""
+def _log_snr(abar: float) -> float:
+    return math.log(abar / (1 - abar))
+
+
+STEPS = (100, 250, 500, 1000, 2000, 4000)
+"""Numbers of levels that are recognised. Where they were rescaled to 0 .. 1000 they look, and act, like 1000."""
+NAMED = ("linear", "cosine", "quad", "sigmoid", "sigmoid_beta")
+ENDS = (("linear", BETA_START, BETA_END), ("quad", 0.00085, 0.012))
+"""Other published ends of the betas: as they are at 1000 levels, and those of Stable Diffusion."""
+
+
+@cache
+def timings() -> tuple[Timing, ...]:
+    """The schedules that a network's levels are compared with, every one once."""
+    found: dict[tuple[float, ...], Timing] = {}
+    for T in STEPS:
+        given = [*(Timing(name, T) for name in NAMED), *(Timing(name, T, *ends) for name, *ends in ENDS)]
+        for timing in given:
+            found.setdefault(timing.schedule.alphas_cumprod, timing)
+    return tuple(found.values())
 
 
 def attention_readings(architecture: AdmArchitecture) -> tuple[Attention, ...]:

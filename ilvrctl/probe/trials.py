@@ -5,23 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from ilvrctl.diffusion.noise import noise_seed
 from ilvrctl.diffusion.schedule import Schedule
-from ilvrctl.probe.readings import Attention, Timing
+from ilvrctl.probe.readings import Attention
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
 
-LEVELS = (50, 100, 200)
-"""Levels of the linear schedule whose signal-to-noise ratios are used. At noisier ones (300, 500) a network that
-sees pictures of another kind than its own prefers wrong schedules; at these the right one wins for all kinds."""
+LOOK = 100
+"""The noise strength that every reading is tried at: that of so high a level of the linear schedule."""
+STRENGTHS = {LOOK: LOOK, 50: LOOK, 200: LOOK, 350: 200, 660: 350}
+"""Those at which the network's level is looked for, each after a nearer one: sigma / alpha is 0.18 to 9."""
+HEAD_STRENGTHS = (50, 100, 200)
+"""Those that decide heads and prediction. At stronger noise a network that sees pictures of another kind than its own
+prefers wrong readings; at these the right one wins for all kinds."""
 AT_ONCE = 8 * 64 * 64
 """Pixels in a call."""
 
@@ -50,12 +53,12 @@ class Noised:
     eps: Tensor
 
 
-def noised(pictures: Tensor, level: int) -> Noised:
+def noised(pictures: Tensor, strength: int) -> Noised:
     """``pictures`` (B, 3, H, W) in [-1, 1] at a level of the linear schedule; the noise is always the same."""
-    abar = Schedule.named("linear").alphas_cumprod[level]
+    abar = Schedule.named("linear").alphas_cumprod[strength]
     eps = torch.empty(pictures.shape)
     for n, image in enumerate(eps):
-        image.normal_(generator=torch.Generator().manual_seed(noise_seed(level, "probe", n)))
+        image.normal_(generator=torch.Generator().manual_seed(noise_seed(strength, "probe", n)))
     eps = eps.to(pictures.device)
     return Noised(abar, math.sqrt(abar) * pictures + math.sqrt(1 - abar) * eps, eps)
 
@@ -68,11 +71,11 @@ def scaled_error(noisy: Noised) -> list[float]:
 
 
 @torch.no_grad()
-def network_errors(network: Network, noisy: Noised, attention: Attention, timing: Timing) -> Errors:
-    """The errors of one reading; infinite where the network puts out something that is no number."""
+def network_errors(network: Network, noisy: Noised, attention: Attention, level: int) -> Errors:
+    """The errors of a reading at a level; infinite where the network puts out something that is no number."""
     network.reread(attention.hidden)
     batch = len(noisy.x)
-    t = noisy.x.new_full((batch,), float(_level(timing, noisy.abar)))
+    t = noisy.x.new_full((batch,), float(level))
     some = max(1, AT_ONCE // noisy.x[0, 0].numel())
     parts = zip(torch.split(noisy.x, some), torch.split(t, some), _classes(network, t, some), strict=True)
     out = torch.cat([network(x, levels, y) for x, levels, y in parts])
@@ -84,11 +87,6 @@ def network_errors(network: Network, noisy: Noised, attention: Attention, timing
         "v": sigma * noisy.x + alpha * out,
     }
     return {name: _squares(estimate - noisy.eps) for name, estimate in estimates.items()}
-
-
-@lru_cache
-def _level(timing: Timing, abar: float) -> int:
-    return timing.level(abar)
 
 
 def _classes(network: Network, t: Tensor, some: int) -> list[Tensor | None]:

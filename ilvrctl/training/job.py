@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ilvrctl.errors import UsageError
 from ilvrctl.events import Warned
+from ilvrctl.images.folders import counted
 from ilvrctl.training.course import Course, Span
 from ilvrctl.training.events import TrainingEvent
 from ilvrctl.training.pictures import SENSIBLE, Pictures, load_pictures
@@ -166,12 +167,10 @@ def remarks(pictures: Pictures, *, init: bool, few: int = SENSIBLE) -> Iterator[
     if len(pictures.failed) > 1:
         total = pictures.count + len(pictures.failed)
         yield Warned(f"left out: {len(pictures.failed)} of {total} pictures: {_counted(pictures.failed)}")
+    for one in [one for one in pictures.passed_by if one.reason.startswith("unreadable")][:20]:
+        yield Warned(f"passed by: {one.name} ({one.reason})")
     if pictures.passed_by:
-        endings = Counter(Path(name).suffix.lower() or "no ending" for name in pictures.passed_by)
-        counts = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(8))
-        yield Warned(
-            f"passed by: {len(pictures.passed_by)} files that are no pictures by their names ({counts})"
-        )
+        yield Warned(counted(pictures.passed_by))
     if pictures.copies:
         yield Warned(f"{pictures.copies} files are copies of others and count once")
     if pictures.enlarged:

@@ -18,10 +18,11 @@ from filelock import FileLock
 
 from ilvrctl import paths
 from ilvrctl.errors import InputError, UsageError
-from ilvrctl.events import Warned
+from ilvrctl.events import PassedBy, Warned
 from ilvrctl.files import Digests, make_folder, replacing
+from ilvrctl.images.folders import Found, pictures_in
 from ilvrctl.images.geometry import fit_picture, parse_color
-from ilvrctl.images.io import PICTURE_SUFFIXES, open_picture, read_bytes
+from ilvrctl.images.io import open_picture, read_bytes
 from ilvrctl.training.disk import check_room, try_alone
 
 FEWEST = 16
@@ -50,7 +51,7 @@ class Pictures:
 
     ``digests``: sha256 of each picture's file, ascending, each once, so that neither names nor the order of a
     listing matter; ``stems``: the files' names without suffix, in the same order. ``enlarged``: how many were
-    smaller than ``size``. ``failed``: names and reasons; ``passed_by``: names of files that are no pictures;
+    smaller than ``size``. ``failed``: names and reasons; ``passed_by``: what else is in the folder;
     ``copies``: how many are the same as another.
     """
 
@@ -60,7 +61,7 @@ class Pictures:
     stems: tuple[str, ...]
     enlarged: int = 0
     failed: tuple[tuple[str, str], ...] = ()
-    passed_by: tuple[str, ...] = ()
+    passed_by: tuple[PassedBy, ...] = ()
     copies: int = 0
 
     @property
@@ -82,41 +83,12 @@ class Decoded:
     total: int
 
 
-@dataclass(frozen=True)
-class Found:
-    """What is in a folder: ``pictures`` by suffix, sorted; names of the other files; subfolders that cannot be
-    read, with the reason. Hidden ones are left out.
-    """
-
-    pictures: tuple[Path, ...]
-    passed_by: tuple[str, ...]
-    failed: tuple[tuple[str, str], ...]
-
-
 def look_into(folder: Path) -> Found:
     """What is in ``folder`` and below. UsageError when it is no folder, or has no pictures."""
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"
         raise UsageError(f"{folder} {what}", "give a folder with the pictures to learn from")
-    files: list[Path] = []
-    failed: list[tuple[str, str]] = []
-
-    def unreadable(error: OSError) -> None:
-        failed.append((str(error.filename), f"the folder cannot be read: {error.strerror or error}"))
-
-    for top, folders, names in os.walk(folder, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [Path(top, name) for name in names if not name.startswith(".")]
-    found = Found(
-        tuple(sorted(path for path in files if path.suffix.lower() in PICTURE_SUFFIXES)),
-        tuple(sorted(path.name for path in files if path.suffix.lower() not in PICTURE_SUFFIXES)),
-        tuple(failed),
-    )
-    if not found.pictures:
-        why = f" ({'; '.join(f'{name}: {reason}' for name, reason in failed)})" if failed else ""
-        known = f"known: {' '.join(sorted(PICTURE_SUFFIXES))}"
-        raise UsageError(f"there are no pictures in {folder}{why}", known)
-    return found
+    return pictures_in(folder, needed=True)
 
 
 def load_pictures(
@@ -131,7 +103,7 @@ def load_pictures(
     name = sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
     known = Digests(paths.cache_dir() / "training" / f"index-{name}.json")
     digests: dict[str, Path] = {}
-    failed = list(found.failed)
+    failed: list[tuple[str, str]] = []
     copies = 0
     for n, (path, digest) in enumerate(_hashed(found.pictures, known), 1):
         if isinstance(digest, InputError):
@@ -148,7 +120,14 @@ def load_pictures(
     failed += [(digests[digest].name, why) for digest, why in stored.failed]
     stems = tuple(digests[digest].stem for digest in stored.digests)
     result = Pictures(
-        target, square.size, stored.digests, stems, stored.enlarged, tuple(failed), found.passed_by, copies
+        target,
+        square.size,
+        stored.digests,
+        stems,
+        stored.enlarged,
+        tuple(failed),
+        tuple(found.passed_by),
+        copies,
     )
     _check_count(result, folder, fewest)
     return result

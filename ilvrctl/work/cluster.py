@@ -157,7 +157,7 @@ def _connect(ray: Any, address: str | None) -> None:
 
     def join() -> None:
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=named or "local", log_to_driver=False, logging_level="ERROR")
             joined.set_result(None)
         except BaseException as error:  # Ray leaves by SystemExit where a cluster does not answer
             joined.set_exception(error)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ilvrctl.work.workers import Workers
 
 Tell = Callable[[JobEvent], object]
+_LARGEST_BATCH = 65_536
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,23 @@ class Machine:
             given = os.environ.get("ILVRCTL_BATCH_SIZE") == text
             flag = "ILVRCTL_BATCH_SIZE" if given else "--batch-size"
             raise UsageError(f"{flag} takes a number or auto, not {text!r}")
+        if text.isdigit() and int(text) > _LARGEST_BATCH:
+            raise UsageError(
+                f"--batch-size {text} is beyond any device: {_LARGEST_BATCH:,} at most",
+                hint="--batch-size auto finds the fastest",
+            )
         if self.engine not in ("local", "ray"):
             raise UsageError(f"unknown engine {self.engine!r}; known: local, ray")
         if self.batch_size == "auto" and self.spread:
             raise UsageError("--batch-size auto measures on this machine alone", hint="give a number")
+
+    def check(self) -> None:
+        """See that the devices are there. UsageError or DeviceError; torch is asked only where one is named."""
+        for name in self.names:
+            if name not in ("auto", "cpu"):
+                from ilvrctl.devices import choose_device
+
+                choose_device(name)
 
     @property
     def spread(self) -> bool:
@@ -135,6 +149,8 @@ def carry_out(
 
     for plan in plans:
         yield from plan.notes
+    if shard[0] == 1:
+        yield from dict.fromkeys(one for plan in plans for one in plan.passed_by)
     calls = sum(plan.network_calls() for plan in plans)
     with ExitStack() as stack:
         ledger = None

@@ -94,7 +94,8 @@ def open_input(
 
 def decode(item: Item, data: bytes, background: str, window: str | None) -> Picture:
     """The input as a picture of its own size; InputError when it is none."""
-    return read_picture(data, item.name, background=parse_color(background), window=window)
+    color = parse_color(background)
+    return read_picture(data, item.name, background=color, window=window, frame=item.frame)
 
 
 def _opened(

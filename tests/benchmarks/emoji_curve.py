@@ -1,4 +1,4 @@
-"""The README's plot and table of `ilvrctl eval`: ILVR on the flat emoji at N = 2, 4, 8 and 16, 20 steps.
+"""The plot and table of RESULTS.md with `ilvrctl eval`: ILVR on the flat emoji at N = 2, 4, 8 and 16, 20 steps.
 
     python tests/benchmarks/emoji_curve.py WORK --plot curve.svg
 

@@ -1,4 +1,4 @@
-"""Quality of flat -> 3D translation against the true 3D pictures: the figures of the README.
+"""Quality of flat -> 3D translation against the true 3D pictures: the figures of RESULTS.md.
 
     python tests/benchmarks/emoji_quality.py                          every method, sampler and number of steps
     python tests/benchmarks/emoji_quality.py --rows 'ILVR.*ddim.* 25'   those whose name fits

@@ -1,4 +1,4 @@
-"""What resampling buys at the border of an edit, and what it costs: the table of the README.
+"""What resampling buys at the border of an edit, and what it costs: the table of RESULTS.md.
 
     python tests/benchmarks/seam.py [--rounds 1 3 10] [--sheet seam.png]
 

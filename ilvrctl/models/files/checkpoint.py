@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -11,12 +13,14 @@ import torch
 from torch import Tensor
 
 from ilvrctl.errors import WeightsError
-from ilvrctl.models.cpu.memory import release_freed
+from ilvrctl.files import Remembered
 from ilvrctl.models.files.averaged import AVERAGED
+from ilvrctl.models.files.container import AGAIN
 from ilvrctl.models.files.described import Stored
-from ilvrctl.models.files.header import Header, by_storage, check_numbers, not_finite, open_numbers
+from ilvrctl.models.files.header import Header
 from ilvrctl.models.files.info import CheckpointInfo
-from ilvrctl.models.files.state_dict import find_network
+from ilvrctl.models.files.numbers import by_storage, open_numbers
+from ilvrctl.models.files.state_dict import Chosen, find_network
 
 __all__ = [
     "CheckpointInfo",
@@ -31,7 +35,9 @@ __all__ = [
 StateDict: TypeAlias = dict[str, Tensor]
 Convert: TypeAlias = Callable[[str, Tensor], Tensor]
 
-_GROUP = 32 << 20  # bytes read before freed memory goes back to the system
+_FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_WHOLE = Remembered("whole-numbers")
+_REMEMBERED = 8 << 20  # bytes of a file from which on it is worth remembering that its numbers are whole
 
 
 def read_state_dict(
@@ -60,25 +66,89 @@ def read_converted(
 ) -> StateDict:
     """As :func:`read_state_dict`, with every tensor replaced by ``convert(name, tensor)``.
 
-    At no time is more than the result and one storage of the file (mostly one tensor) in memory.
+    At no time is more than the result and one storage of the file (mostly one tensor) in memory. The sums of
+    a zip are not made again while the file stays as it was when all numbers of the network were found right.
     """
     header, chosen = find_network(path, which)
     tensors = {n: x for n, x in chosen.taken.tensors.items() if only is None or n in only}
     result: StateDict = {}
-    used = 0
-    with open_numbers(header) as read:
-        for storage, names in by_storage(header, tensors).items():
-            whole = torch.empty(storage.nbytes, dtype=torch.uint8)
-            finite = read(storage, _memory_of(whole))
-            for name in names:
-                x = _tensor(whole, tensors[name])
-                if not finite and not torch.isfinite(x).all():
-                    raise not_finite(path, name)
-                result[name] = _converted(path, name, x, convert)
-            if (used := used + storage.nbytes) > _GROUP:
-                release_freed()
-                used = 0
+
+    def take(name: str, x: Tensor, bound: float) -> None:
+        result[name] = _converted(path, name, x, bound, convert)
+
+    _read_all(header, chosen, tensors, take)
     return {name: result[name] for name in tensors}
+
+
+def check_numbers_of(path: Path, which: str = AVERAGED) -> None:
+    """WeightsError unless the numbers of the network in ``path`` are whole, and finite; nothing is kept of them."""
+    header, chosen = find_network(path, which)
+    if chosen.taken.name not in _known_whole(path):
+        _read_all(header, chosen, chosen.taken.tensors, lambda *_: None)
+
+
+def _read_all(
+    header: Header, chosen: Chosen, tensors: Mapping[str, Stored], take: Callable[[str, Tensor, float], None]
+) -> None:
+    """Give each of ``tensors``, and a bound of its finite numbers, to ``take``, which keeps none of its memory."""
+    path, network = header.path, chosen.taken.name
+    before, known = _state(path), _known_whole(path)
+    whole = network in known
+    storages = by_storage(header, tensors)
+    most = max((x.nbytes for x in storages), default=0)
+    room = torch.empty(most, dtype=torch.uint8)  # for one after the other
+    with open_numbers(header, summed=not whole) as numbers:
+        for storage, names in storages.items():
+            data = room[: storage.nbytes]
+            with numbers.read(storage, _memory_of(data)):
+                for name in names:
+                    x = _tensor(data, tensors[name])
+                    if not math.isfinite(bound := _bound(x)):
+                        raise _not_finite(path, name)
+                    take(name, x, bound)
+    complete = not whole and len(tensors) == len(chosen.taken.tensors)
+    if complete and before is not None and before == _state(path) and before[0] >= _REMEMBERED:
+        with suppress(OSError):
+            _WHOLE.put([*known, network], path)
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Size and time of change; None for a file that is gone."""
+    with suppress(OSError):
+        found = path.stat()
+        return found.st_size, found.st_mtime_ns
+    return None
+
+
+def _known_whole(path: Path) -> list[str]:
+    """The names of the networks in ``path`` whose numbers were all found as they were written, and finite."""
+    with suppress(OSError):
+        known = _WHOLE.get(path)
+        return known if isinstance(known, list) else []
+    return []
+
+
+def _bound(x: Tensor) -> float:
+    """A number that no absolute value in ``x`` exceeds; NaN or infinite where, and only where, one of them is.
+
+    In one pass: the root of the sum of squares where that is finite, as it is for any sane weights.
+    """
+    if x.dtype not in _FLOATING or not x.numel():
+        return 0.0
+    if x.dtype == torch.float32:
+        flat = x.reshape(-1)
+        bound = math.sqrt(torch.dot(flat, flat).item()) * (1 + 1e-6)
+        if math.isfinite(bound):
+            return bound
+    least, largest = x.aminmax()  # both NaN where there is one
+    return max(-least.item(), largest.item())
+
+
+def _not_finite(path: Path, name: str) -> WeightsError:
+    return WeightsError(
+        f"{path}: tensor {name} holds NaN or infinite numbers: a training that went wrong, or a damaged file",
+        AGAIN,
+    )
 
 
 def _memory_of(x: Tensor) -> memoryview:
@@ -87,21 +157,22 @@ def _memory_of(x: Tensor) -> memoryview:
     return memoryview((ctypes.c_char * x.nbytes).from_address(x.data_ptr())).cast("B")
 
 
-def _tensor(whole: Tensor, x: Stored) -> Tensor:
-    typed = whole.view(getattr(torch, x.dtype))
+def _tensor(data: Tensor, x: Stored) -> Tensor:
+    typed = data.view(getattr(torch, x.dtype))
     return typed.as_strided(x.shape, x.stride, x.offset)
 
 
-def _converted(path: Path, name: str, x: Tensor, convert: Convert) -> Tensor:
-    """``convert(name, x)``, not a small part of a large storage. WeightsError where a number becomes infinite."""
+def _converted(path: Path, name: str, x: Tensor, bound: float, convert: Convert) -> Tensor:
+    """``convert(name, x)`` in memory of its own. WeightsError where a number becomes infinite."""
     y = convert(name, x)
-    if y.dtype != x.dtype and y.is_floating_point() and not torch.isfinite(y).all():
+    narrow = y.is_floating_point() and bound > torch.finfo(y.dtype).max
+    if narrow and not math.isfinite(_bound(y)):
         kind = str(y.dtype).removeprefix("torch.")
         raise WeightsError(
             f"{path}: tensor {name} holds numbers too large for {kind}", "--precision fp32, or bf16"
         )
     shared = y.device == x.device and y.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
-    return y.clone() if shared and y.untyped_storage().nbytes() > y.nbytes else y
+    return y.clone() if shared else y
 
 
 def read_header(path: Path, which: str = AVERAGED) -> tuple[Mapping[str, Stored], CheckpointInfo]:
@@ -129,9 +200,3 @@ def read_network(
         note=chosen.note,
     )
     return tensors, info, header, chosen.taken.beside
-
-
-def check_numbers_of(path: Path, which: str = AVERAGED) -> None:
-    """WeightsError unless the numbers of the network in ``path`` are whole, and finite; nothing is kept of them."""
-    header, chosen = find_network(path, which)
-    check_numbers(header, chosen.taken.tensors)

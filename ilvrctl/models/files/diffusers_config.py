@@ -1,4 +1,4 @@
-"""The flags of a diffusers ``UNet2DModel`` that its tensors do not tell. No torch here.
+"""The flags of a diffusers ``UNet2DModel`` that its tensors do not tell, read and written. No torch here.
 
 Every flag is honoured, told by the tensors, or refused by its name: none is passed over.
 """
@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ilvrctl.errors import WeightsError
-from ilvrctl.models.architecture.blocks import Conventions
+from ilvrctl.models.architecture.blocks import Attention, Conventions
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
+from ilvrctl.models.architecture.unet import AdmArchitecture
 
 _DEFAULTS: Mapping[str, Any] = {
     "center_input_sample": False,
@@ -96,6 +97,73 @@ def read_config(config: Mapping[str, Any]) -> tuple[HiddenFlags, Conventions]:
         pads_after=flags["downsample_padding"] == 0,
     )
     return hidden, conventions
+
+
+def write_config(architecture: AdmArchitecture, size: int) -> dict[str, Any]:
+    """``config.json`` of the network as a ``UNet2DModel`` for pictures of ``size``, whose attention keeps q, k and v
+    apart. WeightsError that names what such a network cannot have.
+    """
+    _check_form(architecture)
+    conventions, residual = architecture.conventions, architecture.resampling == "residual"
+    plain = ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D") if residual else ("DownBlock2D", "UpBlock2D")
+    kinds = [("AttnDownBlock2D", "AttnUpBlock2D") if has else plain for has in architecture.attention]
+    scaled = architecture.use_scale_shift_norm
+    return {
+        "_class_name": "UNet2DModel",
+        "sample_size": size,
+        "in_channels": architecture.in_channels,
+        "out_channels": architecture.out_channels,
+        "block_out_channels": list(architecture.widths),
+        "layers_per_block": architecture.num_res_blocks,
+        "down_block_types": [down for down, _ in kinds],
+        "up_block_types": [up for _, up in reversed(kinds)],
+        "add_attention": architecture.middle_attention,
+        "attention_head_dim": _head_width(architecture),
+        "norm_num_groups": conventions.groups,
+        "attn_norm_num_groups": conventions.groups if scaled else None,
+        "norm_eps": conventions.eps,
+        "resnet_time_scale_shift": "scale_shift" if scaled else "default",
+        "downsample_type": "resnet" if residual else "conv",
+        "upsample_type": "resnet" if residual else "conv",
+        "downsample_padding": 0 if conventions.pads_after else 1,
+        "flip_sin_to_cos": not conventions.sine_first,
+        "freq_shift": int(conventions.frequency_shift),
+    }
+
+
+def _check_form(architecture: AdmArchitecture) -> None:
+    """WeightsError for what no ``UNet2DModel`` in a ``DDPMPipeline`` has."""
+    conventions = architecture.conventions
+    wrong = {
+        "classes (num_classes), which DDPMPipeline does not give": architecture.num_classes is not None,
+        "levels that resample without weights (conv_resample=False)": architecture.resampling == "pooling"
+        and architecture.levels > 1,
+        "folded pixels": conventions.fold != 1,
+        "a time embedding of another width than its first level": architecture.widths[0]
+        != architecture.model_channels,
+        "a frequency shift that is no whole number": conventions.frequency_shift % 1 != 0,
+    }
+    for what, here in wrong.items():
+        if here:
+            raise unholdable(what)
+
+
+def _head_width(architecture: AdmArchitecture) -> int | None:
+    """Channels of a head, the same in all layers; None for one head in each. WeightsError for any other heads."""
+    layers = {layer for _, block in architecture.blocks() for layer in block if isinstance(layer, Attention)}
+    if all(layer.heads == 1 for layer in layers):
+        return None
+    widths = {layer.channels // layer.heads for layer in layers}
+    if len(widths) > 1:
+        raise unholdable(f"heads of different widths ({', '.join(map(str, sorted(widths)))} channels)")
+    return widths.pop()
+
+
+def unholdable(what: str) -> WeightsError:
+    """What a folder of diffusers cannot hold."""
+    return WeightsError(
+        f"a diffusers folder cannot hold {what}", "--to safetensors keeps it, with the facts in its header"
+    )
 
 
 def _check_blocks(flags: Mapping[str, Any]) -> None:

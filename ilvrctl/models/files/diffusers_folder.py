@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from ilvrctl.diffusion.schedule import BETA_END, BETA_START, HAVE_ENDS, Spacing, recognise
+from ilvrctl.diffusion.schedule import BETA_END, BETA_START, HAVE_ENDS, Schedule, Spacing, recognise
 from ilvrctl.errors import WeightsError
 from ilvrctl.models.files.averaged import AVERAGED, RAW, choice_note, is_averaged
+from ilvrctl.models.files.diffusers_config import unholdable
 from ilvrctl.models.files.stated import checked
+from ilvrctl.presets import ModelPreset
 
 _STEM = "diffusion_pytorch_model"
 _NAMES = (f"{_STEM}.safetensors", f"{_STEM}.bin", f"{_STEM}.fp16.safetensors", f"{_STEM}.fp16.bin")
@@ -19,6 +22,7 @@ _SCHEDULER = "scheduler_config.json"
 _LONGEST = 1 << 20  # bytes of a JSON file
 _LARGEST = 1 << 14  # px
 _MOST_LEVELS = 100_000
+_USUAL_T = 1000  # the levels that the ends of "linear" are scaled from
 _FETCH = "take the file from where the weights came from"
 _PREDICTS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 _SCHEDULES = {
@@ -194,6 +198,38 @@ def _scheduler_facts(file: Path) -> dict[str, Any]:
     return checked(file, facts)
 
 
+def scheduler_config(model: ModelPreset, *, learned: bool) -> dict[str, Any]:
+    """The ``DDPMScheduler`` of a network with these facts, as :func:`stated_facts` reads them; ``learned``: it has
+    learned its variance. WeightsError that names what no such scheduler has.
+    """
+    names = {here: there for there, here in _PREDICTS.items()}
+    if model.predicts not in names or model.noise_schedule == "karras":
+        raise unholdable(f"a network driven by the noises of EDM (predicts {model.predicts})")
+    if model.rescale_timesteps and model.diffusion_steps != _USUAL_T:
+        raise unholdable(f"rescale_timesteps with {model.diffusion_steps} levels")
+    T = model.diffusion_steps
+    config: dict[str, Any] = {
+        "_class_name": "DDPMScheduler",
+        "num_train_timesteps": T,
+        "prediction_type": names[model.predicts],
+        "variance_type": "learned_range" if learned else model.variance,
+        "clip_sample": model.clip_sample,
+        "timestep_spacing": model.timestep_spacing,
+        "steps_offset": model.steps_offset,
+        "rescale_betas_zero_snr": model.zero_snr,
+    }
+    schedule = next((there for there, here in _SCHEDULES.items() if here == model.noise_schedule), None)
+    if schedule is None:
+        abar = Schedule.of(replace(model, zero_snr=False)).alphas_cumprod
+        betas = [1 - after / before for before, after in zip((1.0, *abar), abar, strict=False)]
+        betas = list(model.betas) if model.noise_schedule == "betas" else betas
+        return config | {"num_train_timesteps": len(betas), "beta_schedule": "linear", "trained_betas": betas}
+    scale = _USUAL_T / T if model.noise_schedule == "linear" else 1.0
+    first = BETA_START * scale if model.beta_start is None else model.beta_start
+    last = BETA_END * scale if model.beta_end is None else model.beta_end
+    return config | {"beta_schedule": schedule, "beta_start": first, "beta_end": last}
+
+
 def _levels(file: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     betas = config.get("trained_betas")
     if betas is not None:
@@ -205,7 +241,7 @@ def _levels(file: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     name = _translated(file, config, "beta_schedule", _SCHEDULES, "linear")
     T = _whole(file, "num_train_timesteps", config.get("num_train_timesteps", 1000), _MOST_LEVELS)
     facts = checked(file, {"diffusion_steps": T, "noise_schedule": name})
-    scale = 1000 / T if name == "linear" else 1.0
+    scale = _USUAL_T / T if name == "linear" else 1.0
     for key, usual in (("beta_start", BETA_START), ("beta_end", BETA_END)):
         value = config.get(key, usual)
         if name in HAVE_ENDS and value != usual * scale:

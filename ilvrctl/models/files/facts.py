@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 FILE, ASSUMED = "the file", "assumed: nobody knows"
 _HEADS = ("num_heads", "num_head_channels")
 _USED = (
-    "image_size", *_HEADS, "use_new_attention_order", "noise_schedule", "diffusion_steps", "predicts", "variance",
+    "image_size", *_HEADS, "use_new_attention_order", "noise_schedule", "diffusion_steps",
+    "beta_start", "beta_end", "predicts", "variance",
 )  # fmt: skip
 _ASSUMED = ("use_new_attention_order", "noise_schedule", "diffusion_steps", "predicts")
 """Taken as most published networks have them where nobody knows, and said."""

@@ -26,6 +26,8 @@ _OF_A_PLACE = frozenset(
     {"name", "aliases", "file", "files", "bundled", "sources", "dead", "size", "size_about"}
 )
 """Keys of a preset that say where a file is, which the file itself cannot know."""
+FACTS_OF_A_NETWORK = frozenset(field.name for field in fields(ModelPreset)) - _OF_A_PLACE
+"""Keys that a header may have from a preset."""
 
 
 def read_notes(path: Path) -> dict[str, str]:
@@ -75,8 +77,7 @@ def header_facts(path: Path) -> dict[str, Any]:
 
 def with_header_facts(model: ModelPreset, path: Path) -> ModelPreset:
     """``model`` with the facts in the header of ``path``. WeightsError for one that no preset can have."""
-    known = {field.name for field in fields(ModelPreset)} - _OF_A_PLACE
-    facts = {key: value for key, value in header_facts(path).items() if key in known}
+    facts = {key: value for key, value in header_facts(path).items() if key in FACTS_OF_A_NETWORK}
     try:
         return override_model(model, Layer.of(f"the header of {path.name}", facts))
     except ConfigError as error:

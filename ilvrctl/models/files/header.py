@@ -1,7 +1,6 @@
 """What a checkpoint file describes, and where in it the numbers lie: read without torch, and without the numbers.
 
-Three containers: the zip of ``torch.save``, its format from before 1.6 ("legacy"), and safetensors. Numbers are
-read, never mapped: a file that shrinks meanwhile gives an error, not a signal.
+Three containers: the zip of ``torch.save``, its format from before 1.6 ("legacy"), and safetensors.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any
 
 from ilvrctl.errors import WeightsError
 from ilvrctl.models.files.container import AGAIN, MOST_HEADER, Container, sniff
@@ -26,8 +24,6 @@ from ilvrctl.models.files.foreign import known_pickle
 from ilvrctl.models.files.pickled import NotPickleError, NotPlainError, read_pickle
 
 _LARGEST_PICKLE = 32 << 20
-CHUNK = 1 << 20
-_MOST_VALUES = 100_000
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
@@ -54,17 +50,11 @@ class Header:
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
-class Read(Protocol):
-    """Reads a storage whole, into ``view`` where there is one. Whether all of its numbers are finite."""
-
-    def __call__(self, storage: Storage, view: memoryview | None = None) -> bool: ...
-
-
 def read_header(path: Path) -> Header:
     """What the file describes. WeightsError for a file that is damaged, or no checkpoint, or asks to run code."""
     container = sniff(path)
     try:
-        with _told(path):
+        with told(path):
             return _READERS[container](path)
     except NotPlainError as error:
         if (known := known_pickle(path)) is not None:
@@ -86,117 +76,12 @@ def damaged(path: Path, why: object) -> WeightsError:
 
 
 @contextmanager
-def open_numbers(header: Header) -> Iterator[Read]:
-    """A function that reads storages, each checked against the sum that a zip has of it.
-
-    WeightsError for bytes that are not there, or not those that were written.
-    """
-    zipped = header.container == "zip"
-    with _told(header.path):
-        opened: Any = zipfile.ZipFile(header.path) if zipped else header.path.open("rb")
-    with opened:
-        yield partial(_read_storage, header, opened)
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
+def told(path: Path) -> Iterator[None]:
+    """Whatever a reader of damaged bytes raises becomes the error of :func:`damaged`."""
     try:
         yield
     except _ZIP_ERRORS as error:
         raise damaged(path, error) from error
-
-
-def check_numbers(header: Header, tensors: Mapping[str, Stored]) -> None:
-    """WeightsError unless the numbers of all ``tensors`` are there, as they were written, and finite."""
-    with open_numbers(header) as read:
-        for storage, names in by_storage(header, tensors).items():
-            if not read(storage) and tensors[names[0]].numel == storage.numel:
-                raise not_finite(header.path, names[0])
-
-
-def by_storage(header: Header, tensors: Mapping[str, Stored]) -> dict[Storage, list[str]]:
-    """The names of the tensors in each storage.
-
-    WeightsError for a tensor whose numbers cannot be used, or whose storage is not in the file or beyond sense.
-    """
-    found: dict[Storage, list[str]] = {}
-    used = sum(x.nbytes for x in tensors.values())
-    for name, x in tensors.items():
-        if x.odd:
-            raise WeightsError(f"{header.path}: tensor {name} is {x.odd}", AGAIN)
-        if x.storage.key not in header.places:
-            raise damaged(header.path, f"the data of tensor {name} are missing")
-        if x.storage.nbytes > 8 * used + (64 << 20):
-            raise damaged(header.path, f"tensor {name} is a small part of {x.storage.nbytes:,} bytes")
-        found.setdefault(x.storage, []).append(name)
-    return found
-
-
-def not_finite(path: Path, name: str) -> WeightsError:
-    """The error of weights that hold NaN or infinity."""
-    return WeightsError(
-        f"{path}: tensor {name} holds NaN or infinite numbers: a training that went wrong, or a damaged file",
-        AGAIN,
-    )
-
-
-def values(header: Header, x: Stored) -> tuple[float, ...]:
-    """The numbers of a small float32 or float64 tensor, such as ``betas``; () for one of another kind."""
-    code = {"float64": "d", "float32": "f"}.get(x.dtype)
-    if code is None or x.odd or x.numel != x.storage.numel or x.numel > _MOST_VALUES:
-        return ()
-    with open_numbers(header) as read:
-        buffer = bytearray(x.nbytes)
-        read(x.storage, memoryview(buffer))
-    return struct.unpack(f"<{x.numel}{code}", buffer)
-
-
-def _read_storage(header: Header, opened: Any, storage: Storage, view: memoryview | None = None) -> bool:
-    place = header.places[storage.key]
-    with _told(header.path):
-        if isinstance(place, int):
-            opened.seek(place)
-            return _filled(header.path, opened, storage, view)
-        entry = opened.getinfo(place)
-        if entry.file_size != storage.nbytes:
-            raise damaged(
-                header.path, f"{entry.file_size:,} bytes where {storage.nbytes:,} of a tensor belong"
-            )
-        with opened.open(entry) as file:
-            return _filled(header.path, file, storage, view)
-
-
-def _filled(path: Path, file: IO[bytes], storage: Storage, view: memoryview | None) -> bool:
-    """Read the bytes of ``storage``, from where ``file`` stands. Whether its numbers are finite."""
-    finite, at = True, 0
-    while at < storage.nbytes:
-        chunk = file.read(min(CHUNK, storage.nbytes - at))
-        if not chunk:
-            raise damaged(path, "the data of a tensor end early")
-        finite = finite and all_finite(chunk, storage.dtype)
-        if view is not None:
-            view[at : at + len(chunk)] = chunk
-        at += len(chunk)
-    return finite
-
-
-def all_finite(data: bytes, dtype: str) -> bool:
-    """Whether no number in ``data``, little-endian, is NaN or infinite: then all bits of its exponent are set."""
-    if dtype == "float16":
-        return not data[1::2].translate(None, _BELOW_INFINITY)
-    if (size := {"float32": 4, "bfloat16": 2, "float64": 8}.get(dtype)) is None:
-        return True
-    high = data[size - 1 :: size]
-    if b"\x7f" not in high and b"\xff" not in high:
-        return True
-    next_ = data[size - 2 :: size].translate(_FULL[dtype == "float64"])
-    both = int.from_bytes(high.translate(_TOP), "little") & int.from_bytes(next_, "little")
-    return not both
-
-
-_BELOW_INFINITY = bytes(n for n in range(256) if n & 0x7C != 0x7C)
-_TOP = bytes(n & 0x7F == 0x7F for n in range(256))
-_FULL = (bytes(n >= 0x80 for n in range(256)), bytes(n >= 0xF0 for n in range(256)))
 
 
 def _read_zip(path: Path) -> Header:

@@ -7,7 +7,7 @@ other names: here each of their tensors gets its place under guided-diffusion's 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -73,6 +73,25 @@ def places(dialect: Dialect, tensors: Iterable[str]) -> dict[str, Place]:
     for here, there in _attentions(dialect, levels, depth):
         result |= dict(_attention(dialect, here, there))
     return result
+
+
+def names_in(
+    dialect: Dialect, depth: int, attention: Sequence[bool], middle_attention: bool
+) -> dict[tuple[str, int], str]:
+    """The name in the format of what is here tensor ``name``, or block ``part`` of its rows: :func:`places` backwards.
+
+    ``attention``: whether each level attends, the finest first; ``depth``: residual blocks of a level.
+    """
+    levels = len(attention)
+    known = [dialect.down[0].format(u=u, j=j) for u in range(levels) for j in range(depth)]
+    known += [f"{dialect.middle[1]}."] if middle_attention else []
+    for level in filter(attention.__getitem__, range(levels)):
+        u = levels - 1 - level if dialect.coarsest_first else level
+        known.append(f"{dialect.up[1].format(u=u, j=depth)}.")
+    found: dict[tuple[str, int], str] = {}
+    for here, place in places(dialect, known).items():
+        found.setdefault((place.name, place.part), here)
+    return found
 
 
 def _encoder(dialect: Dialect, levels: int, depth: int) -> Iterator[tuple[str, str]]:

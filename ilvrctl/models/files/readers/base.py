@@ -14,7 +14,8 @@ from ilvrctl.models.architecture.trunk import TrunkArchitecture
 from ilvrctl.models.architecture.unet import AdmArchitecture
 from ilvrctl.models.files.averaged import AVERAGED
 from ilvrctl.models.files.described import Inert, Stored
-from ilvrctl.models.files.header import Header, values
+from ilvrctl.models.files.header import Header
+from ilvrctl.models.files.numbers import values
 from ilvrctl.models.files.tensor_names import Names
 
 if TYPE_CHECKING:
