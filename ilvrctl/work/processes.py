@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -47,9 +47,10 @@ class Place:
         return worker
 
 
-def results(worker: Worker, batch: Batch) -> list[Any]:
-    """What a batch came to, without what only tells how far it is."""
-    return [event for event in worker.perform(batch) if not isinstance(event, (BatchStarted, StepDone))]
+def results(worker: Worker, batch: Batch, wanted: Callable[[], bool] = lambda: True) -> list[Any]:
+    """What a batch came to as long as it is ``wanted``, without what only tells how far it is."""
+    events = takewhile(lambda _: wanted(), worker.perform(batch))
+    return [event for event in events if not isinstance(event, (BatchStarted, StepDone))]
 
 
 class Processes:
@@ -113,28 +114,30 @@ def _serve(connection: Connection, machine: Place, networks: Networks, variants:
     try:
         worker = machine.worker(networks, variants)
         connection.send(("ready", worker.facts()))
-        batches = _batches(connection)
-        while True:
-            connection.send(("done", results(worker, batches.get())))
+        gone = threading.Event()
+        batches = _batches(connection, gone)
+        while (batch := batches.get()) is not None:
+            connection.send(("done", results(worker, batch, lambda: not gone.is_set())))
     except IlvrctlError as error:
         connection.send(("error", error))
     except OSError:
         return  # the driver has gone
 
 
-def _batches(connection: Connection) -> queue.Queue[Batch]:
+def _batches(connection: Connection, gone: threading.Event) -> queue.Queue[Batch | None]:
     """Batches as they come, taken by a thread so that the driver never waits for a worker that is busy.
 
-    When the driver has gone, the process ends at once, whatever it is at.
+    None, and ``gone`` is set, when the driver has gone.
     """
-    found: queue.Queue[Batch] = queue.Queue()
+    found: queue.Queue[Batch | None] = queue.Queue()
 
     def take() -> None:
         try:
             while True:
                 found.put(connection.recv())
         except (EOFError, OSError):
-            os._exit(0)
+            gone.set()
+            found.put(None)
 
     threading.Thread(target=take, daemon=True).start()
     return found
