@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -13,10 +14,11 @@ import torch
 
 from ilvrctl.devices import choose_device, choose_precision, default_batch_size, out_of_memory, precision_name
 from ilvrctl.diffusion.denoiser import Denoise, Denoiser, Predicts, SelfConditioned
+from ilvrctl.diffusion.matching import check_match, match_levels, match_sizes
 from ilvrctl.diffusion.noise import NoiseStream, noise_seed
 from ilvrctl.diffusion.reuse import Reusing, splitting
 from ilvrctl.diffusion.samplers import DDPM, Sampler, Variance
-from ilvrctl.diffusion.schedule import Schedule, Step, match_models, match_sizes, spread_levels
+from ilvrctl.diffusion.schedule import Schedule, Step, spread_levels
 from ilvrctl.errors import DeviceMemoryError, NonFiniteError, UsageError
 from ilvrctl.events import (
     BatchShrunk,
@@ -189,10 +191,14 @@ class Engine:
         )
 
     def with_source(self, source: Engine) -> Engine:
-        """With the network that encodes. UsageError when the two do not match in size or levels."""
-        match_models(source.schedule, self.schedule)
+        """With the network that encodes, asked at the noise levels of this one's chain.
+
+        UsageError when they differ in size.
+        """
         match_sizes(source.image_size, self.image_size)
-        return replace(self, source=source)
+        levels = match_levels(source.schedule, self.schedule)
+        source = replace(source, denoiser=replace(source.denoiser, levels=levels))
+        return replace(self, source=source, multiple=math.lcm(self.multiple, source.multiple))
 
     @property
     def precision(self) -> str:
@@ -273,6 +279,7 @@ class Engine:
         if settings.method.two_models:
             if self.source is None:
                 raise no_source(settings.method.name)
+            check_match(self.source.denoiser.levels, steps)
             if self.source.class_count is not None:
                 _check_class(settings.class_label, self.source.class_count)
         return steps
@@ -295,7 +302,9 @@ class Engine:
             source = self.source.denoise(settings) if self.source and method.two_models else None
             fresh = settings.sampler.stochastic or method.levels(self.schedule.T) < self.schedule.T
             free = _stacked([ref.free for _, ref in batch], self.device)
-            context = Context(references, self.schedule, noise, fresh, networks, source, free)
+            context = Context(
+                references, self.schedule, noise, fresh, networks, source, free, settings.class_label
+            )
             walked: list[Step] = []
             first_bad = torch.full((len(batch),), -1, device=self.device)
             for done in self._sample(context, steps, settings):

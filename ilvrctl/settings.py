@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Any
 
 from ilvrctl.choices import Fit, Precision, Speed
+from ilvrctl.classes import class_number
 from ilvrctl.config import Layer, build, build_named, merge, unknown_name
 from ilvrctl.diffusion.samplers import DDPM, SAMPLERS, Sampler
 from ilvrctl.diffusion.schedule import Schedule, Step, space_timesteps
@@ -77,7 +78,8 @@ class Settings:
 
     ``steps`` respaced steps spread over the levels, or exactly the published ``timestep_respacing`` string
     where it is given. ``clip_denoised`` keeps the clean estimates in [-1, 1]. ``class_label`` for
-    class-conditional networks. ``fit`` and ``background`` make the input square, or with ``native`` keep its size;
+    class-conditional networks, in layers also by its name of ImageNet. ``fit`` and ``background`` make the input
+    square, or with ``native`` keep its size;
     ``edit``: in the place of ``fit``, how parts of a photo are edited. ``window``: which numbers of inputs of more
     than 8 bits are black and white, "LO:HI" or "auto". ``precision`` as asked for.
 
@@ -131,6 +133,8 @@ class Settings:
         """The chain, once chain and method are known to work for a model. UsageError when they cannot."""
         steps = self.chain(schedule)
         self.method.check(image_size, steps, schedule.T)
+        for energy in self.method.acting.values():
+            energy.check_label(self.class_label)
         if self.fit == "native" and not self.method.constraint.any_size:
             raise UsageError(
                 "blocks of a size in pixels are counted for square pictures", hint="--blocks, or --fit crop"
@@ -186,6 +190,8 @@ def build_settings(*presets: Layer, overrides: Sequence[Layer] = ()) -> Settings
     merged = merge(*layers)
     parts = ("method", "methods", "sampler", "compat")
     rest = {key: value for key, value in merged.values.items() if key not in parts}
+    if isinstance(rest.get("class_label"), str):
+        rest["class_label"] = class_number(rest["class_label"])
     method = build_method(layers)
     published = Layer({"sampler": method.encoder.sampler})
     sampler = build_named(

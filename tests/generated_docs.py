@@ -11,7 +11,8 @@ from commands import ilvrctl
 from ilvrctl import paths
 from ilvrctl.cli.app import SUMMARIES, build
 from ilvrctl.plans.parameter import Parameter
-from ilvrctl.plans.parameters import SCREEN, TABLE
+from ilvrctl.plans.parameters import TABLE
+from ilvrctl.plans.screen import SCREEN
 
 WIDTH = 100
 """Columns of the terminal that the help is drawn for."""

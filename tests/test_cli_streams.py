@@ -34,6 +34,8 @@ COMMANDS = [
     ["edit", "inputs/a.png", "inputs/b.png", *QUICK, "--dry-run"],
     ["train", "inputs", "--name", "mine", "--size", "64", "--dry-run"],
     ["inspect", str(paths.DATA / "emoji3d-64.safetensors")],
+    ["convert", str(paths.DATA / "emoji3d-64.safetensors"), "converted.safetensors", "--json"],
+    ["docs"],
 ]
 HOSTILE = ["a\x1b[31mred.png", "b\nline.png", "c\u202egnp.png", "d\x07\x9b31m.png", "\u2028e\x7f.png"]
 ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -206,7 +208,7 @@ def test_a_probe_whose_reader_goes_away_keeps_what_it_found(
     monkeypatch.setattr(probing, "_store", lambda *_, **__: order.append("kept"))
     monkeypatch.setattr(probing, "show_findings", lambda *_: order.append("shown"))
     monkeypatch.setattr(probing, "_record", lambda *_: {})
-    monkeypatch.setattr("ilvrctl.models.files.loading.load_network", lambda *_, **__: _Network())
+    monkeypatch.setattr("ilvrctl.models.files.loading.load_unet", lambda *_, **__: _Network())
     monkeypatch.setattr("ilvrctl.probe.guess_image_size", lambda _: 8)
     monkeypatch.setattr("ilvrctl.probe.pictures.probe_pictures", lambda _: (_Network(), []))
     monkeypatch.setattr("ilvrctl.probe.probe", lambda *_: iter([object()]))

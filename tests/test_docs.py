@@ -12,7 +12,8 @@ import pytest
 from commands import command, environment, ilvrctl, terminal
 
 from ilvrctl import paths
-from ilvrctl.plans.parameters import SCREEN, TABLE
+from ilvrctl.plans.parameters import TABLE
+from ilvrctl.plans.screen import SCREEN
 
 TOPICS = sorted(page.stem for page in paths.docs_dir().glob("*.md"))
 

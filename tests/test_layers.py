@@ -30,6 +30,7 @@ GROUND = frozenset(
         "files",
         "text",
         "choices",
+        "classes",
         "memory",
         "__init__",
     }

@@ -310,7 +310,10 @@ def test_network_calls_are_counted_as_they_are_made(chosen: Method, calls: int) 
         ({"name": "sddm", "N": 8}, ["the method sddm has no 'N': it has no low-pass filter", "--blocks"]),
         ({"name": "ilvr", "blocks": 8}, ["the method ilvr has no 'blocks'", "--N says how much it keeps"]),
         ({"name": "egsde", "reference_level": "t"}, ["the method egsde has no 'reference_level'"]),
-        ({"energies": {"dsee": 5}}, ["unknown energy 'dsee'; known: low_pass, picture, vgg, dse", "'dse'?"]),
+        (
+            {"energies": {"dsee": 5}},
+            ["unknown energy 'dsee'; known: low_pass, picture, vgg, dse, classifier", "'dse'?"],
+        ),
         ({"energies": {"sharp": 5}}, ["unknown energy 'sharp'", "energies.sharp.call=module:function"]),
         ({"energies": {"dse": "x"}}, ["method.energies.dse must be a weight or a mapping, not 'x'"]),
         ({"energies": {"dse": {"wieght": 5}}}, ["unknown key 'method.energies.dse.wieght'", "'weight'?"]),

@@ -14,7 +14,8 @@ from commands import FOX, environment, ilvrctl
 from ilvrctl.errors import UsageError
 from ilvrctl.plans.asked import asked_by_flags, asked_by_values
 from ilvrctl.plans.parameter import Command, Parameter
-from ilvrctl.plans.parameters import SCREEN, TABLE, parameters_of
+from ilvrctl.plans.parameters import TABLE, parameters_of
+from ilvrctl.plans.screen import SCREEN
 
 WITH_A_ROW = """
 import sys
@@ -54,7 +55,7 @@ def test_a_new_row_is_a_flag_a_key_of_jobs_files_in_the_schema_and_in_the_help(t
 
 @pytest.mark.parametrize("command", [c for c in get_args(Command) if c in {"translate", "edit"}])
 def test_every_row_of_a_command_is_in_its_help(command: Command) -> None:
-    shown = ilvrctl(command, "--help", COLUMNS="200", TERMINAL_WIDTH="200").out.decode()
+    shown = ilvrctl(command, "--help", COLUMNS="200").out.decode()
     for row in (*parameters_of(command).values(), *SCREEN):
         assert all(name in shown for spelling in row.spellings for name in spelling.split("/")), row.name
 

@@ -126,11 +126,11 @@ def test_a_target_whose_model_is_broken_is_listed_as_such() -> None:
     (paths.config_dir() / "targets").mkdir()
     (paths.config_dir() / "targets" / "mine.yaml").write_text("title: mine\nmodel: bad\n")
     (paths.config_dir() / "targets" / "lost.yaml").write_text("title: lost\nmodel: nobody\n")
-    (paths.config_dir() / "targets" / "odd.yaml").write_text("title: odd\nmodel: edm_cat256_ema\n")
+    (paths.config_dir() / "targets" / "odd.yaml").write_text("title: odd\nmodel: cd_bedroom256_l2\n")
     lines = {line.split()[0]: line for line in ilvrctl("presets").lines}
     assert "unknown key 'titel'" in lines["mine"]
     assert "unknown model 'nobody'" in lines["lost"]
-    assert "noise levels" in lines["odd"]
+    assert "a consistency network" in lines["odd"]
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ MARKED = {
     "UserEnergy.call": CODE,
     "VggEnergy.model": FILE,
     "DseEnergy.model": FILE,
+    "ClassifierEnergy.model": FILE,
 }
 
 

@@ -105,10 +105,12 @@ def test_models_that_do_not_match_are_refused() -> None:
     one = engine(Warm())
     with pytest.raises(UsageError, match="ddib needs a model of the inputs' own kind"):
         list(one.translate([reference(1)], settings("ddib")))
-    with pytest.raises(UsageError, match="different noise schedules"):
-        one.with_source(Engine(**{**vars(one), "schedule": Schedule.named("cosine", 1000)}))
-    with pytest.raises(UsageError, match="knows 500 levels and the target's 1000"):
-        one.with_source(Engine(**{**vars(one), "schedule": Schedule.named("linear", 500)}))
+    weak = Engine(**{**vars(one), "schedule": Schedule.named("linear", 1000, 1e-4, 0.01)})
+    with pytest.raises(UsageError, match="level 999 of the target's model is noisier") as refused:
+        list(one.with_source(weak).translate([reference(1)], settings("ddib")))
+    start = int((refused.value.hint or "").split()[1])
+    begun = settings("ddib", method={"name": "ddib", "start": start})
+    assert kinds(list(one.with_source(weak).translate([reference(1)], begun))).count("SampleDone") == 1
     with pytest.raises(UsageError, match=r"32 px and the target's of 16 px"):
         one.with_source(Engine(**{**vars(one), "image_size": 32}))
     with pytest.raises(UsageError, match="needs one of them"):
@@ -155,6 +157,21 @@ def test_the_record_has_both_models_and_makes_the_picture_again(tmp_path: Path) 
     assert again.code == 0, again.err
     assert pixels(tmp_path / "again/fox.png") == pixels(tmp_path / "out/fox.png")
     assert "nothing to do" in ilvrctl("translate", FOX, *QUICK, "--method", "ddib").err
+
+
+@pytest.mark.parametrize("method", ["ddib", "cyclediffusion"])
+def test_the_record_says_how_other_noise_levels_were_matched(tmp_path: Path, method: str) -> None:
+    args = ["translate", FOX, *QUICK, "--method", method, "--set", "source.noise_schedule=cosine"]
+    ran = ilvrctl(*args)
+    assert ran.code == 0, ran.err
+    record = json.loads(read_record(Path("out/fox.png").read_bytes(), "fox"))
+    assert record["source"]["matched"].startswith("abar")
+    again = ilvrctl("translate", FOX, "--from-image", "out/fox.png", "-o", "again")
+    assert again.code == 0, again.err
+    assert pixels(tmp_path / "again/fox.png") == pixels(tmp_path / "out/fox.png")
+    assert "nothing to do" in ilvrctl(*args).err
+    assert ilvrctl(*args[:-2], "-o", "alike").code == 0
+    assert "matched" not in json.loads(read_record(Path("alike/fox.png").read_bytes(), "fox"))["source"]
 
 
 def test_weights_of_ones_own_on_the_source_side(tmp_path: Path) -> None:
@@ -214,8 +231,8 @@ def test_a_grid_of_methods_with_one_model_and_two() -> None:
             ["of 32 px and the target's of 64 px"],
         ),
         (
-            ["--from", "emoji3d", "--set", "source.noise_schedule=cosine"],
-            ["different noise schedules: their chains do not match"],
+            ["--from", "emoji3d", "--set", "source.beta_end=0.01"],
+            ["of the target's model is noisier", "hint: --start 7"],
         ),
     ],
 )

@@ -12,7 +12,8 @@ import typer
 
 from ilvrctl.cli.display import Display
 from ilvrctl.plans.parameter import Command, Parameter
-from ilvrctl.plans.parameters import SCREEN, TABLE, parameters_of
+from ilvrctl.plans.parameters import TABLE, parameters_of
+from ilvrctl.plans.screen import SCREEN
 from ilvrctl.plans.values import count
 
 _ROWS = {row.name: row for row in (*TABLE, *SCREEN)}

@@ -39,7 +39,8 @@ class Denoiser:
 
     ``network(x, t, y)`` takes x (B, 3, H, W) float32, t (B,) float in original levels, y (B,) int64 or None and
     gives (B, 3 or 6, H, W) float32; six outputs mean a learned-range variance (Nichol and Dhariwal 2021, eq. 15).
-    ``time_scale`` multiplies t (1000 / T where the network was trained with rescaled timesteps). With
+    ``time_scale`` multiplies t (1000 / T where the network was trained with rescaled timesteps). ``levels``: the
+    network's own level for each of the chain's, where it is asked on the chain of another network. With
     ``self_condition`` the network takes the last clean estimate too, see :class:`SelfConditioned`.
     """
 
@@ -49,11 +50,13 @@ class Denoiser:
     time_scale: float = 1.0
     class_label: int | None = None
     self_condition: bool = False
+    levels: tuple[float, ...] | None = None
 
     def __call__(self, x: Tensor, k: Step) -> Prediction:
         """The prediction at x = x_t; with ``clip_denoised`` x0 is kept in [-1, 1] and eps made to agree."""
         batch, channels = x.shape[:2]
-        scale, level = (1.0, k.t * self.time_scale) if self.predicts != "edm" else _edm_input(k)
+        own = k.t if self.levels is None else self.levels[k.t]
+        scale, level = (1.0, own * self.time_scale) if self.predicts != "edm" else _edm_input(k)
         t = x.new_full((batch,), level)
         y = None if self.class_label is None else t.new_full((batch,), self.class_label).long()
         out = self.network(x * scale if scale != 1.0 else x, t, y)

@@ -183,24 +183,6 @@ class Step:
         return self.alpha_t / self.alpha_s * self.sigma_s**2 / self.sigma_t**2
 
 
-def match_models(source: Schedule, target: Schedule) -> None:
-    """UsageError unless two networks know the same levels: what one encodes the other decodes level by level."""
-    if source.T != target.T:
-        raise UsageError(
-            f"the source's model knows {source.T} levels and the target's {target.T}: their chains do not match"
-        )
-    if max(abs(a - b) for a, b in zip(source.alphas_cumprod, target.alphas_cumprod, strict=True)) > 1e-6:
-        raise UsageError(
-            "the models of source and target were trained with different noise schedules: their chains do not match"
-        )
-
-
-def match_sizes(source: int, target: int) -> None:
-    """UsageError unless two networks make pictures of one size."""
-    if source != target:
-        raise UsageError(f"the source's model makes pictures of {source} px and the target's of {target} px")
-
-
 class LevelFacts(Protocol):
     """What is to be known of the levels that a network was trained on: fields of a model preset."""
 

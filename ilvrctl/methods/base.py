@@ -30,7 +30,7 @@ class Context:
     ``fresh_noise``: whether a constraint that leaves it open draws the reference's noise anew. ``networks``: those
     that the method's energies bring, loaded, by the energy's name. ``source``: the model of the references' own
     kind, if any. ``free`` (B, 1, H, W), boolean: the pixels that may become something else; the others are kept as
-    in the reference. None frees all.
+    in the reference. None frees all. ``class_label``: that of the settings.
     """
 
     reference: Tensor
@@ -40,6 +40,7 @@ class Context:
     networks: Mapping[str, Any] = field(default_factory=dict)
     source: Denoise | None = None
     free: Tensor | None = None
+    class_label: int | None = None
     _statistics: dict[int, Statistics] = field(default_factory=dict, repr=False, compare=False)
 
     def statistics(self, blocks: int) -> Statistics:

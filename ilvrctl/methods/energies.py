@@ -14,13 +14,16 @@ from ilvrctl.errors import UsageError
 from ilvrctl.fields import Between, Code, File
 from ilvrctl.methods.base import Context, EnergyOf
 from ilvrctl.methods.blocks import Statistics, block_adain, check_blocks
-from ilvrctl.methods.networks import NetworkFile, load_dse, load_vgg, user_energy, weights_of
+from ilvrctl.methods.networks import NetworkFile, load_noisy_classifier, load_vgg, user_energy, weights_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
     from torch import Tensor
+
+    from ilvrctl.diffusion.denoiser import Prediction
+    from ilvrctl.diffusion.schedule import Step
 
 Where = Literal["range", "everywhere"]
 Argument = Literal["x_t", "x0"]
@@ -61,6 +64,13 @@ class Energy:
 
     def check(self, size: int) -> None:
         """UsageError when the energy cannot work for pictures of ``size`` pixels."""
+
+    def check_label(self, class_label: int | None) -> None:
+        """UsageError when the energy needs a class, and neither it nor the settings name one."""
+
+    def strength(self, prediction: Prediction, k: Step) -> float | Tensor:
+        """What ``-grad E`` is multiplied by in step k."""
+        return self.weight * k.beta / (k.alpha_t / k.alpha_s)
 
     def weights(self) -> Path | None:
         """The file of the network that the energy needs, if any; WeightsError (exit code 3) when it is not here."""
@@ -173,24 +183,22 @@ class VggEnergy(PictureEnergy):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DseEnergy(Energy):
-    """EGSDE's realism: the mean over pixels of the cosine of domain features of x_t and y_t (section 3.2).
+class NoisyClassifierEnergy(Energy):
+    """What energies share whose network is a classifier of guided-diffusion that knows the level.
 
-    ``model``: the domain-specific extractor, a classifier of source against target that knows the level; a name of
-    the registry or a file, which targets name for the source they are made for; ``num_head_channels`` where the
-    registry does not know the file's attention (published: 64). Its middle features of the sample are pushed away
-    from those of the reference.
+    ``model``: a name of the registry or a file; ``num_head_channels`` where the registry does not know the file's
+    attention (published: 64).
     """
 
-    name: ClassVar[str] = "dse"
-    uses_noised: ClassVar[bool] = True
-    weight: float = 500.0
+    wanted: ClassVar[str] = ""
+    """The classifier that is needed, in words."""
+
     model: File = ""
     num_head_channels: Annotated[int, Between(1)] | None = None
 
     @property
     def multiple(self) -> int:
-        """The published extractors halve a picture five times."""
+        """The published classifiers halve a picture five times."""
         return 32
 
     def weights(self) -> Path:
@@ -199,14 +207,28 @@ class DseEnergy(Energy):
     def _file(self) -> NetworkFile:
         if not self.model:
             raise UsageError(
-                "the energy dse needs a classifier of the input's domain against the target's, and none is named",
-                hint="--set energies.dse.model=NAME or FILE (ilvrctl download --list), or without it: "
-                "--set energies.dse=0",
+                f"the energy {self.name} needs {self.wanted}, and none is named",
+                hint=f"--set energies.{self.name}.model=NAME or FILE (ilvrctl download --list), or without it: "
+                f"--set energies.{self.name}=0",
             )
         return weights_of(self.model, "guided-diffusion-classifier")
 
     def load(self, device: torch.device) -> Any:
-        return load_dse(self._file(), self.num_head_channels, device)
+        return load_noisy_classifier(self._file(), self.num_head_channels, device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DseEnergy(NoisyClassifierEnergy):
+    """EGSDE's realism: the mean over pixels of the cosine of domain features of x_t and y_t (section 3.2).
+
+    ``model``: the domain-specific extractor, a classifier of source against target, which targets name for the
+    source they are made for. Its middle features of the sample are pushed away from those of the reference.
+    """
+
+    name: ClassVar[str] = "dse"
+    wanted: ClassVar[str] = "a classifier of the input's domain against the target's"
+    uses_noised: ClassVar[bool] = True
+    weight: float = 500.0
 
     def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
         """``mean_hw cos_c(D(x_t, t), D(y_t, t))``."""
@@ -220,6 +242,55 @@ class DseEnergy(Energy):
             return torch.cosine_similarity(found, source, dim=1).flatten(1).mean(1)
 
         return energy
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierEnergy(NoisyClassifierEnergy):
+    """Classifier guidance: ``-log p(label | x_t)`` (Dhariwal & Nichol 2021, section 4.1).
+
+    ``label``: the class; None is the ``class_label`` of the settings, that of the network. ``shift``: what is moved
+    by the gradient, ``mean``, by the variance of the step (algorithm 1; the lower bound of it, beta~, where the
+    network has learned none), or ``score`` (algorithm 2, which is made for the ddim sampler).
+    """
+
+    name: ClassVar[str] = "classifier"
+    wanted: ClassVar[str] = "a classifier of noised pictures"
+    label: Annotated[int, Between(0)] | None = None
+    shift: Literal["mean", "score"] = "mean"
+
+    def check_label(self, class_label: int | None) -> None:
+        if self.label is None and class_label is None:
+            raise UsageError(
+                "the energy classifier needs the class to guide to",
+                hint="--class-label N where the network has classes, else --set energies.classifier.label=N",
+            )
+
+    def strength(self, prediction: Prediction, k: Step) -> float | Tensor:
+        if self.shift == "score":
+            return super().strength(prediction, k)
+        learned = prediction.log_variance
+        return self.weight * (k.posterior_variance if learned is None else learned.exp())
+
+    def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
+        """``-log softmax(C(x_t, t))`` of the class."""
+        label, count = self._label(context), network.architecture.out_channels
+        if label >= count:
+            raise UsageError(
+                f"class label {label} is not among the {count} classes of the classifier",
+                hint=f"--set energies.classifier.label=0 to {count - 1}",
+            )
+
+        def energy(x: Tensor, y_t: Tensor, t: int) -> Tensor:
+            logits: Tensor = network(x, x.new_full((len(x),), max(t, 0)))
+            return -logits.log_softmax(1)[:, label]
+
+        return energy
+
+    def _label(self, context: Context) -> int:
+        label = context.class_label if self.label is None else self.label
+        self.check_label(label)
+        assert label is not None
+        return label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,4 +333,5 @@ ENERGIES: dict[str, type[Energy]] = {
     "picture": PictureEnergy,
     "vgg": VggEnergy,
     "dse": DseEnergy,
+    "classifier": ClassifierEnergy,
 }

@@ -281,7 +281,7 @@ class Method:
         pulls = []
         for name, g in self._gradients(context, x, prediction, k, memory, acting).items():
             part = _without_rounding(self.constraint.tangent(context, x, -g, k.t), g) if inside else -g
-            scale = acting[name].weight * k.beta / root
+            scale = acting[name].strength(prediction, k)
             pulls.append(part * (scale * _length_ratio(along, part) if acting[name].relative else scale))
         if not inside:
             return shift_mean(prediction, x, sum(pulls[1:], start=pulls[0]), k)

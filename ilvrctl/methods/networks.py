@@ -51,8 +51,8 @@ def weights_of(name_or_file: str, format_: str) -> NetworkFile:
     return NetworkFile(require_weights(model, model.name), model)
 
 
-def load_dse(network: NetworkFile, num_head_channels: int | None, device: torch.device) -> Any:
-    """The classifier trunk of the file, float32, with ``features(x, t)``; WeightsError for another file."""
+def load_noisy_classifier(network: NetworkFile, num_head_channels: int | None, device: torch.device) -> Any:
+    """The classifier of the file, float32, with its ``features(x, t)``; WeightsError for another file."""
     from ilvrctl.models.architecture.hidden_flags import HiddenFlags
     from ilvrctl.models.files.loading import load_classifier
 

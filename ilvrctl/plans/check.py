@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ilvrctl.diffusion.schedule import match_models, match_sizes
+from ilvrctl.diffusion.matching import check_match, match_levels, match_sizes
 from ilvrctl.errors import IlvrctlError, UsageError
 from ilvrctl.events import Note, PassedBy, Warned
 from ilvrctl.images.geometry import parse_color
@@ -167,10 +167,20 @@ def _check_source(plan: Plan) -> None:
             "--from names the model of the inputs' own kind, which this method has no use for",
             hint="--method cyclediffusion or --method ddib",
         )
-    match_models(schedule_of(plan.source.model), plan.schedule())
+    _check_levels(plan, plan.source, wanting)
     source, target = plan.source.model.image_size, plan.model.image_size
     if source is not None and target is not None:
         match_sizes(source, target)
+
+
+def _check_levels(plan: Plan, source: SourceModel, wanting: Sequence[Variant]) -> None:
+    """UsageError for a chain of the target's model with levels that the source's does not know."""
+    levels = match_levels(schedule_of(source.model), plan.schedule())
+    for variant in wanting:
+        try:
+            check_match(levels, variant.settings.chain(plan.schedule()))
+        except UsageError as error:
+            raise naming(variant.label, error) from None
 
 
 def _refuse_taken(plan: Plan, judged: Sequence[Output]) -> None:

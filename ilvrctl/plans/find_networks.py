@@ -102,6 +102,10 @@ def _of_target(target: TargetPreset, weights: Path | None) -> FoundNetwork:
 
 def _of_file(weights: Path) -> FoundNetwork:
     """A checkpoint (file or folder) by itself, with the facts that are known of it."""
+    from ilvrctl.models.files.container import sniff
+    from ilvrctl.models.files.diffusers_folder import weights_file
+
+    sniff(weights_file(weights))
     known = known_of(weights)
     return FoundNetwork(None, known.model, weights, notes=known.notes, origins=known.origins)
 

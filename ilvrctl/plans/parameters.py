@@ -10,7 +10,7 @@ from typing import get_args
 
 from ilvrctl.choices import Fit, Precision, Speed
 from ilvrctl.plans.parameter import MAKING, Command, Parameter
-from ilvrctl.plans.values import bounds, count, decimal, file, jumps, level, one_of, switch, whole, words
+from ilvrctl.plans.values import bounds, decimal, file, jumps, label, level, one_of, switch, whole, words
 
 _COMMANDS = frozenset[Command]({"translate", "edit"})
 _EDIT = frozenset[Command]({"edit", "jobs"})
@@ -25,6 +25,7 @@ PICTURES = "Pictures"
 MACHINE = "Machine"
 OUTPUT = "Output"
 EDITED = "What is edited"
+_GUIDE = "method.energies.classifier"
 
 
 TABLE: tuple[Parameter, ...] = (
@@ -173,7 +174,23 @@ TABLE: tuple[Parameter, ...] = (
         flags=("--clip/--no-clip",),
         shown="clip",
     ),
-    Parameter("class_label", "Class, for class-conditional models.", whole(0), "class_label", panel=SAMPLING),
+    Parameter(
+        "class_label",
+        "Class, for class-conditional models: its number, or its name of ImageNet.",
+        label,
+        "class_label",
+        panel=SAMPLING,
+    ),
+    Parameter(
+        "guide",
+        "A classifier of noised pictures that guides to the class: a name, or a file.",
+        file,
+        f"{_GUIDE}.model",
+        panel=SAMPLING,
+    ),
+    Parameter(
+        "guide_scale", "How much it does.", decimal(0, 1000), f"{_GUIDE}.weight", panel=SAMPLING, shown="1"
+    ),
     Parameter(
         "seed",
         "Noise for this seed; also ILVRCTL_SEED in the environment.",
@@ -189,9 +206,7 @@ TABLE: tuple[Parameter, ...] = (
         commands=_JOBS,
         default=False,
     ),
-    Parameter(
-        "sheet", "Contact sheet: input, low-pass, samples; a grid has one anyhow.", file, commands=_COMMANDS
-    ),
+    Parameter("sheet", "Contact sheet: input, low-pass, samples; grids have one.", file, commands=_COMMANDS),
     Parameter(
         "preview",
         "Only draw mask, regions and what is kept of the picture; the model is not loaded.",
@@ -252,9 +267,7 @@ TABLE: tuple[Parameter, ...] = (
         metavar="first|all",
         default="first",
     ),
-    Parameter(
-        "from_file", "Read input names from a file, - for standard input.", commands=_JOBS, panel=PICTURES
-    ),
+    Parameter("from_file", "Input names from a file, - for standard input.", commands=_JOBS, panel=PICTURES),
     Parameter(
         "null",
         "Names in --from-file end with a zero byte.",
@@ -356,9 +369,7 @@ TABLE: tuple[Parameter, ...] = (
         flags=("--compile/--no-compile",),
         shown="where it pays",
     ),
-    Parameter(
-        "weights", "A checkpoint that you have: a file, or a folder of diffusers.", file, panel=MACHINE
-    ),
+    Parameter("weights", "A checkpoint you have: a file, or a folder of diffusers.", file, panel=MACHINE),
     Parameter("from_weights", "A checkpoint of the inputs' kind.", file, commands=_JOBS, panel=MACHINE),
     Parameter(
         "ext", "Format of results: png, jpg, webp.", one_of("png", "jpg", "webp"), panel=OUTPUT, default="png"
@@ -380,18 +391,6 @@ TABLE: tuple[Parameter, ...] = (
     ),
 )
 """In the order in which several of them make a grid: the first varies slowest."""
-
-SCREEN: tuple[Parameter, ...] = (
-    Parameter("json", "JSON lines on stdout.", switch, panel=OUTPUT, default=False),
-    Parameter(
-        "quiet", "Only failures and warnings.", switch, panel=OUTPUT, flags=("--quiet", "-q"), default=False
-    ),
-    Parameter(
-        "verbose", "More; -vv with tracebacks.", count, panel=OUTPUT, flags=("--verbose", "-v"), default=0
-    ),
-    Parameter("color", "auto, always or never.", panel=OUTPUT, metavar="WHEN", default="auto"),
-)
-"""What every command knows: how it is shown."""
 
 
 def parameters_of(command: Command) -> dict[str, Parameter]:

@@ -11,10 +11,11 @@ from typing import Any
 
 from ilvrctl import __version__
 from ilvrctl.config import Layer
+from ilvrctl.diffusion.matching import match_levels
 from ilvrctl.errors import ConfigError, InputError
 from ilvrctl.images.metadata import read_record
 from ilvrctl.plans.outputs import Output
-from ilvrctl.plans.plan import Plan, network_facts
+from ilvrctl.plans.plan import Plan, SourceModel, network_facts, schedule_of
 from ilvrctl.presets import ModelPreset, override_model
 from ilvrctl.settings import identity_of
 
@@ -169,9 +170,15 @@ def result_record(
         "sample": output.sample,
         "run": run,
         **({"read": dict(read)} if read else {}),
-        **({"source": source.record()} if source is not None else {}),
+        **({"source": source.record() | _matched(plan, source)} if source is not None else {}),
     }
     return json.dumps(record, ensure_ascii=False, sort_keys=True)
+
+
+def _matched(plan: Plan, source: SourceModel) -> dict[str, str]:
+    """How levels of the source's model were found for those of the target's, where their schedules differ."""
+    differ = match_levels(schedule_of(source.model), plan.schedule()) is not None
+    return {"matched": "abar, between two levels by log abar / (1 - abar)"} if differ else {}
 
 
 def sheet_record(plan: Plan) -> str:

@@ -118,12 +118,18 @@ def _level(text: str) -> int | float:
     return float(text) if "." in text else int(text)
 
 
+def _read_class(flag: str, text: str) -> int | str:
+    return _number(int, flag, text, 0, None) if text.strip().lstrip("+-").isdigit() else text
+
+
 bounds = Kind(_read_bounds, list, {}, metavar="HIGH:LOW")
 """``HIGH:LOW``, two bounds: levels as whole numbers, fractions with their point."""
 jumps = Kind(_read_jumps, list, {}, metavar="JUMPxTIMES")
 """``JUMPxTIMES``, two whole numbers."""
 level = Kind(_read_level, float, {}, metavar="LEVEL")
 """A level as a whole number, or a fraction of T with its point."""
+label = Kind(_read_class, int, {"type": ["integer", "string"], "minimum": 0}, metavar="N|NAME")
+"""The number of a class, or its name."""
 PAIRS = (bounds, jumps)
 """Kinds of which one value is a list."""
 

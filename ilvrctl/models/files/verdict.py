@@ -76,7 +76,11 @@ def judge(
     sound = not problems
     if sound and use == "translate":
         problems += _of_facts(path, info, model, word)
-        if not any_class and (wrong := class_problem(class_label, _number(info, "num_classes"))):
+        classes = _number(info, "num_classes")
+        any_class = any_class or (
+            word == "source" and classes is None
+        )  # the label is then the target's alone
+        if not any_class and (wrong := class_problem(class_label, classes)):
             problems.append(wrong)
     return Verdict(tuple(problems), info, sound)
 
