@@ -104,6 +104,15 @@ def out_of_memory(error: BaseException) -> bool:
     return any(sign in text for sign in signs)
 
 
+def raise_if_lost(error: BaseException, device: torch.device) -> None:
+    """Raise DeviceError where an error of torch says that the device is gone."""
+    if not out_of_memory(error) and device_lost(error):
+        raise DeviceError(
+            f"the device {device} was lost: {str(error).splitlines()[0]}",
+            hint="run the same command again: it goes on; `ilvrctl doctor` looks at the device",
+        ) from error
+
+
 def device_lost(error: BaseException) -> bool:
     """Whether an error of torch says that the device does not answer any more: every further call would fail."""
     text = str(error)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +331,106 @@ def test_two_pictures_of_one_name_are_refused(place: Path) -> None:
     Path("flat", f"{NAMES[0]}.jpg").unlink()
     Image.open(f"3d/{NAMES[0]}.png").save(f"flat/{NAMES[0]}.png", pnginfo=chunks)
     assert ilvrctl("eval", "flat", "--truth", "3d").code == 0
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("no picture"),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "header alone": lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"),
+}
+
+
+@pytest.mark.parametrize("side", ["3d", "out"])
+@pytest.mark.parametrize("way", ["empty", "text", "cut", "header alone"])
+def test_a_broken_picture_is_named_and_the_others_are_measured(side: str, way: str, place: Path) -> None:
+    blend(place / "out", 0.5)
+    blend(place / "near", 0.9)
+    whole = record(ilvrctl("eval", "near", "out", "--truth", "3d", "--json"))
+    BROKEN[way](place / side / f"{NAMES[2]}.png")
+    ran = ilvrctl(
+        "eval", "near", "out", "--truth", "3d", "--json", "--csv", "rows.csv", "--html", "page.html"
+    )
+    assert ran.code == 1, ran.err
+    found = json.loads(ran.out)
+    [failed] = found["failed"]
+    assert f"{side}/{NAMES[2]}.png" in failed["message"]
+    assert f"failed: {failed['message']}" in ran.err
+    left_out = 2  # compared on the same pictures, whichever of them failed
+    assert found["left_out"] == left_out
+    assert f"1 failed: {left_out} of {2 * len(NAMES)} results are left out" in ran.err
+    assert [run["pictures"] for run in found["runs"]] == [len(NAMES) - 1] * 2
+    assert whole["failed"] == [] and whole["left_out"] == 0
+    rows = list(csv.DictReader(io.StringIO(Path("rows.csv").read_text())))
+    assert {row["picture"] for row in rows} == set(NAMES) - {NAMES[2]}
+
+
+def test_a_broken_real_picture_is_named_and_statistics_are_of_the_others(place: Path) -> None:
+    Path(f"3d/{NAMES[0]}.png").write_bytes(b"")
+    ran = ilvrctl("eval", "--against", "3d", "--save-stats", "real.npz", "--extractor", "efficientnet-lite0")
+    assert ran.code == 1, ran.err
+    assert f"failed: 3d/{NAMES[0]}.png" in ran.err and f"{len(NAMES) - 1} pictures" in ran.err
+    ran = ilvrctl("eval", "flat", "--against", "3d", "--extractor", "efficientnet-lite0", "--json")
+    assert ran.code == 1 and KID in json.loads(ran.out)["runs"][0]["metrics"], ran.err
+    assert json.loads(ran.out)["runs"][0]["pictures"] == len(NAMES)
+
+
+def test_nothing_that_can_be_measured_is_an_error_with_its_reason(place: Path) -> None:
+    for name in NAMES:
+        Path(f"3d/{name}.png").write_bytes(b"")
+    ran = ilvrctl("eval", "flat", "--truth", "3d")
+    assert ran.code == 1
+    assert "error: no picture can be measured: 3d/" in ran.err
+    assert f"and {len(NAMES) - 1} more" in ran.err
+
+
+@pytest.mark.parametrize("at", ["features", "metric"])
+def test_what_nobody_foresaw_about_one_picture_is_its_failure(
+    at: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ilvrctl.evaluation import evaluate, features
+
+    blend(place / "out", 0.5)
+    hated = features.levels(Image.open(f"out/{NAMES[1]}.png"))
+    real_network, real_pair = features._network, evaluate.measure_pair
+
+    def network(*args: Any) -> Any:
+        made = real_network(*args)
+
+        def answer(batch: list[torch.Tensor]) -> torch.Tensor:
+            if any(torch.equal(one, hated) for one in batch):
+                raise RuntimeError("odd shape")
+            return made(batch)
+
+        return answer
+
+    def pair(partners: Any, *rest: Any) -> Any:
+        if partners.output.stem == NAMES[1]:
+            raise ZeroDivisionError
+        return real_pair(partners, *rest)
+
+    if at == "features":
+        monkeypatch.setattr(features, "_network", network)
+    else:
+        monkeypatch.setattr(evaluate, "measure_pair", pair)
+    args = ("--source", "flat", "--against", "3d", "--extractor", "efficientnet-lite0", "--json")
+    ran = ilvrctl("eval", "out", *args)
+    assert ran.code == 1, ran.err
+    found = json.loads(ran.out)
+    [failed] = found["failed"]
+    assert f"out/{NAMES[1]}.png" in failed["message"]
+    assert found["runs"][0]["pictures"] == len(NAMES) - 1
+    assert KID in found["runs"][0]["metrics"]
+
+
+def test_a_device_that_is_gone_ends_an_evaluation(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ilvrctl.evaluation import features
+
+    def lost(batch: object) -> torch.Tensor:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(features, "_network", lambda *_: lost)
+    refused(ilvrctl("eval", "flat", "--against", "3d", "--extractor", "efficientnet-lite0"), 1, "was lost")
 
 
 def test_what_is_no_picture_in_a_folder_is_told(place: Path) -> None:

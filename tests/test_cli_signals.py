@@ -133,3 +133,35 @@ def test_a_signal_within_code_that_is_run_by_exec_keeps_its_exit_code() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True)
     assert (done.returncode, done.stderr) == (143, b"")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_to_all_processes_of_a_run_loses_nothing_that_is_made(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    copies(tmp_path, [f"in/{n}.png" for n in range(40)])
+    (tmp_path / "jobs.yaml").write_text(
+        "jobs: [{name: a, inputs: in, to: emoji3d, steps: 20, precision: fp32}]"
+    )
+    run = subprocess.Popen(
+        command("batch", "jobs.yaml", "--devices", "cpu,cpu", "--batch-size", "1", "-o", "out"),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert run.stdout is not None
+    run.stdout.readline()
+    os.killpg(run.pid, number)
+    code, _, err = ended(run)
+    saved = len(list((tmp_path / "out").rglob("*.png")))
+    assert code == CODES[number], err
+    assert f"interrupted: {saved} of 40 results are saved" in err
+    assert "lost" not in err and "Traceback" not in err, err
+    assert leftovers(tmp_path) == []
+    with pytest.raises(ProcessLookupError):  # nobody of it is left
+        for _ in range(200):
+            os.killpg(run.pid, 0)
+            time.sleep(0.1)

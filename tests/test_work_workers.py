@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -27,9 +29,9 @@ from ilvrctl.presets import find_model
 from ilvrctl.settings import build_settings
 from ilvrctl.work import workers
 from ilvrctl.work.batches import Batch, Made, PlannedBatch, Slot, Wanted, filled, launched_share
-from ilvrctl.work.cluster import Actor
+from ilvrctl.work.cluster import Actor, _unheard
 from ilvrctl.work.pieces import Piece
-from ilvrctl.work.processes import Place, results
+from ilvrctl.work.processes import Place, Processes, results
 from ilvrctl.work.worker import Worker
 from ilvrctl.work.workers import Message, Spread
 
@@ -239,3 +241,59 @@ def test_a_cluster_that_does_not_answer_is_told_in_time(tmp_path: Path) -> None:
     assert "error: no Ray cluster answers at 127.0.0.1:1: waited 30 s" in ran.err
     assert time.monotonic() - start < 70
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of POSIX")
+def test_what_ends_a_run_is_for_the_driver_which_saves_first() -> None:
+    model = find_model("emoji3d-64")
+    fleet = Processes([Place("cpu")])
+    fleet.start(Networks(model, model.path(), "fp32"), [Variant(SETTINGS)])
+    [(number, (worker, _))] = fleet._workers.items()
+    try:
+        while not (told := fleet.receive(1)):
+            pass
+        assert told[0][1] == "ready", told
+        assert worker.pid is not None
+        for name in ("SIGINT", "SIGHUP", "SIGTERM"):
+            os.kill(worker.pid, getattr(signal, name))
+        fleet.send(number, next(batches(1)))
+        while not (told := fleet.receive(1)):
+            pass
+        [(_, what, [made])] = told
+        assert what == "done" and isinstance(made, Made)
+    finally:
+        fleet.stop()
+    assert worker.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_a_worker_whose_driver_has_gone_ends_in_the_middle_of_a_batch() -> None:
+    model = find_model("emoji3d-64")
+    fleet = Processes([Place("cpu")])
+    fleet.start(Networks(model, model.path(), "fp32"), [Variant(SETTINGS)])
+    [(number, (worker, connection))] = fleet._workers.items()
+    try:
+        while not fleet.receive(1):
+            pass
+        endless = build_settings(Layer({"steps": 999, "method": {"N": 4}}))
+        fleet.send(number, Batch(endless, (wanted(1),), 1))
+        time.sleep(0.3)
+        connection.close()
+        worker.join(20)
+        assert worker.exitcode == 0
+    finally:
+        worker.kill()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals of POSIX")
+def test_processes_of_a_cluster_do_not_hear_of_a_closed_terminal() -> None:
+    with _unheard():
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
+    with child:
+        child.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        assert child.poll() is None
+        child.terminate()
+        assert child.wait(10) == -signal.SIGTERM
+    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ import typer
 
 from ilvrctl.cli import options as opt
 from ilvrctl.cli.output import command, data, data_json, say, stderr_console, terminal, use_color
-from ilvrctl.errors import OutputError, UsageError, did_you_mean
+from ilvrctl.errors import IlvrctlError, OutputError, UsageError, did_you_mean
 from ilvrctl.plans.parameters import OUTPUT
 
 if TYPE_CHECKING:
@@ -142,11 +142,13 @@ def eval(  # noqa: A001  (the name of the subcommand)
         hint = did_you_mean(protocol, PROTOCOLS)
         raise UsageError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}", hint)
     _check_files([path for path in (html, csv, save_stats) if path is not None], overwrite)
+    failed: list[IlvrctlError] = []
     if save_stats is not None:
-        _save(save_stats, against, extractor, device, quiet=quiet)
+        failed = _save(save_stats, against, extractor, device, quiet=quiet, color=use_color(color))
     if not runs:
         if save_stats is None:
             raise UsageError("no results are named", "ilvrctl eval out/ --source cats/ --against dogs/")
+        _leave(failed)
         return
     if source is None and truth is None and against is None:
         raise UsageError(
@@ -171,6 +173,16 @@ def eval(  # noqa: A001  (the name of the subcommand)
     found = _measure(order, device, quiet=quiet, color=use_color(color))
     _show(found, as_json=as_json, quiet=quiet, color=color)
     _write(found, html, csv, quiet=quiet)
+    if not quiet and found.failures:
+        total = found.left_out + sum(len(run.rows) for run in found.runs)
+        say(f"{len(found.failures)} failed: {found.left_out} of {total} results are left out")
+    _leave([*failed, *found.failures])
+
+
+def _leave(failed: Sequence[IlvrctlError]) -> None:
+    """Exit code 1 where a picture could not be measured."""
+    if failed:
+        raise typer.Exit(1)
 
 
 def _known_fit(fit: str | None) -> str | None:
@@ -192,7 +204,10 @@ def _check_files(files: list[Path], overwrite: bool) -> None:
             raise OutputError(f"cannot write {path}: its folder does not exist", f"mkdir -p {path.parent}")
 
 
-def _save(path: Path, against: Path | None, extractor: str, device: str, *, quiet: bool) -> None:
+def _save(
+    path: Path, against: Path | None, extractor: str, device: str, *, quiet: bool, color: bool
+) -> list[IlvrctlError]:
+    """Write the statistics; what is wrong with pictures that are not in them."""
     from ilvrctl.devices import choose_device
     from ilvrctl.evaluation.evaluate import save_statistics
     from ilvrctl.evaluation.features import choose_extractor
@@ -201,9 +216,17 @@ def _save(path: Path, against: Path | None, extractor: str, device: str, *, quie
         raise UsageError("--save-stats writes the statistics of a folder", "--against DIR")
     chosen = choose_extractor(extractor)
     with _progress(quiet=quiet, color=False) as progress:
-        n = save_statistics(against, path, chosen, choose_device(device), progress)
+        n, failed = save_statistics(against, path, chosen, choose_device(device), progress)
+    _tell(failed, color=color)
     if not quiet:
         say(f"wrote {path}: {chosen.name}, {n} pictures")
+    return failed
+
+
+def _tell(failed: Sequence[IlvrctlError], *, color: bool) -> None:
+    """A line for every reason for which pictures could not be measured."""
+    for error in failed:
+        say(f"{error.message}{f' ({error.hint})' if error.hint else ''}", label="failed", color=color)
 
 
 def _measure(order: Comparison, device: str, *, quiet: bool, color: bool) -> Evaluation:
@@ -248,6 +271,7 @@ def _show(found: Evaluation, *, as_json: bool, quiet: bool, color: str) -> None:
 
         for line in comparison(found, color=terminal(sys.stdout) and use_color(color)):
             data(line, styled=True)
+    _tell(found.failures, color=use_color(color))
     if not quiet:
         for warning in found.warnings:
             say(warning, label="warning", color=use_color(color))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl import __version__
-from ilvrctl.errors import UsageError
+from ilvrctl.errors import IlvrctlError, UsageError
 from ilvrctl.evaluation.catalogue import DIVERSITY, Metric, Side, pixel_metrics
-from ilvrctl.evaluation.features import Extractor, Tell, choose_extractor, extract, packages
+from ilvrctl.evaluation.failures import Failures
+from ilvrctl.evaluation.features import Extractor, Tell, choose_extractor, extract, of_pictures, packages
 from ilvrctl.evaluation.measure import Protocol, diversity, factor_of, measure_pair
 from ilvrctl.evaluation.pairing import Partners, pair_runs
 from ilvrctl.evaluation.realism import Judged, Real, realism_metrics
@@ -20,6 +21,7 @@ from ilvrctl.images.folders import counted, pictures_in
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from ilvrctl.metrics.intervals import Estimate
     from ilvrctl.metrics.statistics import SetStatistics
@@ -52,26 +54,56 @@ class Comparison:
 
 
 def evaluate(order: Comparison, device: torch.device, progress: Tell) -> Evaluation:
-    """Measure. UsageError for folders that do not go together, WeightsError or MissingExtraError for networks."""
+    """Measure. What is wrong with a single picture is told in the result, and the others are measured.
+
+    UsageError for folders that do not go together, WeightsError or MissingExtraError for networks, InputError when no
+    picture can be measured.
+    """
     runs = runs_of(order.runs)
     sides = {
         "source": pictures_of(order.source) if order.source else None,
         "truth": pictures_of(order.truth) if order.truth else None,
     }
     pairs = pair_runs(runs, sides["source"], sides["truth"], common=order.common)
+    failures = Failures()
     protocol = _protocol(order, pairs, device)
-    real = _real(order, device, progress)
+    real = _real(order, device, progress, failures)
     metrics = [metric for rows in protocol.metrics.values() for metric in rows]
     total = sum(map(len, pairs))
-    results, done = [], 0
-    for run, members in zip(runs, pairs, strict=True):
-        rows = []
+    measured, done = [], 0
+    for members in pairs:
+        rows: list[Measured] = []
         for pair in members:
-            rows.append(Measured(pair, measure_pair(pair, protocol)))
+            with failures.noted("measuring", pair.output.path):
+                rows.append(Measured(pair, measure_pair(pair, protocol)))
             done += 1
             progress("pictures", done, total)
-        results.append(_result(run, rows, metrics, real, order, device, progress))
-    return _together(results, metrics, real, order, protocol)
+        measured.append(rows)
+    features: dict[str, Tensor] = {}
+    if real is not None:
+        outputs = [row.pair.output for rows in measured for row in rows]
+        features = extract(outputs, real.extractor, device, progress, failures)
+        measured = [[row for row in rows if row.pair.output.digest in features] for rows in measured]
+    measured = _in_all(pairs, measured)
+    if not all(measured):
+        raise failures.none()
+    results = [
+        _result(run, rows, metrics, real, features, order, failures)
+        for run, rows in zip(runs, measured, strict=True)
+    ]
+    found = _together(results, metrics, real, order, protocol)
+    return replace(found, failures=failures.all, left_out=total - sum(map(len, measured)))
+
+
+def _in_all(
+    pairs: Sequence[Sequence[Partners]], measured: Sequence[Sequence[Measured]]
+) -> list[list[Measured]]:
+    """The rows without those that another run lacks because they failed there: runs are compared on the same."""
+    lost = set()
+    for members, rows in zip(pairs, measured, strict=True):
+        wanted = {(pair.key, pair.sample) for pair in members}
+        lost |= wanted - {(row.pair.key, row.pair.sample) for row in rows}
+    return [[row for row in rows if (row.pair.key, row.pair.sample) not in lost] for rows in measured]
 
 
 def _protocol(order: Comparison, pairs: Sequence[Sequence[Partners]], device: torch.device) -> Protocol:
@@ -89,7 +121,7 @@ def _protocol(order: Comparison, pairs: Sequence[Sequence[Partners]], device: to
     )
 
 
-def _real(order: Comparison, device: torch.device, progress: Tell) -> Real | None:
+def _real(order: Comparison, device: torch.device, progress: Tell, failures: Failures) -> Real | None:
     """What realism is measured against; None where nothing is, or no extractor is installed and none was named."""
     if order.reference is None:
         return None
@@ -102,7 +134,11 @@ def _real(order: Comparison, device: torch.device, progress: Tell) -> Real | Non
     if order.reference.suffix.lower() == ".npz":
         return Real(extractor, statistics=_statistics(order.reference, extractor))
     pictures = pictures_of(order.reference)
-    return Real(extractor, extract(pictures, extractor, device, progress), [p.stem for p in pictures])
+    rows = extract(pictures, extractor, device, progress, failures)
+    good = [picture for picture in pictures if picture.digest in rows]
+    if not good:
+        raise failures.none()
+    return Real(extractor, of_pictures(good, rows), [p.stem for p in good])
 
 
 def _statistics(path: Path, extractor: Extractor) -> SetStatistics:
@@ -124,9 +160,9 @@ def _result(
     rows: Sequence[Measured],
     metrics: Sequence[Metric],
     real: Real | None,
+    features: Mapping[str, Tensor],
     order: Comparison,
-    device: torch.device,
-    progress: Tell,
+    failures: Failures,
 ) -> RunResult:
     import torch
 
@@ -135,8 +171,13 @@ def _result(
     found: dict[str, Estimate] = {}
     groups = [row.pair.key for row in rows]
     if real is not None:
-        features = extract([row.pair.output for row in rows], real.extractor, device, progress)
-        judged = Judged(features, groups, real, order.resamples, order.seed)
+        judged = Judged(
+            of_pictures([row.pair.output for row in rows], features),
+            groups,
+            real,
+            order.resamples,
+            order.seed,
+        )
         numbers = {m.key: m.of_set(judged) for m in realism_metrics(real.extractor.name).values() if m.of_set}
         found |= {key: estimate for key, estimate in numbers.items() if estimate is not None}
     keys = [m.key for m in metrics if all(row.values.get(m.key) is not None for row in rows)]
@@ -144,7 +185,7 @@ def _result(
     if keys:
         means = bootstrap_means(columns, groups, resamples=order.resamples, seed=order.seed)
         found |= dict(zip(keys, means, strict=True))
-    if spread := diversity([row.pair for row in rows]):
+    if spread := diversity([row.pair for row in rows], failures):
         values = torch.tensor([[value] for _, value in spread], dtype=torch.float64)
         found[DIVERSITY.key] = bootstrap_means(
             values, [key for key, _ in spread], resamples=order.resamples, seed=order.seed
@@ -250,14 +291,19 @@ def _provenance(
 
 def save_statistics(
     folder: Path, path: Path, extractor: Extractor, device: torch.device, progress: Tell
-) -> int:
-    """Write the statistics of the pictures in ``folder`` to ``path``; returns how many there are."""
+) -> tuple[int, list[IlvrctlError]]:
+    """Write the statistics of the pictures in ``folder`` to ``path``; returns how many there are, and what is wrong
+    with those that could not be measured.
+    """
     from ilvrctl.metrics.distances import moments
     from ilvrctl.metrics.statistics import SetStatistics, write_statistics
 
     pictures: list[Picture] = pictures_of(folder)
-    if len(pictures) < 2:
-        raise UsageError(f"statistics need at least two pictures, and {folder} has {len(pictures)}")
-    found = moments(extract(pictures, extractor, device, progress))
+    failures = Failures()
+    rows = extract(pictures, extractor, device, progress, failures)
+    good = [picture for picture in pictures if picture.digest in rows]
+    if len(good) < 2:
+        raise UsageError(f"statistics need at least two pictures, and {folder} has {len(good)}")
+    found = moments(of_pictures(good, rows))
     write_statistics(path, SetStatistics(found.mean, found.covariance, found.n, extractor.name))
-    return found.n
+    return found.n, failures.all

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ilvrctl import paths
-from ilvrctl.errors import InputError, UsageError, did_you_mean
+from ilvrctl.devices import raise_if_lost
+from ilvrctl.errors import IlvrctlError, InputError, UsageError, did_you_mean, item_error
+from ilvrctl.evaluation.failures import Failures
+from ilvrctl.evaluation.measure import levels
 from ilvrctl.evaluation.sets import Picture
 from ilvrctl.presets import find_model
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str, int, int], None]
 """Called with what is done, how many are, and of how many."""
+Network = Callable[[list["Tensor"]], "Tensor"]
+"""From the 8-bit levels of pictures, (3, H, W) each, to features (n, d)."""
 _BATCH = 16
 
 
@@ -78,43 +83,80 @@ def choose_extractor(name: str) -> Extractor:
 
 
 def extract(
-    pictures: Sequence[Picture], extractor: Extractor, device: torch.device, progress: Tell
-) -> Tensor:
-    """Features (n, d) float32, in the order of ``pictures``. Those made before are taken from the cache.
+    pictures: Sequence[Picture],
+    extractor: Extractor,
+    device: torch.device,
+    progress: Tell,
+    failures: Failures,
+) -> dict[str, Tensor]:
+    """Features (d,) float32 by the digests of the pictures. Those made before are taken from the cache.
 
-    InputError for NaN; WeightsError or MissingExtraError where the network is not here and is needed.
+    A picture that has none is told to ``failures``. WeightsError or MissingExtraError where the network is not here
+    and is needed, DeviceError for a device that is gone.
     """
+    different = {picture.digest: picture for picture in pictures}
+    with closing(FeatureCache.of(extractor)) as cache:
+        rows = cache.read(list(different))
+        missing = [picture for digest, picture in different.items() if digest not in rows]
+        network = _network(extractor, device) if missing else None
+        for start in range(0, len(missing), _BATCH):
+            opened = []
+            for picture in missing[start : start + _BATCH]:
+                with failures.noted("reading", picture.path):
+                    opened.append((picture, levels(picture.open())))
+            made = dict(_made(opened, network, device, failures))
+            cache.write(made)
+            rows |= made
+            progress("features", len(rows), len(different))
+    for picture in pictures:
+        if picture.digest not in rows and picture is not different[picture.digest]:
+            with failures.noted("reading", picture.path):  # another file of the same bytes, named too
+                picture.open()
+    return rows
+
+
+def of_pictures(pictures: Sequence[Picture], rows: Mapping[str, Tensor]) -> Tensor:
+    """Features (n, d) in the order of the pictures, all of which have some."""
     import torch
 
-    rows: dict[str, Tensor] = {}
-    with closing(FeatureCache.of(extractor)) as cache:
-        rows.update(cache.read([p.digest for p in pictures]))
-        missing = list({p.digest: p for p in pictures if p.digest not in rows}.values())
-        made = _made(missing, extractor, device) if missing else iter(())
-        for batch, found in made:
-            for picture, row in zip(batch, found, strict=True):
-                if not row.isfinite().all():
-                    raise InputError(f"{picture.path}: its features are not finite")
-                rows[picture.digest] = row
-            cache.write({p.digest: rows[p.digest] for p in batch})
-            progress("features", len(rows), len({p.digest for p in pictures}))
-    return torch.stack([rows[p.digest] for p in pictures])
+    return torch.stack([rows[picture.digest] for picture in pictures])
+
+
+def _network(extractor: Extractor, device: torch.device) -> Network:
+    from ilvrctl.models.extractors import efficientnet_lite0, inception
+
+    if extractor.name == "inception":
+        return inception(find_model("inception_fid"), device)
+    return efficientnet_lite0(device)
 
 
 def _made(
-    pictures: Sequence[Picture], extractor: Extractor, device: torch.device
-) -> Iterator[tuple[Sequence[Picture], Tensor]]:
-    from ilvrctl.evaluation.measure import levels
-    from ilvrctl.models.extractors import efficientnet_lite0, inception
-
-    network = (
-        inception(find_model("inception_fid"), device)
-        if extractor.name == "inception"
-        else efficientnet_lite0(device)
-    )
-    for start in range(0, len(pictures), _BATCH):
-        batch = pictures[start : start + _BATCH]
-        yield batch, network([levels(picture.open()) for picture in batch])
+    opened: Sequence[tuple[Picture, Tensor]],
+    network: Network | None,
+    device: torch.device,
+    failures: Failures,
+) -> Iterator[tuple[str, Tensor]]:
+    """Digests and features; a batch that fails is tried again in halves, so that one picture fails alone."""
+    if not opened or network is None:
+        return
+    try:
+        found = network([pixels for _, pixels in opened])
+    except IlvrctlError:
+        raise
+    except Exception as error:
+        raise_if_lost(error, device)
+        if len(opened) == 1:
+            failures.add(item_error(error, "making features", str(opened[0][0].path)))
+            return
+        middle = len(opened) // 2
+        for half in (opened[:middle], opened[middle:]):
+            yield from _made(half, network, device, failures)
+        return
+    for (picture, _), row in zip(opened, found, strict=True):
+        if row.isfinite().all():
+            yield picture.digest, row
+        else:
+            failures.add(InputError(f"{picture.path}: its features are not finite"))
 
 
 class FeatureCache:

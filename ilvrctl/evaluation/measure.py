@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ilvrctl.diffusion.lowpass import usual_factor
 from ilvrctl.errors import UsageError
 from ilvrctl.evaluation.catalogue import Metric
+from ilvrctl.evaluation.failures import Failures
 from ilvrctl.evaluation.pairing import Partners
 from ilvrctl.evaluation.sets import Picture
 from ilvrctl.images.geometry import FITS, fit_picture, parse_color, resized_bicubic
@@ -108,11 +109,18 @@ def _other_size(
 
 
 def factor_of(pairs: Sequence[Sequence[Partners]]) -> int:
-    """N for phi: the one with which all results were made, else the usual one for the size of the first."""
+    """N for phi: the one with which all results were made, else the usual one for the size of the first.
+
+    InputError when none can be opened.
+    """
     told = [_constraint(pair.output.settings).get("N") for run in pairs for pair in run]
     if type(told[0]) is int and told[0] > 0 and all(told[0] == N for N in told):
         return told[0]
-    return usual_factor(min(pairs[0][0].output.open().size))
+    failures = Failures()
+    for output in (pair.output for run in pairs for pair in run):
+        with failures.noted("reading", output.path):
+            return usual_factor(min(output.open().size))
+    raise failures.none()
 
 
 def _constraint(settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -121,7 +129,7 @@ def _constraint(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     return constraint if isinstance(constraint, Mapping) else {}
 
 
-def diversity(pairs: Sequence[Partners]) -> list[tuple[str, float]]:
+def diversity(pairs: Sequence[Partners], failures: Failures) -> list[tuple[str, float]]:
     """For every input with several samples, the mean L2 between two of them on [0, 1], at their own size."""
     from ilvrctl.metrics.pixel import l2
 
@@ -130,7 +138,10 @@ def diversity(pairs: Sequence[Partners]) -> list[tuple[str, float]]:
         groups.setdefault(pair.key, []).append(pair)
     found = []
     for key, members in groups.items():
-        tensors = [levels(pair.output.open()).double()[None] / 255 for pair in members]
+        tensors = []
+        for pair in members:
+            with failures.noted("comparing", pair.output.path):
+                tensors.append(levels(pair.output.open()).double()[None] / 255)
         if len({t.shape for t in tensors}) == 1 and len(tensors) > 1:
             distances = [float(l2(a, b)) for a, b in combinations(tensors, 2)]
             found.append((key, sum(distances) / len(distances)))

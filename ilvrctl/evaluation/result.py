@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ilvrctl.errors import IlvrctlError
 from ilvrctl.evaluation.catalogue import Metric
 from ilvrctl.evaluation.pairing import Partners
 
@@ -47,6 +48,10 @@ class Evaluation:
     warnings: Sequence[str] = ()
     axes: tuple[Metric, Metric] | None = None
     """Faithfulness and realism, where both were measured."""
+    failures: Sequence[IlvrctlError] = ()
+    """What could not be measured, each reason once."""
+    left_out: int = 0
+    """Results that are missing for these reasons; their inputs are left out of all runs."""
 
     def best(self, metric: Metric) -> int | None:
         """The run that is better than every other beyond doubt: its interval meets no other's. None otherwise."""
@@ -106,6 +111,8 @@ class Evaluation:
             "definitions": {m.key: m.definition for m in self.metrics},
             "provenance": dict(self.provenance),
             "warnings": list(self.warnings),
+            "failed": [{"message": error.message, "hint": error.hint} for error in self.failures],
+            "left_out": self.left_out,
         }
 
 

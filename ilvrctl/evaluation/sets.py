@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ilvrctl.errors import InputError, UsageError
+from ilvrctl.errors import IlvrctlError, InputError, UsageError, stage
 from ilvrctl.events import PassedBy
 from ilvrctl.images.folders import pictures_in
 from ilvrctl.images.io import read_bytes, read_picture
@@ -110,12 +110,16 @@ def _told_apart(members: list[Picture], folder: Path, results: bool) -> list[Pic
 
 
 def _picture(path: Path, folder: Path) -> Picture | None:
-    """None for a contact sheet."""
-    data = read_bytes(path)
+    """None for a contact sheet. One that cannot be read is a picture too, which fails when it is opened."""
     stem = path.relative_to(folder).with_suffix("").as_posix()
+    try:
+        data = read_bytes(path)
+    except InputError:
+        return Picture(stem, path, f"unreadable {path}")
     plain = Picture(stem, path, sha256(data).hexdigest())
     try:
-        record = json.loads(read_record(data, str(path)))
+        with stage("reading the record", str(path)):
+            record = json.loads(read_record(data, str(path)))
         if record.get("sheet_of") is not None:
             return None
         parent, given = PurePosixPath(stem).parent, record["input"]
@@ -130,7 +134,7 @@ def _picture(path: Path, folder: Path) -> Picture | None:
             identity=str(record["identity"]),
             settings=dict(record["settings"]),
         )
-    except (InputError, *UNREADABLE):
+    except (IlvrctlError, *UNREADABLE):
         return plain
 
 

@@ -17,7 +17,7 @@ from ilvrctl.plans.find_networks import FoundNetwork, FoundNetworks
 from ilvrctl.plans.grid import Variant, naming
 from ilvrctl.plans.outputs import Output, check_places, check_sheet
 from ilvrctl.plans.past import Past, mark_done
-from ilvrctl.plans.places import exists, real
+from ilvrctl.plans.places import Limits, exists, real
 from ilvrctl.plans.plan import Networks, Plan, SourceModel, schedule_of
 from ilvrctl.plans.record import is_sheet_of
 from ilvrctl.presets import ModelPreset, require_same
@@ -112,9 +112,11 @@ def make_plan(plan: Plan, *, overwrite: bool, past: Past | None = None) -> Plan:
     """The plan, checked as far as is possible before the network is loaded, with what is done marked.
 
     Done is a file made from the same input bytes with the same settings and weights, as itself or ``past`` tells.
+    Failed is what its file system has no room for in a name.
     UsageError for settings that cannot work, for an output that is an input (inputs are never touched), and, unless
     ``overwrite``, naming the files that are there but were made otherwise.
     """
+    limits = Limits()
     for variant in plan.variants:
         _check(plan, variant)
     _check_source(plan)
@@ -125,11 +127,21 @@ def make_plan(plan: Plan, *, overwrite: bool, past: Past | None = None) -> Plan:
             raise UsageError(f"--sheet {plan.sheet} is also the name of a result", hint="choose another name")
         files.append(plan.sheet)
     check_places(files, {file for o in plan.outputs for file in o.item.files})
-    judged = mark_done(plan.outputs, plan.identities, past)
+    judged = [_named(o, limits) for o in mark_done(plan.outputs, plan.identities, past)]
     if not overwrite:
         _refuse_taken(plan, judged)
     pending = (replace(o, status="to do") if o.status == "taken" else o for o in judged)
     return replace(plan, outputs=tuple(pending))
+
+
+def _named(output: Output, limits: Limits) -> Output:
+    """An output that cannot be written because of its name has failed, before anything is made for it."""
+    if output.status == "to do":
+        for file in output.files:
+            if reason := limits.too_long(file):
+                error = f"{output.item.name}: its result cannot be written: {reason}"
+                return replace(output, status="failed", error=error, hint="rename the input, or -o FILE.png")
+    return output
 
 
 def _check(plan: Plan, variant: Variant) -> None:

@@ -30,7 +30,8 @@ class Output:
     """One sample of one item; ``path`` None is standard output, ``gif`` the animation beside it, if any.
 
     ``variant``: the place of its settings among those of the plan. ``digest``: of the input of what is done, where
-    it is known. ``stale``: done before, from an input that has changed since. ``error``: why it failed before.
+    it is known. ``stale``: done before, from an input that has changed since. ``error``: why it failed before, or
+    must fail, and ``hint``: what to do about it.
     """
 
     item: Item
@@ -42,6 +43,7 @@ class Output:
     digest: str = ""
     stale: bool = False
     error: str = ""
+    hint: str = "--retry-failed tries it again"
 
     @property
     def files(self) -> list[Path]:

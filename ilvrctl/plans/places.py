@@ -6,6 +6,9 @@ import os
 import stat
 from pathlib import Path
 
+LONGEST = 255
+"""Bytes of a name that most file systems take."""
+
 
 def real(path: Path) -> Path:
     """The path with all links followed, as far as they lead somewhere."""
@@ -31,6 +34,36 @@ class Folders:
         """As :func:`real`, in text."""
         where = self.place(path)
         return os.path.realpath(where) if os.path.islink(where) else where  # noqa: PTH114
+
+
+class Limits:
+    """How long names may be where files go; each folder is asked once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[int, str | None]] = {}
+
+    def too_long(self, path: Path) -> str | None:
+        """Why the file system cannot hold a file of that name, in words; None where it can."""
+        if path.parent not in self._known:
+            self._known[path.parent] = _limit(path.parent)
+        longest, reason = self._known[path.parent]
+        return reason or _too_long(path.name, longest, "file")
+
+
+def _limit(folder: Path) -> tuple[int, str | None]:
+    """The bytes that a name in ``folder`` may have, and what is wrong with the folders that are not there yet."""
+    there = next((one for one in (folder, *folder.parents) if exists(one)), Path())
+    try:
+        longest = os.pathconf(there, "PC_NAME_MAX") if hasattr(os, "pathconf") else LONGEST
+    except (OSError, ValueError):
+        longest = LONGEST
+    missing = folder.parts[len(there.parts) :]
+    return longest, next(filter(None, (_too_long(part, longest, "folder") for part in missing)), None)
+
+
+def _too_long(name: str, longest: int, what: str) -> str | None:
+    size = len(os.fsencode(name))
+    return f"the name of the {what} has {size} bytes, and {longest} are possible" if size > longest else None
 
 
 def place(path: Path) -> Path:

@@ -7,8 +7,10 @@ node.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -131,6 +133,22 @@ class Cluster:
         self._actors, self._waiting = {}, {}
 
 
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Processes that the block starts never hear of a terminal that is closed; this one does, when it is over.
+
+    Ray itself sees to Ctrl-C. SIGTERM must reach its processes: that is how they are ended.
+    """
+    if not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _connect(ray: Any, address: str | None) -> None:
     """Join the cluster, or begin one on this machine. DeviceError when it cannot be joined, or does not answer."""
     named = address or os.environ.get("RAY_ADDRESS")
@@ -147,7 +165,8 @@ def _connect(ray: Any, address: str | None) -> None:
     if named:
         Thread(target=join, name="join", daemon=True).start()
     else:
-        join()  # in this thread: the processes of a cluster of one's own end with the thread that began them
+        with _unheard():
+            join()  # in this thread: the processes of a cluster of one's own end with the thread that began them
     try:
         joined.result(CONNECT)
     except TimeoutError as error:

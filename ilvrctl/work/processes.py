@@ -5,8 +5,9 @@ from __future__ import annotations
 import queue
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -46,9 +47,10 @@ class Place:
         return worker
 
 
-def results(worker: Worker, batch: Batch) -> list[Any]:
-    """What a batch came to, without what only tells how far it is."""
-    return [event for event in worker.perform(batch) if not isinstance(event, (BatchStarted, StepDone))]
+def results(worker: Worker, batch: Batch, wanted: Callable[[], bool] = lambda: True) -> list[Any]:
+    """What a batch came to as long as it is ``wanted``, without what only tells how far it is."""
+    events = takewhile(lambda _: wanted(), worker.perform(batch))
+    return [event for event in events if not isinstance(event, (BatchStarted, StepDone))]
 
 
 class Processes:
@@ -94,31 +96,39 @@ class Processes:
         return number, what, rest
 
     def stop(self) -> None:
-        """End all processes."""
+        """End all processes. They write nothing, so that nothing is lost with them."""
         for process, connection in self._workers.values():
-            process.terminate()
+            process.kill()
             process.join()
             connection.close()
         self._workers = {}
 
 
 def _serve(connection: Connection, machine: Place, networks: Networks, variants: Sequence[Variant]) -> None:
-    """The life of a worker. Ctrl-C at the terminal is for the driver, which ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """The life of a worker. Ctrl-C, a terminal that is closed and the end of a job on a cluster meet every process
+    of a run; they are for the driver, which saves what is made and ends the workers.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     try:
         worker = machine.worker(networks, variants)
         connection.send(("ready", worker.facts()))
-        batches = _batches(connection)
+        gone = threading.Event()
+        batches = _batches(connection, gone)
         while (batch := batches.get()) is not None:
-            connection.send(("done", results(worker, batch)))
+            connection.send(("done", results(worker, batch, lambda: not gone.is_set())))
     except IlvrctlError as error:
         connection.send(("error", error))
     except OSError:
         return  # the driver has gone
 
 
-def _batches(connection: Connection) -> queue.Queue[Batch | None]:
-    """Batches as they come, taken by a thread so that the driver never waits for a worker that is busy."""
+def _batches(connection: Connection, gone: threading.Event) -> queue.Queue[Batch | None]:
+    """Batches as they come, taken by a thread so that the driver never waits for a worker that is busy.
+
+    None, and ``gone`` is set, when the driver has gone.
+    """
     found: queue.Queue[Batch | None] = queue.Queue()
 
     def take() -> None:
@@ -126,6 +136,7 @@ def _batches(connection: Connection) -> queue.Queue[Batch | None]:
             while True:
                 found.put(connection.recv())
         except (EOFError, OSError):
+            gone.set()
             found.put(None)
 
     threading.Thread(target=take, daemon=True).start()

@@ -141,7 +141,7 @@ class _Job:
                 if output.status == "done" and output.path is not None:
                     yield Skipped(name, output.sample, output.path, changes, plan.name)
                 elif output.status == "failed":
-                    error = IlvrctlError(output.error, hint="--retry-failed tries it again")
+                    error = IlvrctlError(output.error, output.hint)
                     yield ItemFailed(name, error, output.sample, changes=changes, job=plan.name)
             if stale := sum(output.stale for output in plan.outputs):
                 what = "1 input has" if stale == 1 else f"{stale} inputs have"

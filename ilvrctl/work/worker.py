@@ -8,8 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ilvrctl.devices import device_lost, out_of_memory
-from ilvrctl.errors import DeviceError, DeviceMemoryError, IlvrctlError, UsageError, item_error
+from ilvrctl.devices import out_of_memory, raise_if_lost
+from ilvrctl.errors import DeviceMemoryError, IlvrctlError, UsageError, item_error
 from ilvrctl.events import BatchShrunk, BatchStarted, SampleDone, SampleFailed, SampleId, StepDone
 from ilvrctl.images.tensors import to_image, to_tensor
 from ilvrctl.plans.digest import sha256_hex
@@ -120,12 +120,8 @@ class Worker:
                 raise error
         elif isinstance(error, IlvrctlError):
             raise error
-        elif not out_of_memory(error) and device_lost(error):
-            device = self._engine.device
-            raise DeviceError(
-                f"the device {device} was lost: {str(error).splitlines()[0]}",
-                hint="run the same command again: it goes on; `ilvrctl doctor` looks at the device",
-            ) from error
+        else:
+            raise_if_lost(error, self._engine.device)
 
     def _network_fits(self) -> bool:
         """Whether there is memory for a single call of the network: then it is the sample that is too large."""
