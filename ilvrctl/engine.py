@@ -164,9 +164,9 @@ class Engine:
         from ilvrctl.models.architecture.unet import HiddenFlags
         from ilvrctl.models.compiled import CompiledNetwork
         from ilvrctl.models.files.loading import load_network
-        from ilvrctl.models.files.verdict import judge
+        from ilvrctl.models.files.verdict import verdict_on
 
-        info = judge(weights, model, any_class=True, word=word, numbers=False).require()
+        info = verdict_on(weights, model, any_class=True, word=word, numbers=False).require()
         place = choose_device(device)
         dtype = choose_precision(precision, place)
         network = load_network(weights, HiddenFlags.of(model), dtype=dtype, device=place, which=model.weights)

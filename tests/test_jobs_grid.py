@@ -9,7 +9,18 @@ import pytest
 from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, ForeignSettingError, UsageError
 from ilvrctl.plans.grid import Choice, Picked, Variant, expand
-from ilvrctl.plans.values import bounds, decimal, flag_choices, set_choices, several, split, whole, word
+from ilvrctl.plans.values import (
+    bounds,
+    decimal,
+    flag_choices,
+    set_choices,
+    split,
+    whole,
+    word,
+)
+from ilvrctl.plans.values import (
+    comma_list as several,
+)
 from ilvrctl.settings import Settings, build_settings
 from ilvrctl.work.sheet import common
 

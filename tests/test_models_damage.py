@@ -33,7 +33,7 @@ from ilvrctl.models.files.contents import contents_of
 from ilvrctl.models.files.diffusers_folder import stated_facts
 from ilvrctl.models.files.loading import inspect_file, load_network
 from ilvrctl.models.files.pickled import NotPickleError, NotPlainError, read_pickle
-from ilvrctl.models.files.verdict import judge
+from ilvrctl.models.files.verdict import verdict_on
 from ilvrctl.presets import ModelPreset
 
 HIDDEN = HiddenFlags(num_heads=1)
@@ -182,7 +182,7 @@ def load(path: Path) -> object:
 
 def verdict(path: Path) -> object:
     """What ``inspect``, ``presets`` and a dry run ask."""
-    return judge(path, ModelPreset(image_size=32, num_heads=1)).require()
+    return verdict_on(path, ModelPreset(image_size=32, num_heads=1)).require()
 
 
 def test_numbers_that_the_precision_cannot_hold(tmp_path: Path) -> None:

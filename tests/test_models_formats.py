@@ -31,7 +31,7 @@ from ilvrctl.models.files.facts import file_facts, with_stated
 from ilvrctl.models.files.formats import FORMATS, identify
 from ilvrctl.models.files.loading import inspect_file, load_network
 from ilvrctl.models.files.rows import Format, has
-from ilvrctl.models.files.verdict import judge
+from ilvrctl.models.files.verdict import verdict_on
 from ilvrctl.models.lucidrains import Attends, LucidrainsArchitecture, LucidrainsUnet
 from ilvrctl.presets import ModelPreset, load_models
 
@@ -149,9 +149,9 @@ def test_edm_networks_are_usable_and_one_step_networks_are_refused(
     edm = models["edm_cat256_ema"]
     assert not edm.unsupported
     small = replace(edm, image_size=32, num_head_channels=32)
-    assert judge(published("openai_edm"), small).usable
+    assert verdict_on(published("openai_edm"), small).usable
     for name in ("cd_cat256_l2", "ct_bedroom256"):
-        problems = judge(published("openai_edm"), models[name]).problems
+        problems = verdict_on(published("openai_edm"), models[name]).problems
         assert "one step" in problems[0].message
     path = tmp_path / "cd_cat256_l2.pt"
     path.write_bytes(published("openai_edm").read_bytes())
@@ -180,7 +180,7 @@ def test_a_new_format_is_one_reader_and_one_row(tmp_path: Path, monkeypatch: pyt
     assert (info.format, info.readable, info.unknown) == ("toy", True, ("image_size",))
     assert file_facts(path) == {"format": "toy", "predicts": "v", "noise_schedule": "cosine"}
     assert "toy" in formats.readable_hint()
-    assert judge(path, with_stated(ModelPreset(image_size=16), file_facts(path))).usable
+    assert verdict_on(path, with_stated(ModelPreset(image_size=16), file_facts(path))).usable
 
 
 # --- rosinality
@@ -370,13 +370,13 @@ def test_without_a_configuration_schedule_and_heads_are_asked_for(tmp_path: Path
     path = tmp_path / "w.pt"
     torch.save(rosinality_file(replace(SMALL, conventions=ROSINALITY), random_state_dict(SMALL)), path)
     assert file_facts(path)["noise_schedule"] == "unknown"
-    (problem,) = judge(path, with_stated(ModelPreset(image_size=16), file_facts(path))).problems[:1]
+    (problem,) = verdict_on(path, with_stated(ModelPreset(image_size=16), file_facts(path))).problems[:1]
     assert "attention heads" in problem.message
     assert "noise schedule" in problem.message
     known = replace(
         with_stated(ModelPreset(image_size=16), file_facts(path)), noise_schedule="quad", num_heads=2
     )
-    assert judge(path, known).usable
+    assert verdict_on(path, known).usable
     betas = torch.linspace(0.0001**0.5, 0.02**0.5, 1000, dtype=torch.float64) ** 2
     weights = rosinality_file(replace(SMALL, conventions=ROSINALITY), random_state_dict(SMALL))
     torch.save({"ema": weights | {"betas": betas.float()}}, path)
@@ -489,12 +489,12 @@ def test_a_unet_alone_asks_for_schedule_and_objective_at_once(tmp_path: Path) ->
     path = tmp_path / "w.pt"
     torch.save(LucidrainsUnet(UNET).state_dict(), path)
     model = with_stated(ModelPreset(), file_facts(path))
-    problem = judge(path, model).problems[0]
+    problem = verdict_on(path, model).problems[0]
     assert isinstance(problem, UsageError)
     for word in ("picture size", "noise schedule", "what it predicts"):
         assert word in problem.message
     assert "--set model.predicts=" in str(problem.hint)
-    assert judge(path, replace(model, image_size=16, noise_schedule="cosine", predicts="v")).usable
+    assert verdict_on(path, replace(model, image_size=16, noise_schedule="cosine", predicts="v")).usable
     written_for_it = ModelPreset(format="lucidrains", noise_schedule="cosine", predicts="v")
     assert with_stated(written_for_it, file_facts(path)).predicts == "v"
 
@@ -609,7 +609,7 @@ def test_networks_of_the_best_known_repositories_are_named(name: str, tmp_path: 
         assert (info.format, info.readable, info.denoises) == (name, False, False)
         for act in (
             lambda: load_network(tmp_path / "w.pt", HiddenFlags(), device=CPU),
-            lambda: judge(tmp_path / "w.pt", ModelPreset()).require(),
+            lambda: verdict_on(tmp_path / "w.pt", ModelPreset()).require(),
         ):
             with pytest.raises(WeightsError, match="this is") as error:
                 act()

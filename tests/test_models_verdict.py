@@ -20,7 +20,7 @@ from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
 from ilvrctl.models.files.contents import contents_of
 from ilvrctl.models.files.diffusers_folder import folder_note, network_files, stated_facts, weights_file
 from ilvrctl.models.files.facts import facts_of, file_facts, not_as_named
-from ilvrctl.models.files.verdict import class_problem, judge
+from ilvrctl.models.files.verdict import class_problem
 from ilvrctl.plans.plan import network_facts
 from ilvrctl.presets import ModelPreset, find_model
 
@@ -35,7 +35,7 @@ def network(path: Path, **changes: object) -> Path:
 
 
 def test_a_sound_network_can_be_used_by_all_who_ask(tmp_path: Path) -> None:
-    verdict = judge(network(tmp_path / "w.pt"), KNOWN)
+    verdict = verdict_on(network(tmp_path / "w.pt"), KNOWN)
     assert verdict.usable
     assert verdict.sound
     assert verdict.require().facts["downsample_factor"] == 2
@@ -55,7 +55,7 @@ def test_networks_for_other_than_pictures_are_not_usable(
     into: int, out: int, what: str, tmp_path: Path
 ) -> None:
     path = network(tmp_path / "w.pt", in_channels=into, out_channels=out)
-    verdict = judge(path, KNOWN)
+    verdict = verdict_on(path, KNOWN)
     assert not verdict.sound
     assert what in verdict.problems[0].message
     with pytest.raises(WeightsError, match=what):
@@ -66,14 +66,14 @@ def test_a_classifier_is_for_energies_and_a_network_is_not(tmp_path: Path) -> No
     heads = HiddenFlags(num_heads=1)
     classifier = ClassifierArchitecture(3, 2, 32, (32, 64), 1, (False, True), hidden=heads)
     torch.save(random_state_dict(classifier), tmp_path / "c.pt")
-    assert judge(tmp_path / "c.pt", KNOWN, use="energy").usable
-    assert "a classifier" in judge(tmp_path / "c.pt", KNOWN).problems[0].message
-    assert not judge(network(tmp_path / "w.pt"), KNOWN, use="energy").usable
+    assert verdict_on(tmp_path / "c.pt", KNOWN, use="energy").usable
+    assert "a classifier" in verdict_on(tmp_path / "c.pt", KNOWN).problems[0].message
+    assert not verdict_on(network(tmp_path / "w.pt"), KNOWN, use="energy").usable
 
 
 def test_all_that_is_missing_is_one_error_with_one_command(tmp_path: Path) -> None:
     path = network(tmp_path / "w.pt")
-    (problem,) = judge(path, ModelPreset(), word="source").problems
+    (problem,) = verdict_on(path, ModelPreset(), word="source").problems
     assert problem.message == "w.pt does not tell its picture size nor how many attention heads it has"
     assert "--set source.image_size=256 --set source.num_head_channels=64" in (problem.hint or "")
     assert "inspect FILE --probe" in (problem.hint or "")
@@ -107,7 +107,7 @@ def test_impossible_facts_are_errors_with_a_right_value(
 ) -> None:
     path = network(tmp_path / "w.pt")
     model = replace(KNOWN, **facts)  # type: ignore[arg-type]
-    (problem,) = judge(path, model, word="source").problems
+    (problem,) = verdict_on(path, model, word="source").problems
     assert message in problem.message
     assert f"--set source.{hint}" in (problem.hint or "")
     with pytest.raises((UsageError, WeightsError)) as error:
@@ -117,12 +117,12 @@ def test_impossible_facts_are_errors_with_a_right_value(
 
 def test_class_labels(tmp_path: Path) -> None:
     path = network(tmp_path / "w.pt", num_classes=10)
-    assert judge(path, KNOWN, class_label=3).usable
+    assert verdict_on(path, KNOWN, class_label=3).usable
     for label in (None, 207):
-        (problem,) = judge(path, KNOWN, class_label=label).problems
+        (problem,) = verdict_on(path, KNOWN, class_label=label).problems
         assert problem.hint == "--class-label 0 to 9"
     assert "207" in (getattr(class_problem(None, 1000), "hint", "") or "")
-    (problem,) = judge(network(tmp_path / "v.pt"), KNOWN, class_label=3).problems
+    (problem,) = verdict_on(network(tmp_path / "v.pt"), KNOWN, class_label=3).problems
     assert "trained without classes" in problem.message
 
 
@@ -217,11 +217,11 @@ def test_which_weights_changes_no_identity_of_before() -> None:
 
 def test_the_verdict_of_a_remembered_file_needs_no_torch(tmp_path: Path) -> None:
     path = write_random_checkpoint(tmp_path / "w.pt", PLAIN)
-    assert judge(path, KNOWN).usable
+    assert verdict_on(path, KNOWN).usable
     code = (
         "import sys; from pathlib import Path; from ilvrctl.presets import ModelPreset\n"
-        "from ilvrctl.models.files.verdict import judge\n"
-        "print(judge(Path(sys.argv[1]), ModelPreset(image_size=32, num_heads=2)).usable, 'torch' in sys.modules)"
+        "from ilvrctl.models.files.verdict import verdict_on\n"
+        "print(verdict_on(Path(sys.argv[1]), ModelPreset(image_size=32, num_heads=2)).usable, 'torch' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["True", "False"]

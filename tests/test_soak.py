@@ -69,11 +69,11 @@ def test_the_soak_sees(fault: str, tmp_path: Path) -> None:
     done = [one for one in map(json.loads, ran.lines) if one["event"] == "done"]
     soak = module.Soak(tmp_path, memory=[300_000] * 6)
     soak.good = {one["input"]: module.sha256(Path(one["input"]).read_bytes()).hexdigest() for one in done}
-    soak.judge()
+    soak.verdict_on()
     soak.check_memory()
     assert soak.wrong == []
     reason, act = FAULTS[fault]
     act(soak)
-    soak.judge()
+    soak.verdict_on()
     soak.check_memory()
     assert any(reason in text for text in soak.wrong), soak.wrong

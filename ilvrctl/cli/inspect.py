@@ -19,7 +19,7 @@ from ilvrctl.presets import override_model
 if TYPE_CHECKING:
     from ilvrctl.models.files.info import CheckpointInfo
     from ilvrctl.models.files.verdict import Use, Verdict
-    from ilvrctl.plans.facts import KnownFacts
+    from ilvrctl.plans.facts import FactsFound
 
 EPILOG = """Examples:
 
@@ -54,7 +54,7 @@ def inspect(
 ) -> None:
     """Tell what a checkpoint holds: format, architecture, size, and what its tensors do not tell."""
     from ilvrctl.models.files.contents import contents_of
-    from ilvrctl.models.files.verdict import judge
+    from ilvrctl.models.files.verdict import verdict_on
     from ilvrctl.new_presets import check_new_name
     from ilvrctl.plans.own_presets import preset_text, save_presets
 
@@ -70,7 +70,7 @@ def inspect(
     use: Use = "translate" if info.denoises or not info.readable else "energy"
     known = _known(file, info, assigned, color=use_color(color))
     _warn_of_disagreement(known, extra.get("probe"), color=use_color(color))
-    record = _record(file, info, known, judge(file, known.model, use=use, any_class=True)) | extra
+    record = _record(file, info, known, verdict_on(file, known.model, use=use, any_class=True)) | extra
     if as_json:
         data_json(record)
     else:
@@ -104,13 +104,13 @@ def _which(given: Layer) -> str:
     return str(given.values.get("weights", AVERAGED))
 
 
-def _known(file: Path, info: CheckpointInfo, given: Layer, *, color: bool) -> KnownFacts:
+def _known(file: Path, info: CheckpointInfo, given: Layer, *, color: bool) -> FactsFound:
     """What flags, presets, the stored probe and a diffusers folder know; the tensors tell a learned variance."""
     from ilvrctl.models.files.facts import FILE, file_facts, with_stated
     from ilvrctl.models.files.stated import UNKNOWN
-    from ilvrctl.plans.facts import known_of
+    from ilvrctl.plans.facts import facts_about
 
-    known = known_of(file)
+    known = facts_about(file)
     if info.note:
         say(info.note)
     for note in known.notes:
@@ -142,7 +142,7 @@ def _probe(
     return run_probe(file, device=device, quiet=quiet, color=color, table=table)
 
 
-def _warn_of_disagreement(known: KnownFacts, probed: Mapping[str, Any] | None, *, color: bool) -> None:
+def _warn_of_disagreement(known: FactsFound, probed: Mapping[str, Any] | None, *, color: bool) -> None:
     """A preset or a flag wins over the probe, but not silently."""
     facts = probed["facts"] if probed else {}
     other = [f"{k} {v} (probe) or {w} ({known.origins[k]})" for k, v, w in _pairs(known, facts) if v != w]
@@ -150,11 +150,11 @@ def _warn_of_disagreement(known: KnownFacts, probed: Mapping[str, Any] | None, *
         say(f"not what the probe found: {'; '.join(other)}", label="warning", color=color)
 
 
-def _pairs(known: KnownFacts, facts: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def _pairs(known: FactsFound, facts: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     return [(k, v, getattr(known.model, k)) for k, v in facts.items() if k in known.origins]
 
 
-def _record(file: Path, info: CheckpointInfo, known: KnownFacts, verdict: Verdict) -> dict[str, Any]:
+def _record(file: Path, info: CheckpointInfo, known: FactsFound, verdict: Verdict) -> dict[str, Any]:
     from ilvrctl.models.files.facts import facts_of
     from ilvrctl.plans.own_presets import preset_facts
 
@@ -191,7 +191,7 @@ def _hidden(info: CheckpointInfo) -> list[str]:
     return [name for name in FACTS if name not in told] if info.unknown else []
 
 
-def _value(known: KnownFacts, name: str, info: CheckpointInfo) -> Any:
+def _value(known: FactsFound, name: str, info: CheckpointInfo) -> Any:
     if name not in known.origins:
         return None
     learned = name == "variance" and info.facts.get("learn_sigma")

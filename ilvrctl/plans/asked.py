@@ -13,7 +13,7 @@ from ilvrctl.errors import UsageError, did_you_mean
 from ilvrctl.plans.grid import Choice, Option, Picked, Tier, Variant, expand
 from ilvrctl.plans.parameter import Command, Parameter
 from ilvrctl.plans.parameters import TABLE, parameters_of
-from ilvrctl.plans.values import PAIRS, flag_choices, once, set_choices, several
+from ilvrctl.plans.values import PAIRS, comma_list, flag_choices, once, set_choices
 from ilvrctl.presets import MethodPreset, find_method
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _text(value: Any) -> str:
 
 def preset_choices(flag: str, text: str | None) -> list[Choice]:
     """The choice of ``--preset``: names or files."""
-    return [] if text is None else [_preset_choice(several(flag, text), None)]
+    return [] if text is None else [_preset_choice(comma_list(flag, text), None)]
 
 
 def _preset_choice(names: Sequence[str], folder: Path | None) -> Choice:

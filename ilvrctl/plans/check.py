@@ -83,7 +83,7 @@ def check_networks(plans: Sequence[Plan], *, numbers: bool) -> None:
 
     ``numbers``: whether every number in their files is read; loading does that anyway. Raises what is wrong.
     """
-    from ilvrctl.models.files.verdict import judge
+    from ilvrctl.models.files.verdict import verdict_on
 
     for plan in plans:
         if UNKNOWN not in (plan.model.noise_schedule, plan.source and plan.source.model.noise_schedule):
@@ -97,7 +97,7 @@ def check_networks(plans: Sequence[Plan], *, numbers: bool) -> None:
     }
     for (weights, model, word, label), variant in asked.items():
         try:
-            judge(weights, model, class_label=label, word=word, numbers=numbers).require()
+            verdict_on(weights, model, class_label=label, word=word, numbers=numbers).require()
         except IlvrctlError as error:
             raise naming(variant.label, error) from None
 

@@ -107,7 +107,7 @@ def load_facts(weights: Path) -> StoredFacts | None:
 
 
 @dataclass(frozen=True)
-class KnownFacts:
+class FactsFound:
     """``model``: the facts; ``origins``: where each that is known comes from. ``notes``: for people."""
 
     model: ModelPreset
@@ -115,7 +115,7 @@ class KnownFacts:
     notes: tuple[Note, ...] = ()
 
 
-def known_of(weights: Path) -> KnownFacts:
+def facts_about(weights: Path) -> FactsFound:
     """What is known of a file: the preset that was written for it; else what the probe stored beside it, then what its
     own header says, or where it has none the preset of a published file of its name.
 
@@ -127,7 +127,7 @@ def known_of(weights: Path) -> KnownFacts:
             if (warning := named_in_vain(weights, model)) is not None:
                 return replace(_stored(weights), notes=(Warned(warning),))
             note = Noted(f"{weights.name} is known as {model.name}: using its facts")
-            return KnownFacts(model, dict.fromkeys(FACTS, f"preset {model.name}"), (note,))
+            return FactsFound(model, dict.fromkeys(FACTS, f"preset {model.name}"), (note,))
     return _stored(weights)
 
 
@@ -135,20 +135,20 @@ def _same(model: ModelPreset, weights: Path) -> bool:
     return Path(model.file).is_absolute() and Path(model.file) == weights.resolve()
 
 
-def _stored(weights: Path) -> KnownFacts:
+def _stored(weights: Path) -> FactsFound:
     told = with_header_facts(ModelPreset(name=weights.resolve().stem), weights)
     origins = dict.fromkeys((name for name in header_facts(weights) if name in FACTS), HEADER)
     try:
         facts = load_facts(weights)
         if facts is None:
-            return KnownFacts(told, origins)
+            return FactsFound(told, origins)
         model = facts.apply(told, facts_file(weights), origins)
     except ConfigError as error:
         hint = f" ({error.hint})" if error.hint else ""
-        return KnownFacts(told, origins, (Warned(f"not used: {error.message}{hint}"),))
+        return FactsFound(told, origins, (Warned(f"not used: {error.message}{hint}"),))
     origins |= {name: GUESS if name in facts.guesses else PROBE for name in facts.facts}
     guessed = "".join(
         f"; {name} {getattr(model, name)} is a guess, --set model.{name}=... corrects it"
         for name in facts.guesses
     )
-    return KnownFacts(model, origins, (Noted(f"using {facts_file(weights).name}{guessed}"),))
+    return FactsFound(model, origins, (Noted(f"using {facts_file(weights).name}{guessed}"),))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, InputError, UsageError, WeightsError
 from ilvrctl.events import Note, Noted
-from ilvrctl.plans.facts import known_of
+from ilvrctl.plans.facts import facts_about
 from ilvrctl.presets import (
     ModelPreset,
     TargetPreset,
@@ -106,7 +106,7 @@ def _of_file(weights: Path) -> FoundNetwork:
     from ilvrctl.models.files.diffusers_folder import weights_file
 
     sniff(weights_file(weights))
-    known = known_of(weights)
+    known = facts_about(weights)
     return FoundNetwork(None, known.model, weights, notes=known.notes, origins=known.origins)
 
 

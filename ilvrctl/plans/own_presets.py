@@ -11,14 +11,14 @@ from ilvrctl.diffusion.lowpass import usual_factor
 from ilvrctl.errors import UsageError
 from ilvrctl.new_presets import write_preset
 from ilvrctl.plans.digest import weights_sha256
-from ilvrctl.plans.facts import FACTS, GUESS, KnownFacts
+from ilvrctl.plans.facts import FACTS, GUESS, FactsFound
 from ilvrctl.presets import LATER_FACTS, find_model, find_target
 
 if TYPE_CHECKING:
     from ilvrctl.models.files.info import CheckpointInfo
 
 
-def preset_facts(file: Path, info: CheckpointInfo, known: KnownFacts) -> dict[str, Any]:
+def preset_facts(file: Path, info: CheckpointInfo, known: FactsFound) -> dict[str, Any]:
     """The model preset of ``file`` (or folder): what is known, under the names of a preset."""
     from ilvrctl.models.files.diffusers_folder import network_files
     from ilvrctl.models.files.formats import GUIDED_DIFFUSION
@@ -34,16 +34,16 @@ def preset_facts(file: Path, info: CheckpointInfo, known: KnownFacts) -> dict[st
     return facts | {name: value for name, value in values.items() if value is not None}
 
 
-def preset_text(file: Path, info: CheckpointInfo, known: KnownFacts) -> str:
+def preset_text(file: Path, info: CheckpointInfo, known: FactsFound) -> str:
     """The same as YAML, with a remark at every guess."""
     return dump_yaml(preset_facts(file, info, known), _remarks(known))
 
 
-def _remarks(known: KnownFacts) -> dict[str, str]:
+def _remarks(known: FactsFound) -> dict[str, str]:
     return {name: GUESS for name, origin in known.origins.items() if origin == GUESS}
 
 
-def save_presets(name: str, file: Path, info: CheckpointInfo, known: KnownFacts) -> list[Path]:
+def save_presets(name: str, file: Path, info: CheckpointInfo, known: FactsFound) -> list[Path]:
     """Write both presets to the configuration folder and read them back; the paths.
 
     UsageError where something is not known that a network cannot be used without.

@@ -151,7 +151,7 @@ def split(text: str) -> list[str]:
     return [part.strip() for part in parts] if len(parts) > 1 else [text]
 
 
-def several(flag: str, text: str) -> list[str]:
+def comma_list(flag: str, text: str) -> list[str]:
     """The values in a comma list. UsageError for a place that is empty or a value given twice."""
     parts = split(text)
     if len(parts) > 1 and "" in parts:
@@ -177,7 +177,7 @@ def flag_choices(flags: Mapping[str, tuple[str, Any, Kind | None]]) -> list[Choi
     found = []
     for flag, (key, given, read) in flags.items():
         if given is not None:
-            parts = [given] if read is None else several(flag, given)
+            parts = [given] if read is None else comma_list(flag, given)
             values = [(str(part), part if read is None else read(flag, part)) for part in parts]
             found.append(Choice(key, tuple(Option(t, v, nested(flag, key, v)) for t, v in values)))
     return found
@@ -201,7 +201,7 @@ def set_choices(assignments: Sequence[str]) -> tuple[list[Choice], Layer]:
         if not equals or key.split(".")[0] in ("model", "source"):
             facts.append(parse_assignment(text))
             continue
-        parts = [value] if key in _ONE_VALUE else several(f"--set {key}", value)
+        parts = [value] if key in _ONE_VALUE else comma_list(f"--set {key}", value)
         layers = [parse_assignment(f"{name}={part}") for part in parts]
         found.pop(key, None)
         options = (Option(p.strip(), _at(key, at), at) for p, at in zip(parts, layers, strict=True))

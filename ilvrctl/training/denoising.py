@@ -64,7 +64,7 @@ class Denoising(Task[Recipe]):
         out = forward(b.x_t, b.t.float() * self.start.time_scale)
         return loss_of(out, b.x0, b.x_t, b.eps, b.t, self.levels, recipe.vlb_weight, lesson).mean()
 
-    def judge(self, network: nn.Module, images: int) -> Iterator[TrainingEvent]:
+    def verdict_on(self, network: nn.Module, images: int) -> Iterator[TrainingEvent]:
         """Mean of ``(eps - eps_theta)^2``, not weighted, whatever is predicted."""
         (pixels,) = self.held_out
         if not len(pixels):

@@ -44,7 +44,7 @@ class Domains(Task[DomainRecipe]):
         label = torch.tensor([0] * counts[0] + [1] * counts[1], device=b.t.device)[mine]
         return F.cross_entropy(forward(b.x_t, b.t.float() * self.start.time_scale), label)
 
-    def judge(self, network: nn.Module, images: int) -> Iterator[TrainingEvent]:
+    def verdict_on(self, network: nn.Module, images: int) -> Iterator[TrainingEvent]:
         """Share of held-out pictures told right, each domain weighing the same."""
         batch, scale = self.recipe.batch_size, self.start.time_scale
         by_domain = []

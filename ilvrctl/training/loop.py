@@ -237,7 +237,7 @@ def _keep(run: Run, trained_on: str, *, final: bool, sheet: bool) -> Iterator[Tr
     notes = {"notes": job.recipe.notes} if job.recipe.notes else {}
     preset = {**task.model_facts(), "format": task.format, "use": "unstated", **notes}
     files = publish(job.name, folder / AVERAGE, averaged, preset, task.target_facts())
-    yield from task.judge(run.weights.average, run.images)
+    yield from task.verdict_on(run.weights.average, run.images)
     picture = folder / f"sheet-{run.images:09d}.png"
     if sheet and job.sheet_every and task.draw_sheet(files[0], picture, run.images):
         yield Drawn(run.images, picture)

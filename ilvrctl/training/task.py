@@ -57,7 +57,7 @@ class Task(ABC, Generic[R]):
         """The mean loss of the part ``mine`` of the batch number ``step``, when ``share`` of the whole is done."""
 
     @abstractmethod
-    def judge(self, network: nn.Module, images: int) -> Iterator[TrainingEvent]:
+    def verdict_on(self, network: nn.Module, images: int) -> Iterator[TrainingEvent]:
         """What the averaged ``network`` is worth on the pictures kept aside, if there are any."""
 
     @abstractmethod

@@ -75,34 +75,34 @@ class Worker:
         Parts are made one layer after the other, each in batches of the planned size. One that makes a batch fail
         fails by itself: the batch is tried again in halves. Errors that would meet every batch are raised.
         """
-        making = _Making(batch)
+        work = _BatchInWork(batch)
         method = batch.settings.method
         if self._method != method:
             self._method, self._networks = method, method.load(self._engine.device)
         for layer, group in _layers(batch):
             yield from self._in_halves(
-                [one for one in group if one.slot not in making.lost], layer, batch, making
+                [one for one in group if one.slot not in work.lost], layer, batch, work
             )
 
     def _in_halves(
-        self, group: Sequence[Wanted], layer: int, batch: Batch, making: _Making
+        self, group: Sequence[Wanted], layer: int, batch: Batch, work: _BatchInWork
     ) -> Iterator[WorkerEvent]:
         if not group:
             return
         try:
-            yield from self._together(group, layer, batch, making)
+            yield from self._together(group, layer, batch, work)
         except Exception as error:
             self._raise_shared(error)
             if len(group) == 1:
-                yield making.failed(group[0], error)
+                yield work.failed(group[0], error)
                 return
-            left = [one for one in group if making.lacks(one.slot, layer)]
+            left = [one for one in group if work.lacks(one.slot, layer)]
             middle = (len(left) + 1) // 2
             for half in (left[:middle], left[middle:]):
-                yield from self._in_halves(half, layer, batch, making)
+                yield from self._in_halves(half, layer, batch, work)
 
     def _together(
-        self, group: Sequence[Wanted], layer: int, batch: Batch, making: _Making
+        self, group: Sequence[Wanted], layer: int, batch: Batch, work: _BatchInWork
     ) -> Iterator[WorkerEvent]:
         """A part of each, at its place in a batch of the planned size as long as memory has room for that."""
         full = batch.size if batch.size <= self._engine.batch_size else None
@@ -111,7 +111,7 @@ class Worker:
             for event in events:
                 if isinstance(event, BatchShrunk):
                     self._engine = replace(self._engine, batch_size=event.now)
-                yield from making.after(event, layer)
+                yield from work.after(event, layer)
 
     def _raise_shared(self, error: Exception) -> None:
         """Raise an error that the next batches would meet too."""
@@ -177,7 +177,7 @@ def _part_digest(digest: str, n: int) -> str:
     return digest if n == 0 else sha256_hex(f"{digest} {n}".encode())
 
 
-class _Making:
+class _BatchInWork:
     """The results of a batch as their parts are made."""
 
     def __init__(self, batch: Batch) -> None:

@@ -243,7 +243,7 @@ class Soak:
         self.expect(not list(self.out.rglob("*.part")), "a full disk leaves parts")
         ballast.unlink()
 
-    def judge(self) -> None:
+    def verdict_on(self) -> None:
         """Compare what the last run told, and what is there, with what was put in."""
         told = self.told()
         done = {str(one["input"]): one for one in told if one["event"] in ("done", "skipped")}
@@ -325,7 +325,7 @@ def soak(args: argparse.Namespace, place: Path) -> Soak:
         )
     code = soak.run(args.steps)
     soak.expect(code == 1, f"the last run ended with exit code {code}")  # some pictures are broken
-    soak.judge()
+    soak.verdict_on()
     made = results(soak.out)
     soak.check_memory()
     if args.compare:

@@ -22,7 +22,7 @@ from ilvrctl.models.files.facts import ASSUMED, facts_of
 from ilvrctl.models.files.facts_header import FACTS_OF_A_NETWORK, facts_note, header_facts
 from ilvrctl.models.files.formats import GUIDED_DIFFUSION, identify
 from ilvrctl.models.files.tensor_names import Dialect, names_in
-from ilvrctl.models.files.verdict import judge
+from ilvrctl.models.files.verdict import verdict_on
 from ilvrctl.presets import ModelPreset
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def convert(
             did_you_mean(to, get_args(To)) or "safetensors or diffusers",
         )
     _check_place(weights, out, to, overwrite=overwrite)
-    info = judge(weights, model, any_class=True, numbers=False).require()
+    info = verdict_on(weights, model, any_class=True, numbers=False).require()
     facts = _facts(info, model, origins or {}, header_facts(weights_file(weights, model.weights)))
     if to == DIFFUSERS:
         _write_folder(weights, info, model, facts, out, half=half)

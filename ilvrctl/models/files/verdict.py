@@ -49,7 +49,7 @@ class Verdict:
         return self.info
 
 
-def judge(
+def verdict_on(
     path: Path,
     model: ModelPreset,
     *,
