@@ -20,7 +20,7 @@ from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
 from ilvrctl.models.files.contents import contents_of
 from ilvrctl.models.files.diffusers_folder import folder_note, network_files, stated_facts, weights_file
 from ilvrctl.models.files.facts import facts_of, file_facts, not_as_named
-from ilvrctl.models.files.verdict import class_problem
+from ilvrctl.models.files.verdict import class_problem, verdict_on
 from ilvrctl.plans.plan import network_facts
 from ilvrctl.presets import ModelPreset, find_model
 
