@@ -128,6 +128,9 @@ def test_several_inputs_do_not_fit_into_one_file(tmp_path: Path) -> None:
 def test_names_that_no_file_system_takes_fail_as_inputs() -> None:
     ran = ilvrctl("translate", "x" * 300 + ".png", *QUICK)
     assert ran.code == 1
+    assert "has 304 bytes, and 255 are possible" in ran.err
+    ran = ilvrctl("translate", "x" * 300 + ".png", *QUICK, "-o", "out.png")
+    assert ran.code == 1
     assert "cannot be read: File name too long" in ran.err
 
 

@@ -264,6 +264,7 @@ def forms(draw: st.DrawFn) -> AdmArchitecture:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(form=forms())
 def test_any_form_of_network_goes_to_diffusers_and_back(

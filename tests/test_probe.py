@@ -71,6 +71,7 @@ def test_the_shipped_model() -> None:
         assert point.level == pytest.approx(Timing("linear", 1000).level(point.abar), rel=0.08)
 
 
+@pytest.mark.slow
 def test_the_same_network_in_the_new_attention_order() -> None:
     """Rows of qkv: legacy (head, q|k|v, channel), new (q|k|v, head, channel)."""
     network = shipped()
