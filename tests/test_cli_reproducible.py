@@ -131,12 +131,12 @@ def test_ctrl_c_says_what_is_saved_and_the_same_command_goes_on(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_sigterm_is_as_ctrl_c(tmp_path: Path) -> None:
+def test_sigterm_is_as_ctrl_c_but_for_its_code(tmp_path: Path) -> None:
     run = started(*LONG, "--json", cwd=tmp_path)
     wait_for_results(tmp_path / "out", 1)
     run.terminate()
     out, err = run.communicate(timeout=60)
-    assert run.returncode == 130
+    assert run.returncode == 143
     assert b'"interrupted": true' in out.splitlines()[-1]
     assert b"are saved; the same command goes on" in err
     assert leftovers(tmp_path) == []

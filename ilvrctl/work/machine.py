@@ -152,9 +152,13 @@ def carry_out(
     if shard[0] == 1:
         yield from dict.fromkeys(one for plan in plans for one in plan.passed_by)
     calls = sum(plan.network_calls() for plan in plans)
+    team = machine.team(calls, aside)  # before anything is written: a cluster may not answer
     with ExitStack() as stack:
         ledger = None
         if past is not None:
-            ledger = Ledger(stack.enter_context(ManifestWriter(past.root, shard)), past)
-        team = machine.team(calls, aside)
+            try:
+                ledger = Ledger(stack.enter_context(ManifestWriter(past.root, shard)), past)
+            except BaseException:
+                team.close()
+                raise
         yield from run(plans, team, ledger, max_failures=max_failures, rescued=aside)
