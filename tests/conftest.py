@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: tests may run s
 
 import pytest
 import torch
+from hypothesis import settings
 
 from ilvrctl.config import Layer
 from ilvrctl.methods import Method
@@ -19,6 +21,10 @@ GOLDEN = TESTS / "golden"
 EMOJI = TESTS / "emoji"
 
 torch.set_num_threads(max(1, min(2, os.cpu_count() or 1)))
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.load_profile("steady")
+if hasattr(signal, "SIGHUP"):  # under nohup it is ignored, and so it would be in all that tests start
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

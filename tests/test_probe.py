@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from checkpoints import random_state_dict
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from retrained import Retrained, shipped
 from torch import Tensor
@@ -270,9 +270,12 @@ def test_timings_meet_at_the_same_signal_to_noise_ratio() -> None:
         assert timing.level(abars[-1] / 2) is None
 
 
-@given(best=st.floats(0, 9000), start=st.integers(0, 10_000), bend=st.floats(0.1, 100), tilt=st.floats(-2, 2))
+@settings(derandomize=True, max_examples=300, deadline=None)
+@given(best=st.floats(0, 8000), start=st.integers(0, 10_000), bend=st.floats(0.1, 100), tilt=st.floats(-2, 2))
 def test_the_lowest_level_is_found_from_anywhere(best: float, start: int, bend: float, tilt: float) -> None:
-    """Also where the error does not rise evenly on both sides, and where levels are too high to mean anything."""
+    """Also where the error does not rise evenly on both sides, and where levels are too high to mean anything: here
+    from 9500 on, so that the level looked for has both its sides below. No known schedule has more than 4000.
+    """
 
     def error(t: int) -> list[float]:
         u = math.log(min(t, 9500) + 1) - math.log(best + 1)
