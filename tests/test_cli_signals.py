@@ -165,3 +165,25 @@ def test_a_signal_to_all_processes_of_a_run_loses_nothing_that_is_made(
         for _ in range(200):
             os.killpg(run.pid, 0)
             time.sleep(0.1)
+
+
+LOST = """
+import os, signal, sys, weakref
+from ilvrctl.cli import signals
+signals.listen()
+class Thing: pass
+thing = Thing()
+watch = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+del thing  # the handler's exception is raised in the callback, where Python can only ignore it
+try:
+    signals.let_go()
+except KeyboardInterrupt:
+    print("raised later", signals.exit_code())
+"""
+
+
+def test_a_signal_whose_exception_is_lost_is_raised_later_and_leaves_no_trace() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", LOST], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert (ran.stdout, ran.stderr) == ("raised later 143\n", "")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -57,10 +58,19 @@ def check() -> None:
 
 def listen() -> None:
     """Set the handlers; a signal that is ignored from the start (nohup) stays ignored. In the main thread only."""
+    sys.unraisablehook = _lost
     with suppress(ValueError):
         for number in NUMBERS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, _handle)
+
+
+def _lost(what: sys.UnraisableHookArgs) -> None:
+    """An exception where none can be raised, as in a callback of an import: that of a signal is raised later."""
+    if isinstance(what.exc_value, Interrupted):
+        _Heard.held = True
+    else:
+        sys.__unraisablehook__(what)
 
 
 def end() -> None:
@@ -72,10 +82,12 @@ def end() -> None:
 def listening() -> Iterator[None]:
     """The handlers for the time of one command; those of before come back."""
     before = {number: signal.getsignal(number) for number in NUMBERS}
+    hook = sys.unraisablehook
     listen()
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         if _handle not in before.values():
             _Heard.number = None
             with suppress(ValueError):
