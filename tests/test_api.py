@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import hashlib
 import io
 import signal
 import threading
@@ -67,11 +66,9 @@ def test_pictures_of_every_kind_give_the_same_result(emoji: ilvrctl.Model) -> No
     array = numpy.asarray(picture)
     png = io.BytesIO()
     picture.save(png, "PNG", compress_level=1)
-    digest = hashlib.sha256(png.getvalue()).hexdigest()
     kinds = [picture, png.getvalue(), array, array / 255.0, array.astype("float32") / 255, to_tensor(picture)]
     made = [emoji.translate([kind], steps=2, seed=7)[0].tobytes() for kind in kinds]
     assert set(made) == {made[0]}
-    assert len(digest) == 64
     tensor = emoji.translate([picture], steps=2, seed=7, as_tensor=True)[0]
     assert torch.equal(tensor, to_tensor(Image.frombytes("RGB", (64, 64), made[0])))
 
