@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from ilvrctl.devices import choose_device, choose_precision, default_batch_size, out_of_memory, precision_name
-from ilvrctl.diffusion.denoiser import Denoise, Denoiser, Predicts, SelfConditioned
+from ilvrctl.diffusion.denoiser import Denoise, Denoiser, SelfConditioned
 from ilvrctl.diffusion.matching import check_match, match_levels, match_sizes
 from ilvrctl.diffusion.noise import NoiseStream, noise_seed
 from ilvrctl.diffusion.reuse import Reusing, splitting
@@ -31,7 +31,6 @@ from ilvrctl.events import (
 )
 from ilvrctl.methods import Context, Method
 from ilvrctl.methods.encoders import no_source
-from ilvrctl.paths import cache_dir
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -158,36 +157,31 @@ class Engine:
     ) -> Engine:
         """Load a checkpoint with the facts of its preset; ``word``: how hints name it, "model" or "source".
 
-        WeightsError for a file that is no such network, UsageError when its picture size is not known,
+        Experts for higher levels are loaded when a step first asks for them. WeightsError for a file that is no such
+        network, UsageError when its picture size is not known,
         DeviceError for a device that is not there.
         """
-        from ilvrctl.models.architecture.unet import HiddenFlags
-        from ilvrctl.models.compiled import CompiledNetwork
-        from ilvrctl.models.files.loading import load_network
+        from ilvrctl.models.files.contents import contents_of
         from ilvrctl.models.files.verdict import verdict_on
+        from ilvrctl.models.opened import denoiser_of, late_denoiser
 
         info = verdict_on(weights, model, any_class=True, word=word, numbers=False).require()
         place = choose_device(device)
-        dtype = choose_precision(precision, place)
-        network = load_network(weights, HiddenFlags.of(model), dtype=dtype, device=place, which=model.weights)
+        how = choose_precision(precision, place), place, compiled
+        upper = [(e.down_to, e.network) for e in model.experts if e.network is not None]
+        known = [info.facts, *(contents_of(one.path(), one.weights, numbers=False).facts for _, one in upper)]
         size = model.image_size or int(str(info.facts["image_size"]))
-        T = model.diffusion_steps
+        experts = tuple((down_to, late_denoiser(one, one.path(), *how)) for down_to, one in upper)
         return cls(
-            denoiser=Denoiser(
-                CompiledNetwork(network, place, cache_dir() / "inductor") if compiled else network,
-                predicts=cast("Predicts", model.predicts),  # known, as the verdict says
-                clip_denoised=model.clip_sample,
-                self_condition=network.architecture.self_condition,
-                time_scale=1000 / T if model.rescale_timesteps else 1.0,
-            ),
+            denoiser=replace(denoiser_of(model, weights, *how), experts=experts),
             schedule=Schedule.of(model),
             image_size=size,
             device=place,
-            dtype=dtype,
+            dtype=how[0],
             batch_size=batch_size or default_batch_size(place, size),
-            variance="learned" if network.architecture.learns_variance else model.variance,
-            class_count=network.architecture.num_classes,
-            multiple=network.architecture.downsample_factor,
+            variance="learned" if all(facts.get("learn_sigma") for facts in known) else model.variance,
+            class_count=cast("int | None", info.facts.get("num_classes")),
+            multiple=math.lcm(*(int(str(facts["downsample_factor"])) for facts in known)),
         )
 
     def with_source(self, source: Engine) -> Engine:
@@ -275,7 +269,8 @@ class Engine:
             raise UsageError("this network has not learned a variance", hint="--variance fixed_small")
         _check_class(settings.class_label, self.class_count)
         if settings.reuse > 1:
-            splitting(self.denoiser.network, settings.reuse_blocks)
+            for one in dict.fromkeys(self.denoiser.at(k) for k in steps):
+                splitting(one.network, settings.reuse_blocks)
         if settings.method.two_models:
             if self.source is None:
                 raise no_source(settings.method.name)

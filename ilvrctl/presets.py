@@ -14,159 +14,32 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ilvrctl import paths
 from ilvrctl.config import Layer, build, read_yaml, unknown_name
 from ilvrctl.errors import ConfigError, UsageError, WeightsError, did_you_mean
-from ilvrctl.fields import Between
-from ilvrctl.files import inside
 from ilvrctl.memory import remembered
+from ilvrctl.model_preset import LATER_FACTS as LATER_FACTS
+from ilvrctl.model_preset import SHARED, as_one_model, with_experts
+from ilvrctl.model_preset import Content as Content
+from ilvrctl.model_preset import ModelPreset as ModelPreset
+from ilvrctl.model_preset import Use as Use
 from ilvrctl.text import visible
 
 P = TypeVar("P")
 
 Kind = Literal["models", "targets", "methods"]
-Use = Literal["any", "non-commercial", "research", "unstated"]
-Content = Literal[
-    "guided-diffusion",
-    "guided-diffusion-classifier",
-    "openai-edm",
-    "pesser-ddim",
-    "diffusers",
-    "rosinality",
-    "lucidrains",
-    "vgg",
-    "inception",
-    "statistics",
-    "other",
-]
-
 WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
 """How the names of files of weights end."""
 PRESET_NAME = re.compile(r"\w[\w.+-]{0,99}(?<!\.)")
 """What a preset can be called: its name is that of a file, too."""
 NAME_HINT = "letters, digits, - _ + and . only"
 """The same in words."""
-LATER_FACTS = (
-    "weights",
-    "beta_start",
-    "beta_end",
-    "betas",
-    "zero_snr",
-    "timestep_spacing",
-    "steps_offset",
-    "clip_sample",
-)
-"""Facts of a model preset that are recorded only where they differ from their defaults."""
 _LARGEST = 1 << 20
 """Bytes of a preset; the longest that ships has two thousand."""
 _SOURCE = {"targets": "target", "methods": "preset", "models": "model"}
 """What people call one of a kind."""
-
-
-@dataclass(frozen=True)
-class ModelPreset:
-    """A checkpoint: what its tensors hide, and where to get it.
-
-    ``weights``: which of the networks in the file is meant, "averaged" (where there are such), "raw", or the name
-    that ``inspect`` shows, keys with / between them.
-
-    What the tensors hide. ``image_size`` in pixels; None means unknown. ``num_heads`` or ``num_head_channels`` of
-    the attention, ``use_new_attention_order`` as in guided-diffusion. ``noise_schedule`` with ``diffusion_steps``
-    levels, ``beta_start`` and ``beta_end`` where these are not the published ones, or all ``betas``; ``zero_snr``:
-    rescaled so that the highest is noise alone (:class:`ilvrctl.diffusion.schedule.LevelFacts`).
-    A schedule or prediction that is ``unknown`` has to be given before the network can be used.
-    ``timestep_spacing`` and ``steps_offset``: which levels a smaller number of steps walks. ``rescale_timesteps``
-    where the network was given levels scaled to 0 .. 1000. ``clip_sample``: whether clean estimates are kept in
-    [-1, 1]. ``variance`` is used where the network has not learned one.
-
-    The file. ``file`` is looked for among the downloaded weights, or in the package when ``bundled``; an absolute
-    path is a file of one's own somewhere else, which is not downloaded. It is a
-    folder when ``files`` names what it holds (``a|b``: one of the two). ``format`` is what the file must turn out
-    to be; ``unsupported`` says why a file can be fetched but not used.
-
-    Where to get it. ``sources`` in order of trust: an https address, ``gdrive:ID`` (``/NAME``: only if Drive calls
-    it so), or ``gdrive-folder:ID/NAME``; with ``files`` the address of the folder. ``dead``: addresses that worked
-    once. ``size`` in bytes is exact and enforced, ``size_about`` computed from the architecture and only used to
-    plan. ``sha256`` and ``md5`` in hexadecimal, "" when none was published; ``sha256_start``: its first digits,
-    where a file's name tells no more. ``use``: what the licences of code and
-    data allow.
-    """
-
-    name: str = "custom"
-    title: str = ""
-    aliases: tuple[str, ...] = ()
-    domain: str = ""
-    file: str = ""
-    files: tuple[str, ...] = ()
-    bundled: bool = False
-    format: Content = "guided-diffusion"
-    unsupported: str = ""
-    weights: str = "averaged"
-    image_size: Annotated[int, Between(1, 16384)] | None = None
-    num_heads: Annotated[int, Between(1)] | None = None
-    num_head_channels: int | None = None
-    num_heads_upsample: int | None = None
-    use_new_attention_order: bool = False
-    noise_schedule: Literal[
-        "linear", "cosine", "quad", "sigmoid", "sigmoid_beta", "karras", "betas", "unknown"
-    ] = "linear"
-    diffusion_steps: Annotated[int, Between(1, 100_000)] = 1000
-    beta_start: float | None = None
-    beta_end: float | None = None
-    betas: tuple[float, ...] = ()
-    zero_snr: bool = False
-    timestep_spacing: Literal["linspace", "leading", "trailing"] = "linspace"
-    steps_offset: int = 0
-    rescale_timesteps: bool = False
-    predicts: Literal["eps", "x0", "v", "edm", "unknown"] = "eps"
-    clip_sample: bool = True
-    variance: Literal["fixed_small", "fixed_large"] = "fixed_small"
-    sources: tuple[str, ...] = ()
-    dead: tuple[str, ...] = ()
-    size: int | None = None
-    size_about: int | None = None
-    sha256: str = ""
-    sha256_start: str = ""
-    md5: str = ""
-    use: Use = "any"
-    licence: str = ""
-    notes: str = ""
-
-    def path(self) -> Path:
-        """Where the weights are, or would be once downloaded. ConfigError for a name that leads out of there."""
-        return self._place("file", self.file)
-
-    def choices(self) -> tuple[tuple[Path, ...], ...]:
-        """For each file of the model the places of its alternatives, first choice first. ConfigError as above."""
-        if not self.files:
-            return ((self.path(),),)
-        return tuple(
-            tuple(self._place("files", f"{self.file}/{name}") for name in part.split("|"))
-            for part in self.files
-        )
-
-    def _place(self, key: str, name: str) -> Path:
-        """The place of ``name``, the file or one below it."""
-        own, what = Path(self.file), f"{self.name}: {key}"
-        if self.bundled:
-            return inside(paths.DATA, name, what, "the package")
-        if own.is_absolute():
-            return own if name == self.file else inside(own, name[len(self.file) + 1 :], what)
-        return inside(paths.weights_dir(), name, what, "the weights folder")
-
-    @property
-    def downloaded(self) -> bool:
-        """Whether its place is the weights folder: neither in the package nor a file of one's own elsewhere."""
-        return not (self.bundled or Path(self.file).is_absolute())
-
-    def installed(self) -> bool:
-        """Whether the weights are there."""
-        try:
-            return all(any(map(os.path.isfile, places)) for places in self.choices())
-        except ConfigError:
-            return False
 
 
 @dataclass(frozen=True)
@@ -227,6 +100,11 @@ def load_methods() -> dict[str, MethodPreset]:
 def load_models() -> dict[str, ModelPreset]:
     """Every sound model preset by name."""
     return _load_all("models", ModelPreset)[0]
+
+
+def single_models() -> list[ModelPreset]:
+    """Every sound model preset as that of one file; those that take another's file for one of several come last."""
+    return [replace(m, experts=()) for m in sorted(load_models().values(), key=lambda m: bool(m.experts))]
 
 
 def broken_presets(*kinds: Kind) -> list[Broken]:
@@ -294,6 +172,19 @@ def find_model(name: str, overrides: Layer | None = None) -> ModelPreset:
     return preset if overrides is None else override_model(preset, overrides)
 
 
+def find_expert(name: str) -> ModelPreset:
+    """The model preset called ``name``, as one network of several. ConfigError for one that is several itself."""
+    files = preset_files("models")
+    if name not in files:
+        raise unknown_name("model", name, files, hint="ilvrctl download --list")
+    preset: ModelPreset = _read(ModelPreset, name, files[name])[0]
+    if preset.experts:
+        raise ConfigError(
+            f"{name} has experts itself, and an expert is one network", hint="name these one by one"
+        )
+    return preset
+
+
 def resolve_model(name: str) -> ModelPreset:
     """The model that ``name`` means: a model's name or alias, or a target's name or alias, in this order.
 
@@ -326,13 +217,21 @@ def _folded(name: str) -> str:
 def override_model(preset: ModelPreset, overrides: Layer, word: str = "model") -> ModelPreset:
     """The preset with the facts in ``overrides`` (paths below ``word``) replaced; ConfigError for a bad one.
 
-    A number of heads takes the place of ``num_head_channels``, which would win over it.
+    A number of heads takes the place of ``num_head_channels``, which would win over it. What experts share is
+    replaced in all of them.
     """
     facts = build(ModelPreset, Layer(overrides.values, overrides.origins), (word,))
     given = {key: getattr(facts, key) for key in overrides.values}
     if given.get("num_heads"):
         given.setdefault("num_head_channels", None)
-    return replace(preset, **given)
+    model = with_experts(replace(preset, **given), find_expert)
+    shared = {name: given[name] for name in given if name in SHARED}
+    return replace(
+        model,
+        experts=tuple(
+            replace(e, network=replace(e.network, **shared)) if e.network else e for e in model.experts
+        ),
+    )
 
 
 def require_weights(preset: ModelPreset, target: str) -> Path:
@@ -343,18 +242,35 @@ def require_weights(preset: ModelPreset, target: str) -> Path:
     if preset.unsupported:
         raise WeightsError(f"{target!r} cannot be used: {preset.unsupported}", preset.notes or None)
     path = preset.path()
-    if preset.installed():
+    missing = [part for part in preset.parts if not part.installed()]
+    if not missing:
         return path
-    missing = f"the weights of {target!r} are not here: "
-    if preset.bundled:
-        raise WeightsError(f"{missing}no {path}, which comes with ilvrctl", hint="install ilvrctl again")
-    if not preset.downloaded:
-        raise WeightsError(f"{missing}no {path}", hint="--weights FILE")
-    get = target if preset.sources else f"{preset.name} --file FILE"
+    first, what = missing[0], f"the weights of {target!r} are not here: "
+    whole = "" if preset.experts else "   (or give a file that you have: --weights FILE)"
+    if first.bundled:
+        raise WeightsError(f"{what}no {first.path()}, which comes with ilvrctl", hint="install ilvrctl again")
+    if not first.downloaded:
+        raise WeightsError(f"{what}no {first.path()}", hint="" if preset.experts else "--weights FILE")
+    by_hand = next((part for part in missing if not part.sources), None)
+    get = target if by_hand is None else f"{_own_name(by_hand)} --file FILE"
+    names = " and ".join(part.file for part in missing)
     raise WeightsError(
-        f"{missing}{preset.file} is not in {paths.weights_dir()}",
-        hint=f"ilvrctl download {get}   (or give a file that you have: --weights FILE)",
+        f"{what}{names} {'is' if len(missing) == 1 else 'are'} not in {paths.weights_dir()}",
+        hint=f"ilvrctl download {get}{whole}",
     )
+
+
+def _own_name(part: ModelPreset) -> str:
+    """The name of a network by itself."""
+    return next((model.name for model in single_models() if model.file == part.file), part.name)
+
+
+def require_single(preset: ModelPreset) -> ModelPreset:
+    """The preset, where it is one network. UsageError for a model of several."""
+    if preset.experts:
+        names = [_own_name(part) for part in preset.parts]
+        raise UsageError(f"{preset.name} is {len(names)} networks, and one is meant here", " or ".join(names))
+    return preset
 
 
 def require_same(preset: ModelPreset, path: Path, sha256: str) -> None:
@@ -384,6 +300,18 @@ def use_of(model: ModelPreset) -> str:
 
 @remembered
 def _load(cls: type[Any], name: str, path: Path) -> tuple[Any, Layer]:
+    preset, settings = _read(cls, name, path)
+    if not isinstance(preset, ModelPreset):
+        return preset, settings
+    model = as_one_model(preset, find_expert)
+    if model.experts and not model.file:
+        raise ConfigError(
+            f"{name}: nothing is said of the levels below {model.experts[-1].down_to}", "- {model: NAME}"
+        )
+    return model, settings
+
+
+def _read(cls: type[Any], name: str, path: Path) -> tuple[Any, Layer]:
     if not PRESET_NAME.fullmatch(name):
         raise ConfigError(f"{visible(path.name)}: cannot be the name of a preset", NAME_HINT)
     layer = read_yaml(path, limit=_LARGEST)

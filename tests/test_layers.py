@@ -25,6 +25,7 @@ GROUND = frozenset(
         "fields",
         "config",
         "presets",
+        "model_preset",
         "new_presets",
         "paths",
         "files",

@@ -12,7 +12,8 @@ from ilvrctl.cli.display import amount
 from ilvrctl.cli.output import data, data_json, data_path, say
 from ilvrctl.errors import ConfigError
 from ilvrctl.hub.registry import Item, items_of
-from ilvrctl.presets import Broken, ModelPreset, preset_files
+from ilvrctl.model_preset import ModelPreset, parts_of
+from ilvrctl.presets import Broken, preset_files
 from ilvrctl.text import visible
 
 _USE = {"any": "any", "non-commercial": "non-com.", "research": "research", "unstated": "unstated"}
@@ -21,7 +22,8 @@ _USE = {"any": "any", "non-commercial": "non-com.", "research": "research", "uns
 
 def items(models: Iterable[ModelPreset]) -> list[Item]:
     """Every file that the models may have, alternatives included."""
-    return [item for model in models if model.downloaded for choice in items_of(model) for item in choice]
+    parts = parts_of(models)
+    return [item for part in parts if part.downloaded for choice in items_of(part) for item in choice]
 
 
 def show_list(models: Iterable[ModelPreset], broken: Sequence[Broken] = (), *, as_json: bool) -> None:
@@ -70,7 +72,7 @@ def _row(model: ModelPreset) -> dict[str, Any]:
     except ConfigError as error:
         return _broken_row(model.name, preset_files("models")[model.name], error)
     installed = model.installed()
-    here = model.path().stat().st_size if installed and not model.files else None
+    here = model.path().stat().st_size if installed and not (model.files or model.experts) else None
     return {
         "name": model.name,
         "aliases": list(model.aliases),
@@ -88,6 +90,7 @@ def _row(model: ModelPreset) -> dict[str, Any]:
         "sha256": model.sha256 or None,
         "use": model.use,
         "licence": model.licence,
+        **({"experts": [[e.model, e.down_to] for e in model.experts]} if model.experts else {}),
         "unsupported": model.unsupported or None,
         "notes": model.notes,
     }

@@ -15,7 +15,7 @@ from ilvrctl.cli import signals
 from ilvrctl.cli.display import Display, amount
 from ilvrctl.cli.output import command, data_json, interrupted, say
 from ilvrctl.errors import ConfigError, UsageError
-from ilvrctl.presets import ModelPreset, broken_presets, load_models, resolve_model
+from ilvrctl.presets import ModelPreset, broken_presets, load_models, require_single, resolve_model
 
 if TYPE_CHECKING:
     from ilvrctl.hub.events import HubEvent
@@ -153,6 +153,7 @@ def _models(
         if not (url or file):
             raise
         model = own_model(names[0], url=url, file=file)
+    require_single(model)
     if model.bundled:
         raise UsageError(f"{model.name} ships with ilvrctl; give yours another name")
     return [with_facts(model, url=url, sha256=sha256.lower() if sha256 else None)]

@@ -41,7 +41,8 @@ class Denoiser:
     gives (B, 3 or 6, H, W) float32; six outputs mean a learned-range variance (Nichol and Dhariwal 2021, eq. 15).
     ``time_scale`` multiplies t (1000 / T where the network was trained with rescaled timesteps). ``levels``: the
     network's own level for each of the chain's, where it is asked on the chain of another network. With
-    ``self_condition`` the network takes the last clean estimate too, see :class:`SelfConditioned`.
+    ``self_condition`` the network takes the last clean estimate too, see :class:`SelfConditioned`. ``experts``: in the
+    place of the network above some level, see :meth:`at`.
     """
 
     network: Callable[..., Tensor]
@@ -51,11 +52,34 @@ class Denoiser:
     class_label: int | None = None
     self_condition: bool = False
     levels: tuple[float, ...] | None = None
+    experts: tuple[tuple[int, Denoiser], ...] = ()
+
+    def own_level(self, k: Step) -> float:
+        """The network's level for t."""
+        return k.t if self.levels is None else self.levels[k.t]
+
+    def at(self, k: Step) -> Denoiser:
+        """The one that is asked at x_t: of the ``experts`` (lowest level, denoiser), highest first, the first whose
+        levels begin at t or below, else this one. What is no fact of a network is as here.
+        """
+        if not self.experts:
+            return self
+        level = self.own_level(k)
+        one = next((one for down_to, one in self.experts if level >= down_to), self)
+        return replace(
+            one,
+            clip_denoised=self.clip_denoised,
+            class_label=self.class_label,
+            levels=self.levels,
+            experts=(),
+        )
 
     def __call__(self, x: Tensor, k: Step) -> Prediction:
         """The prediction at x = x_t; with ``clip_denoised`` x0 is kept in [-1, 1] and eps made to agree."""
+        if self.experts:
+            return self.at(k)(x, k)
         batch, channels = x.shape[:2]
-        own = k.t if self.levels is None else self.levels[k.t]
+        own = self.own_level(k)
         scale, level = (1.0, own * self.time_scale) if self.predicts != "edm" else _edm_input(k)
         t = x.new_full((batch,), level)
         y = None if self.class_label is None else t.new_full((batch,), self.class_label).long()
@@ -89,8 +113,8 @@ class SelfConditioned:
     def __call__(self, x: Tensor, k: Step) -> Prediction:
         """The prediction at x = x_t."""
         before = self._last.x0 if k.i > self._last.i else None
-        network = self.denoiser.network
-        found = replace(self.denoiser, network=lambda x, t, y: network(x, t, y, before))(x, k)
+        one = self.denoiser.at(k)
+        found = replace(one, network=lambda x, t, y: one.network(x, t, y, before))(x, k)
         self._last.x0, self._last.i = found.x0, k.i
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ilvrctl.errors import UsageError
 
@@ -26,8 +26,9 @@ class Splits(Protocol):
 
 @dataclass
 class _Kept:
-    """What the deep part found last, and the number of the last step."""
+    """What the deep part of which network found last, and the number of the last step."""
 
+    network: Splits | None = None
     deep: Tensor | None = None
     i: int = -1
 
@@ -36,9 +37,10 @@ class _Kept:
 class Reusing:
     """``(x_t, Step) -> Prediction`` for one batch, with the deep part of the network at every ``every``-th step.
 
-    ``blocks`` of the decoder (and as many of the encoder) are run at every step. Which steps are whole ones depends
-    on their numbers in the chain alone, so a picture's result does not depend on others; a step back up the chain
-    (resampling) is a whole one, as what is kept is of a lower level. Make one for each batch.
+    ``network`` is the denoiser's own. ``blocks`` of the decoder (and as many of the encoder) are run at every step.
+    Which steps are whole ones depends on their numbers in the chain alone, so a picture's result does not depend on
+    others; a step back up the chain (resampling) is a whole one, as what is kept is of a lower level, and so is the
+    first of another expert. Make one for each batch.
     Source: Ma et al., CVPR 2024, "DeepCache" (uniform interval N = ``every``).
     """
 
@@ -50,17 +52,22 @@ class Reusing:
 
     def __call__(self, x: Tensor, k: Step) -> Prediction:
         """The prediction at x = x_t."""
-        whole = k.i % self.every == 0 or k.i < self._kept.i or self._kept.deep is None
-        self._kept.i = k.i
-        return replace(self.denoiser, network=self._whole if whole else self._shallow)(x, k)
+        one, kept = self.denoiser.at(k), self._kept
+        own = one.network is self.denoiser.network
+        network: Splits = self.network if own else cast("Splits", one.network)
+        same = kept.network is network and kept.deep is not None
+        whole = k.i % self.every == 0 or k.i < kept.i or not same
+        kept.i, kept.network = k.i, network
+        return replace(one, network=self._whole if whole else self._shallow)(x, k)
 
     def _whole(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
-        out, self._kept.deep = self.network.keeping(x, t, y, self.blocks)
+        assert self._kept.network is not None
+        out, self._kept.deep = self._kept.network.keeping(x, t, y, self.blocks)
         return out
 
     def _shallow(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
-        assert self._kept.deep is not None
-        return self.network.shallow(x, t, y, self._kept.deep, self.blocks)
+        assert self._kept.network is not None and self._kept.deep is not None
+        return self._kept.network.shallow(x, t, y, self._kept.deep, self.blocks)
 
 
 def splitting(network: Any, blocks: int) -> Splits:

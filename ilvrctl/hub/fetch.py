@@ -19,7 +19,8 @@ from ilvrctl.hub.partial import Part, part_of, unfinished
 from ilvrctl.hub.pins import load_pins, lock_path, save_pin
 from ilvrctl.hub.registry import Item, Source, items_of
 from ilvrctl.hub.verify import Check, Proof, own_place, prove
-from ilvrctl.presets import ModelPreset, use_of
+from ilvrctl.model_preset import ModelPreset, parts_of
+from ilvrctl.presets import use_of
 
 _POLL = 0.2  # seconds
 _MOST = 200  # attempts at one source, however well each goes
@@ -37,7 +38,7 @@ class Order:
 
 def fetch(models: Sequence[ModelPreset], order: Order) -> Iterator[HubEvent]:
     """Have all ``models`` here; what fails is told in a :class:`Failed`, and the others go on."""
-    for model in models:
+    for model in parts_of(models):
         try:
             if model.unsupported:
                 yield Warned(f"{model.name} cannot be used for translation: {model.unsupported}")

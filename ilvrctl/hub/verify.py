@@ -15,7 +15,7 @@ from ilvrctl.hub.errors import ContentError, DownloadError
 from ilvrctl.hub.events import Checking, Failed, HubEvent, Present, Received, Trust, Verified
 from ilvrctl.hub.pins import Pin, load_pins, pin_file, save_pin
 from ilvrctl.hub.registry import Item, items_of
-from ilvrctl.presets import ModelPreset
+from ilvrctl.model_preset import ModelPreset, parts_of
 
 Check: TypeAlias = Callable[[Item, Path], None]
 """Opens a file as what it is announced to be; raises WeightsError that says what it is instead."""
@@ -128,7 +128,7 @@ def verify(item: Item, check: Check) -> Iterator[HubEvent]:
 
 def verify_all(models: Iterable[ModelPreset], check: Check) -> Iterator[HubEvent]:
     """Read the files of all ``models`` again; a bad or missing one is told in a :class:`Failed`."""
-    for model in models:
+    for model in parts_of(models):
         try:
             alternatives = items_of(model) if model.downloaded else ()
             if not alternatives:

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl.errors import UsageError, WeightsError, did_you_mean
-from ilvrctl.presets import WEIGHT_SUFFIXES, ModelPreset, load_models, require_weights, resolve_model
+from ilvrctl.presets import (
+    WEIGHT_SUFFIXES,
+    ModelPreset,
+    load_models,
+    require_weights,
+    resolve_model,
+    single_models,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +46,7 @@ def weights_of(name_or_file: str, format_: str) -> NetworkFile:
             raise WeightsError(
                 f"the weights {name_or_file} are not here", hint="give a file that is there, or a name"
             )
-        known = (model for model in load_models().values() if model.file == path.name)
+        known = (model for model in single_models() if model.file == path.name)
         return NetworkFile(path, next(known, ModelPreset(name=path.stem, format="other")))
     model = resolve_model(name_or_file)
     if model.format != format_:

@@ -13,7 +13,7 @@ from ilvrctl.images.geometry import parse_color
 from ilvrctl.methods.encoders import no_source
 from ilvrctl.models.files.stated import UNKNOWN
 from ilvrctl.plans.digest import weights_sha256
-from ilvrctl.plans.find_networks import FoundNetwork, FoundNetworks
+from ilvrctl.plans.find_networks import NOT_THE_SAME, FoundNetwork, FoundNetworks
 from ilvrctl.plans.grid import Variant, naming
 from ilvrctl.plans.outputs import Output, check_places, check_sheet
 from ilvrctl.plans.past import Past, mark_done
@@ -74,8 +74,7 @@ def networks_of(found: FoundNetworks, precision: str) -> Networks:
 def _notes(network: FoundNetwork, digest: str) -> tuple[Note, ...]:
     if network.made_with in (None, digest):
         return network.notes
-    what = "is not the file that the picture was made with; the result will differ"
-    return (*network.notes, Warned(f"{network.weights.name} {what}"))
+    return (*network.notes, Warned(f"{network.weights.name} {NOT_THE_SAME}"))
 
 
 def check_networks(plans: Sequence[Plan], *, numbers: bool) -> None:
@@ -93,13 +92,17 @@ def check_networks(plans: Sequence[Plan], *, numbers: bool) -> None:
         for plan in plans
         for variant in plan.variants
         for weights, model, word in _used(plan, variant)
-        if not (model.bundled and weights == model.path())  # what ships is looked at by the tests
+        if not (_ships(model) and weights == model.path())  # what ships is looked at by the tests
     }
     for (weights, model, word, label), variant in asked.items():
         try:
             verdict_on(weights, model, class_label=label, word=word, numbers=numbers).require()
         except IlvrctlError as error:
             raise naming(variant.label, error) from None
+
+
+def _ships(model: ModelPreset) -> bool:
+    return all(part.bundled for part in model.parts)
 
 
 def _used(plan: Plan, variant: Variant) -> Iterator[tuple[Path, ModelPreset, str]]:

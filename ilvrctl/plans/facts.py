@@ -21,7 +21,7 @@ from ilvrctl.models.files.facts import named_in_vain
 from ilvrctl.models.files.facts_header import header_facts, with_header_facts
 from ilvrctl.models.files.stated import UNKNOWN
 from ilvrctl.plans.digest import weights_sha256
-from ilvrctl.presets import ModelPreset, load_models, override_model
+from ilvrctl.presets import ModelPreset, override_model, single_models
 
 ATTENTION = ("num_heads", "num_head_channels", "use_new_attention_order")
 FACTS = (
@@ -122,7 +122,7 @@ def facts_about(weights: Path) -> FactsFound:
     Stored facts that cannot be used, because they are of another file, are a warning.
     """
     header = header_facts(weights)
-    for model in load_models().values():
+    for model in single_models():
         if _same(model, weights) or (model.file and model.file == weights.name and not header):
             if (warning := named_in_vain(weights, model)) is not None:
                 return replace(_stored(weights), notes=(Warned(warning),))

@@ -9,20 +9,28 @@ from typing import TYPE_CHECKING, Any
 
 from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, InputError, UsageError, WeightsError
-from ilvrctl.events import Note, Noted
+from ilvrctl.events import Note, Noted, Warned
+from ilvrctl.model_preset import PLACE, Expert
+from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.plans.facts import facts_about
 from ilvrctl.presets import (
     ModelPreset,
     TargetPreset,
+    find_expert,
     find_model,
     find_target,
     load_models,
     override_model,
+    require_same,
     require_weights,
 )
 
 if TYPE_CHECKING:
     from ilvrctl.plans.record import Recipe
+
+
+NOT_THE_SAME = "is not the file that the picture was made with; the result will differ"
+"""What is said of a replay with other weights, after their file's name."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,9 @@ def find_networks(asked: NetworksAsked) -> FoundNetworks:
 
 def _of_target(target: TargetPreset, weights: Path | None) -> FoundNetwork:
     model = find_model(target.model)
-    return FoundNetwork(target.name, model, weights or require_weights(model, target.name))
+    if weights is not None:  # in the place of all its networks
+        return FoundNetwork(target.name, replace(model, experts=()), weights)
+    return FoundNetwork(target.name, model, require_weights(model, target.name))
 
 
 def _of_file(weights: Path) -> FoundNetwork:
@@ -144,12 +154,33 @@ def _with_facts(
         model = with_stated(model, stated)
     if given:
         model = override_model(model, Layer(given, facts.origins), word)
+    model, changed = _with_digests(model, network.domain or model.name, new)
     notes, origins = network.notes, network.origins
     if new and not preset_weights:
         origins = {**origins, **dict.fromkeys(stated, FILE), **dict.fromkeys(given, "--set")}
         told = (weights_note(weights, model.weights), _taken_for_granted(weights, model, origins, word))
         notes += tuple(Noted(text) for text in told if text is not None)
-    return replace(network, model=model, notes=notes, origins=origins)
+    return replace(network, model=model, notes=notes + changed, origins=origins)
+
+
+def _with_digests(model: ModelPreset, name: str, new: bool) -> tuple[ModelPreset, tuple[Note, ...]]:
+    """The model with the digests of its experts' files, and what has changed since a result was made with them.
+
+    WeightsError for a file that is not here, or is not the one that its preset was made for.
+    """
+    experts, notes = [], list[Note]()
+    if model.experts:
+        require_weights(model, name)
+    for expert in model.experts:
+        assert expert.network is not None
+        path = expert.network.path()
+        digest = weights_sha256(path)
+        if new:
+            require_same(expert.network, path, digest)
+        elif digest != expert.sha256:
+            notes.append(Warned(f"{path.name} {NOT_THE_SAME}"))
+        experts.append(replace(expert, sha256=digest))
+    return replace(model, experts=tuple(experts)), tuple(notes)
 
 
 def _taken_for_granted(
@@ -197,6 +228,14 @@ def _replayed_encoder(recipe: Recipe, weights: Path | None, origin: str) -> Foun
     return _made_by(name, facts, sha256, domain, weights, origin, flag="--from-weights")
 
 
+def _placed(expert: Expert) -> Expert:
+    """An expert of an earlier result with the place of its file, as its preset has it, and its facts of then."""
+    assert expert.network is not None
+    place = find_expert(expert.model)
+    kept = {name: getattr(place, name) for name in PLACE}
+    return replace(expert, network=replace(expert.network, **kept))
+
+
 def _made_by(
     name: str,
     facts: Mapping[str, Any],
@@ -210,7 +249,8 @@ def _made_by(
     """The network that a result was made with, with its facts of then."""
     known = load_models().get(name)
     layer = Layer(facts, Layer.of(origin, {"model": facts}).origins)
-    model = override_model(known or ModelPreset(name=name), layer)
+    model = override_model(replace(known or ModelPreset(name=name), experts=()), layer)
+    model = replace(model, experts=() if weights is not None else tuple(map(_placed, model.experts)))
     if weights is None and known is not None:
         weights = require_weights(model, domain or name)
     if weights is not None:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.events import Note, PassedBy
 from ilvrctl.memory import remembered
+from ilvrctl.model_preset import LATER_FACTS, Expert, ModelPreset
 from ilvrctl.models.files.facts import left_unknown, missing_error
 from ilvrctl.models.files.stated import UNKNOWN
 from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.plans.grid import Variant
 from ilvrctl.plans.outputs import Output
-from ilvrctl.presets import LATER_FACTS, ModelPreset
 
 if TYPE_CHECKING:
     from ilvrctl.engine import Engine
@@ -182,10 +182,19 @@ class Plan:
 
 
 def network_facts(model: ModelPreset) -> dict[str, Any]:
-    """What a preset adds to the tensors, as JSON values; later facts only where they differ from their defaults."""
+    """What a preset adds to the tensors, as JSON values; later facts only where they differ from their
+    defaults, and experts with the digests of their files.
+    """
     facts = {name: getattr(model, name) for name in _NETWORK_FACTS}
     more = {f.name: (getattr(model, f.name), f.default) for f in fields(model) if f.name in LATER_FACTS}
-    return facts | {name: value for name, (value, default) in more.items() if value != default}
+    facts |= {name: value for name, (value, default) in more.items() if value != default}
+    return facts | ({"experts": [_expert_facts(expert) for expert in model.experts]} if model.experts else {})
+
+
+def _expert_facts(expert: Expert) -> dict[str, Any]:
+    assert expert.network is not None
+    place = {"model": expert.model, "down_to": expert.down_to, "sha256": expert.sha256}
+    return {**place, "network": network_facts(expert.network)}
 
 
 @remembered

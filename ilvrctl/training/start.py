@@ -19,7 +19,14 @@ from ilvrctl.models.classifier import AdmClassifier
 from ilvrctl.models.files.facts_header import header_facts, with_header_facts
 from ilvrctl.models.files.loading import load_classifier, load_unet
 from ilvrctl.models.trunk_network import AdmTrunk
-from ilvrctl.presets import WEIGHT_SUFFIXES, ModelPreset, load_models, require_weights, resolve_model
+from ilvrctl.presets import (
+    WEIGHT_SUFFIXES,
+    ModelPreset,
+    require_single,
+    require_weights,
+    resolve_model,
+    single_models,
+)
 from ilvrctl.training.recipe import AnyRecipe, DomainRecipe, Recipe, check_size
 
 R = TypeVar("R", bound=AnyRecipe)
@@ -118,11 +125,11 @@ def find_network(name_or_file: str, recipe: AnyRecipe) -> tuple[ModelPreset, Pat
     """
     path = Path(name_or_file)
     if path.suffix.lower() not in WEIGHT_SUFFIXES:
-        model = resolve_model(name_or_file)
+        model = require_single(resolve_model(name_or_file))
         return model, require_weights(model, model.name), []
     if header_facts(path):
         return with_header_facts(ModelPreset(name=path.stem), path), path, []
-    known = [model for model in load_models().values() if model.file == path.name]
+    known = [model for model in single_models() if model.file == path.name]
     if known:
         return known[0], path, []
     model = ModelPreset(name=path.stem, num_head_channels=recipe.network.head_channels)

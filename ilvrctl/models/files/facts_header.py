@@ -23,7 +23,7 @@ KEY = "ilvrctl"
 VERSION = 1
 _LONGEST = 100_000_000  # bytes of a header; the limit of the safetensors format
 _OF_A_PLACE = frozenset(
-    {"name", "aliases", "file", "files", "bundled", "sources", "dead", "size", "size_about"}
+    {"name", "aliases", "file", "files", "bundled", "sources", "dead", "size", "size_about", "experts"}
 )
 """Keys of a preset that say where a file is, which the file itself cannot know."""
 FACTS_OF_A_NETWORK = frozenset(field.name for field in fields(ModelPreset)) - _OF_A_PLACE

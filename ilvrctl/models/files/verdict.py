@@ -12,17 +12,19 @@ from typing import Literal
 
 from ilvrctl.diffusion.schedule import LEAST_ABAR, Schedule
 from ilvrctl.errors import ConfigError, IlvrctlError, UsageError, WeightsError
+from ilvrctl.model_preset import Expert, ModelPreset
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.files.contents import contents_of
 from ilvrctl.models.files.facts import missing_error, missing_facts
 from ilvrctl.models.files.formats import readable_hint
 from ilvrctl.models.files.info import PRECISIONS, SMALLER, CheckpointInfo, channel_problem
 from ilvrctl.models.files.stated import UNKNOWN
-from ilvrctl.presets import ModelPreset
 
 Use = Literal["translate", "energy"]
 _LARGEST = 1 << 14
 _MOST_LEVELS = 100_000
+_ALIKE = ("channels", "num_classes", "self_condition")
+"""Facts of files in which the experts of a model agree."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,27 @@ def verdict_on(
         )  # the label is then the target's alone
         if not any_class and (wrong := class_problem(class_label, classes)):
             problems.append(wrong)
+        for expert in model.experts:
+            problems += _of_expert(expert, info, word, numbers)
     return Verdict(tuple(problems), info, sound)
+
+
+def _of_expert(expert: Expert, base: CheckpointInfo, word: str, numbers: bool) -> Iterator[IlvrctlError]:
+    """What is wrong with a network for higher levels, by itself and beside that for the lowest."""
+    assert expert.network is not None
+    path = expert.network.path()
+    found = verdict_on(path, expert.network, any_class=True, word=word, numbers=numbers)
+    yield from found.problems
+    if found.info is None or found.problems:
+        return
+    for name in _ALIKE:
+        mine, its = (info.facts.get(name) or None for info in (base, found.info))
+        if mine != its:
+            yield WeightsError(
+                f"{path}: the experts of a model must agree in {name}, and it has {its or 'none'} where the network "
+                f"for the lowest levels has {mine or 'none'}",
+                "see `experts` in the preset of the model",
+            )
 
 
 def _of_file(path: Path, info: CheckpointInfo, use: Use) -> Iterator[IlvrctlError]:
