@@ -25,6 +25,7 @@ from ilvrctl.model_preset import SHARED, as_one_model, with_experts
 from ilvrctl.model_preset import Content as Content
 from ilvrctl.model_preset import ModelPreset as ModelPreset
 from ilvrctl.model_preset import Use as Use
+from ilvrctl.quality import Quality
 from ilvrctl.text import visible
 
 P = TypeVar("P")
@@ -44,7 +45,11 @@ _SOURCE = {"targets": "target", "methods": "preset", "models": "model"}
 
 @dataclass(frozen=True)
 class TargetPreset:
-    """A domain to translate to: its model and the settings published for it (or measured here)."""
+    """A domain to translate to: its model and the settings that are best for it.
+
+    ``settings``: measured here, where that could be done, else the papers'. ``published``: the papers', for
+    ``--as-published``, where these are others. ``quality``: what was measured.
+    """
 
     name: str
     model: str
@@ -52,6 +57,12 @@ class TargetPreset:
     aliases: tuple[str, ...] = ()
     notes: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    published: Mapping[str, Any] = field(default_factory=dict)
+    quality: Quality | None = None
+
+    def published_layer(self, settings: Layer) -> Layer:
+        """The papers' settings, where the preset's own are ``settings``."""
+        return Layer.of(f"{self.name}, published", self.published) if self.published else settings
 
 
 @dataclass(frozen=True)

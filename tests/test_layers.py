@@ -26,6 +26,7 @@ GROUND = frozenset(
         "config",
         "presets",
         "model_preset",
+        "quality",
         "new_presets",
         "paths",
         "files",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -88,14 +89,15 @@ def _why_not(model: ModelPreset) -> str | None:
 @app.command("show")
 @command
 def show(name: Annotated[str, typer.Argument(help="A target, preset or model.")]) -> None:
-    """The YAML of a preset, as a start for one of your own."""
+    """The YAML of a preset, as a start for one of your own; for a target also what was measured."""
     for kind in ("targets", "methods", "models"):
         files = preset_files(kind)
         if name in files:
-            text = read_text(files[name])
             say(f"# {kind[:-1]} {name}")
-            for line in text.rstrip().splitlines():
+            for line in _without_quality(read_text(files[name])):
                 data(visible(line.expandtabs()))
+            if kind == "targets":
+                _show_quality(name)
             return
     for target in load_targets().values():
         if name in target.aliases:
@@ -106,3 +108,21 @@ def show(name: Annotated[str, typer.Argument(help="A target, preset or model.")]
         f"no target, preset or model is called {name!r}",
         hint=did_you_mean(name, known) or "ilvrctl presets, or ilvrctl download --list for models",
     )
+
+
+def _without_quality(text: str) -> Iterator[str]:
+    """The lines of a preset but for its figures, which a copy of it would not have."""
+    inside = False
+    for line in text.rstrip().splitlines():
+        inside = line.startswith("quality:") or (inside and (not line.strip() or line[0] in " #-"))
+        if not inside:
+            yield line
+
+
+def _show_quality(name: str) -> None:
+    """The figures of a target as a table, in comments: what is printed stays a preset."""
+    target = load_targets().get(name)
+    if target is not None and target.quality is not None:
+        data("#")
+        for line in target.quality.table():
+            data(f"# {visible(line)}".rstrip())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ class Asked:
 
     def variants(self, networks: FoundNetworks, way: Layer | None = None) -> list[Variant]:
         """The settings that are meant, in one or several variants; ``way``: how the command works."""
+        if self.values.get("as_published"):
+            networks = replace(networks, settings=networks.published)
         return expand(self.choices, lambda picked: build_asked(networks, picked, way))
 
 

@@ -54,13 +54,15 @@ class FoundNetworks:
     """What ``--to``, ``--weights`` or ``--from-image`` bring: the ``target``'s network and the settings to start from,
     and what ``--from`` brings as ``encoder``, the model of the inputs' own kind.
 
-    ``samples``: the numbers of those of an earlier result.
+    ``published``: the settings to start from for ``--as-published``. ``samples``: the numbers of those of
+    an earlier result.
     """
 
     target: FoundNetwork
     settings: Layer
     encoder: FoundNetwork | None = None
     samples: tuple[int, ...] | None = None
+    published: Layer = field(default_factory=lambda: Layer({}))
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,12 @@ def find_networks(asked: NetworksAsked) -> FoundNetworks:
         found = _replay(asked.from_image, asked)
     elif asked.to is not None:
         target, settings = find_target(asked.to)
-        found = FoundNetworks(_of_target(target, asked.weights), settings, _encoder(asked))
+        found = FoundNetworks(
+            _of_target(target, asked.weights),
+            settings,
+            _encoder(asked),
+            published=target.published_layer(settings),
+        )
     elif asked.weights is not None:
         found = FoundNetworks(_of_file(asked.weights), Layer({}), _encoder(asked))
     else:

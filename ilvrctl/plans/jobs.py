@@ -64,7 +64,8 @@ def plan_of(job: JobAsked, folder: Path, past: Past) -> Plan:
         networks = _networks(job, folder)
         masked = bool(spec.scribbled or spec.masks)
         way = way_of(networks.target, spec.edit, masked=masked) if spec.edit is not None else None
-        variants = Asked(tuple(_choices(job, folder))).variants(networks, way)
+        values = {"as_published": job.value("as_published")}
+        variants = Asked(tuple(_choices(job, folder)), values=values).variants(networks, way)
         found = _found(job, folder, out)
         items = _with_companions(job, found.items, folder)
         outputs = _outputs(job, items, variants, past)

@@ -10,6 +10,7 @@ from typing import get_args
 
 from ilvrctl.choices import Fit, Precision, Speed
 from ilvrctl.plans.parameter import MAKING, Command, Parameter
+from ilvrctl.plans.parameters_of_methods import METHOD, OF_PAPERS
 from ilvrctl.plans.values import bounds, decimal, file, jumps, label, level, one_of, switch, whole, words
 
 _COMMANDS = frozenset[Command]({"translate", "edit"})
@@ -19,7 +20,6 @@ _ALL = frozenset[Command]({*_RUNS, "jobs"})
 _TRANSLATE = frozenset[Command]({"translate"})
 _JOBS = frozenset[Command]({"translate", "jobs"})
 
-METHOD = "Method"
 SAMPLING = "Sampling"
 PICTURES = "Pictures"
 MACHINE = "Machine"
@@ -63,13 +63,7 @@ TABLE: tuple[Parameter, ...] = (
         commands=_JOBS,
         panel=METHOD,
     ),
-    Parameter(
-        "compat",
-        "Follow published code where it differs from the paper: ilvr_adm, sddm, egsde.",
-        key="compat",
-        commands=_JOBS,
-        panel=METHOD,
-    ),
+    *OF_PAPERS,
     Parameter(
         "N",
         "Factor of the low-pass filter: small stays close to the input, large keeps only its colours.",
