@@ -8,7 +8,7 @@ from conftest import golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ilvrctl.diffusion.lowpass import KERNELS, LowPass, check_factor
+from ilvrctl.diffusion.lowpass import KERNELS, LowPass, check_factor, resize_weights
 from ilvrctl.errors import UsageError
 
 CASES = golden("lowpass.pt")
@@ -50,10 +50,20 @@ def test_the_box_kernel_takes_block_means_and_is_a_projection(N: int) -> None:
     torch.testing.assert_close(phi(phi(x)), phi(x), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("kernel", ["cubic", "linear", "lanczos3"])
+@pytest.mark.parametrize("kernel", ["cubic", "linear", "lanczos3", "gaussian"])
 def test_the_smooth_kernels_are_no_projections(kernel: str) -> None:
     phi, x = LowPass(4, kernel), picture(64)
     assert (phi(phi(x)) - phi(x)).abs().max() > 0.01
+
+
+def test_the_gaussian_has_no_weight_below_0_and_half_a_coarse_pixel_of_deviation() -> None:
+    point = torch.zeros(1, 1, 64, 64)
+    point[..., 30, 30] = 1
+    assert float(LowPass(4, "gaussian")(point).min()) >= 0
+    assert float(LowPass(4, "cubic")(point).min()) < 0
+    weights = torch.tensor(resize_weights(64, 8, "gaussian")[4])  # around pixel 35.5, 4 pixels of deviation
+    place = torch.arange(64) - 35.5
+    torch.testing.assert_close(float((weights * place.square()).sum().sqrt()), 4.0, atol=0.1, rtol=0)
 
 
 def test_phi_works_on_each_axis_by_itself() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ilvrctl.config import Layer
 from ilvrctl.diffusion.denoiser import Prediction
 from ilvrctl.diffusion.lowpass import LowPass
 from ilvrctl.diffusion.noise import NoiseStream
@@ -22,8 +23,9 @@ from ilvrctl.errors import ConfigError, UsageError
 from ilvrctl.methods import Context, Method
 from ilvrctl.methods.base import ancestral_mean, shift_mean
 from ilvrctl.methods.blocks import PIXELS, Statistics, block_adain, join, split, tangent
+from ilvrctl.methods.constraints import LowPassConstraint
 from ilvrctl.methods.merge import MinNorm, Pair, Sum
-from ilvrctl.settings import Settings
+from ilvrctl.settings import Settings, build_settings
 
 SCHEDULE = Schedule.named("linear")
 CPU = torch.device("cpu")
@@ -78,6 +80,26 @@ def test_nothing_with_a_weight_and_no_constraint_is_plain_sampling(name: str, sa
     energies = dict.fromkeys(method(name).energies, 0)
     free = method(name, constraint="none", energies=energies, refinements=0, start=1.0)
     close(run(free, sampler), run(Method(), sampler), atol=0)
+
+
+def test_two_factors_by_level() -> None:
+    ddpm, plain = DDPM("fixed_small"), run(method(N=4), DDPM("fixed_small"))
+    close(run(method(N=4, N_above=[[0.5, 4]]), ddpm), plain, atol=0)
+    close(run(method(N=4, N_above=[[0.0, 8]]), ddpm), run(method(N=8), ddpm), atol=0)
+    close(run(method(N=4, N_above=[[1.0, 8]]), ddpm), plain, atol=0)
+    both = method(N=2, N_above=[[500, 4], [0.8, 8]]).constraint
+    assert isinstance(both, LowPassConstraint)
+    assert [both.phi_at(t, 1000).N for t in (999, 800, 799, 500, 499, 0)] == [8, 8, 4, 4, 2, 2]
+    assert (both.multiple, both.describe()) == (8, "N=2, 4 from level 500 up, 8 from level 0.8 up")
+    for wrong, words in (([[0.5, 3]], "N = 3 does not divide"), ([[2.0, 4]], "N_above: a fraction of T")):
+        with pytest.raises(UsageError, match=words):
+            method(N=4, N_above=wrong).constraint.check(16)
+
+
+def test_a_factor_by_level_is_recorded_where_there_is_one() -> None:
+    plain, two = Settings(method(N=4)), Settings(method(N=4, N_above=[[0.5, 8], [900, 16]]))
+    assert "N_above" not in plain.record()["method"]["constraint"]
+    assert build_settings(Layer(two.record())) == two
 
 
 def test_no_constraint_and_summed_energies_are_egsde() -> None:

@@ -25,6 +25,7 @@ DEFAULT = "ilvr"
 FIELDS = frozenset(f.name for f in dataclasses.fields(Method)) - {"name"}
 SHORT = {
     "N": "low_pass",
+    "N_above": "low_pass",
     "kernel": "low_pass",
     "reference_level": "low_pass",
     "blocks": "block_statistics",
@@ -32,6 +33,8 @@ SHORT = {
     "order": "block_statistics",
 }
 """Settings of a method's filter or blocks that may be given as the method's own, and whose they are."""
+_OF_THE_ENERGY = ("N", "kernel")
+"""Those that the energy ``low_pass`` has too."""
 
 
 def method_names() -> list[str]:
@@ -195,7 +198,7 @@ def _long(layer: Layer, name: str, kind: Any, energies: Mapping[str, Any], above
         origin = origins.get(("method", key))
         if kind == owner:
             place: KeyPath = ("constraint", key)
-        elif owner == "low_pass" and key != "reference_level" and "low_pass" in energies:
+        elif owner == "low_pass" and key in _OF_THE_ENERGY and "low_pass" in energies:
             place = ("energies", "low_pass", key)
         elif value is None or changed:
             continue

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from ilvrctl.diffusion.lowpass import Kernel, LowPass, check_factor
-from ilvrctl.fields import Between
+from ilvrctl.errors import UsageError
+from ilvrctl.fields import LATER, Between
 from ilvrctl.methods.base import Context
 from ilvrctl.methods.blocks import Statistics, block_adain, block_means, check_blocks, join, tangent
+from ilvrctl.methods.levels import Level, level_of, mistake
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,7 +99,9 @@ class LowPassConstraint(Constraint):
         ``x_s = x'_s + phi_N(y_s - x'_s)``,   ``x'_s ~ p(. | x_t)``,   ``y_s ~ q(. | y)``
 
     ``N``: the factor of phi; small stays close to the reference, large takes over only its colours and layout.
-    ``kernel``: of phi, ``cubic`` as published; also ``linear``, ``box``, ``lanczos3``.
+    ``N_above``: other factors at high levels, ``[[0.5, 8]]`` is N = 8 from half of the levels up and ``N`` below;
+    of several, the one of the highest level that is reached. Levels as in the method's ``range``.
+    ``kernel``: of phi, ``cubic`` as published; also ``linear``, ``box``, ``lanczos3``, ``gaussian``.
     ``reference_level``: the reference is noised to ``s``, the level of the sample, as in the paper; the published
     code (``compat: ilvr_adm``) noises it to ``t``, one level too high, which lowers its contrast by 0.2 % at 1000
     steps, 2.1 % at 100 and 9.4 % at 25.
@@ -116,21 +121,33 @@ class LowPassConstraint(Constraint):
     kernel: Kernel = "cubic"
     reference_level: StepEnd = "s"
     noise: Literal["auto", "fresh", "network"] = "auto"
+    N_above: tuple[tuple[Level, Annotated[int, Between(1)]], ...] = field(default=(), metadata=LATER)
 
     @property
     def phi(self) -> LowPass:
         return LowPass(self.N, self.kernel)
 
+    def phi_at(self, t: int, T: int) -> LowPass:
+        """phi for samples of level t, of T."""
+        reached = [(level_of(level, T), N) for level, N in self.N_above if t >= level_of(level, T)]
+        return LowPass(max(reached)[1], self.kernel) if reached else self.phi
+
     @property
     def multiple(self) -> int:
-        return self.N
+        return math.lcm(self.N, *(N for _, N in self.N_above))
 
     @property
     def published_level(self) -> bool:
         return self.reference_level == "t"
 
     def check(self, size: int) -> None:
-        check_factor(self.N, size)
+        for N in (self.N, *(N for _, N in self.N_above)):
+            check_factor(N, size)
+        for level, _ in self.N_above:
+            if wrong := mistake(level):
+                raise UsageError(
+                    f"N_above: {wrong}", hint="--set N_above=[[0.5,8]]: N = 8 from half of the levels up"
+                )
 
     def seen(self, size: int) -> LowPass:
         return self.phi
@@ -141,12 +158,12 @@ class LowPassConstraint(Constraint):
 
     def tangent(self, context: Context, x: Tensor, v: Tensor, t: int) -> Tensor:
         """The part of v that phi does not hold: ``v - phi(v)``."""
-        return v - self.phi(v)
+        return v - self.phi_at(t, context.schedule.T)(v)
 
     def project(self, context: Context, x: Tensor, prediction: Prediction, k: Step) -> Tensor:
         """``x + phi(y_s - x)``: phi is linear, so one application does."""
         y_s = noised_reference(context, prediction, k, self.reference_level, self.noise)
-        return x + self.phi(y_s - x)
+        return x + self.phi_at(k.s, context.schedule.T)(y_s - x)
 
     def preview(self, reference: Tensor) -> Tensor | None:
         return self.phi(reference)
@@ -154,7 +171,10 @@ class LowPassConstraint(Constraint):
     def describe(self) -> str:
         kernel = "" if self.kernel == "cubic" else f", {self.kernel}"
         noise = "" if self.noise == "auto" else f", {self.noise} noise"
-        return f"N={self.N}{kernel}{noise}" + (", reference at t" if self.reference_level == "t" else "")
+        above = "".join(f", {N} from level {level} up" for level, N in self.N_above)
+        return f"N={self.N}{above}{kernel}{noise}" + (
+            ", reference at t" if self.reference_level == "t" else ""
+        )
 
     def preview_title(self) -> str:
         return f"low-pass N={self.N}"

@@ -94,7 +94,12 @@ TABLE: tuple[Parameter, ...] = (
         "method.range_t",
         panel=METHOD,
     ),
-    Parameter("kernel", "Low-pass kernel: cubic, linear, box, lanczos3.", key="method.kernel", panel=METHOD),
+    Parameter(
+        "kernel",
+        "Low-pass kernel: cubic, linear, box, lanczos3, gaussian.",
+        key="method.kernel",
+        panel=METHOD,
+    ),
     Parameter(
         "blocks",
         "Blocks a side whose statistics sddm holds: few leave much free.",
