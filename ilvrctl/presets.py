@@ -43,12 +43,19 @@ _SOURCE = {"targets": "target", "methods": "preset", "models": "model"}
 """What people call one of a kind."""
 
 
+TWO_MODELS = "cyclediffusion"
+"""The method where a model of the inputs' own kind takes part and none is named."""
+
+
 @dataclass(frozen=True)
 class TargetPreset:
     """A domain to translate to: its model and the settings that are best for it.
 
     ``settings``: measured here, where that could be done, else the papers'. ``published``: the papers', for
     ``--as-published``, where these are others. ``quality``: what was measured.
+
+    ``two_models``: the settings to begin with where a model of the inputs' own kind takes part. ``source``: the
+    target whose model that is where nobody says otherwise, neither with ``--from`` nor by how to sample.
     """
 
     name: str
@@ -58,11 +65,18 @@ class TargetPreset:
     notes: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     published: Mapping[str, Any] = field(default_factory=dict)
+    two_models: Mapping[str, Any] = field(default_factory=dict)
+    source: str | None = None
     quality: Quality | None = None
 
     def published_layer(self, settings: Layer) -> Layer:
         """The papers' settings, where the preset's own are ``settings``."""
         return Layer.of(f"{self.name}, published", self.published) if self.published else settings
+
+    @property
+    def two_models_layer(self) -> Layer:
+        """The settings to begin with beside a model of the inputs' own kind."""
+        return Layer.of(f"{self.name}, two models", {"method": {"name": TWO_MODELS}, **self.two_models})
 
 
 @dataclass(frozen=True)

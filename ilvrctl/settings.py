@@ -203,6 +203,19 @@ def build_settings(*presets: Layer, overrides: Sequence[Layer] = ()) -> Settings
     return settings
 
 
+def method_named(layer: Layer) -> Any:
+    """The name of the method that the layer asks for, if it does."""
+    method = layer.values.get("method")
+    return method.get("name") if isinstance(method, Mapping) else method
+
+
+def says_how(layer: Layer) -> bool:
+    """Whether the layer says how to sample: anything of a method but its start, a sampler, a published code."""
+    values = merge(*map(_written_out, _spelled_out([layer]))).values
+    method = values.get("method") or {}
+    return bool(method.keys() - {"start"} or values.keys() & {"sampler", "compat", "reuse"})
+
+
 def _spelled_out(layers: Sequence[Layer]) -> list[Layer]:
     """Before each layer that names a ``speed`` the layer of what that means."""
     found: list[Layer] = []

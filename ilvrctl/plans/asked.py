@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ilvrctl.plans.find_networks import FoundNetworks
     from ilvrctl.settings import Settings
 
-TWO_MODELS = "cyclediffusion"
-"""The method where ``--from`` gives a second model and no method is asked for."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,9 @@ class Asked:
     def variants(self, networks: FoundNetworks, way: Layer | None = None) -> list[Variant]:
         """The settings that are meant, in one or several variants; ``way``: how the command works."""
         if self.values.get("as_published"):
-            networks = replace(networks, settings=networks.published)
+            networks = replace(
+                networks, settings=networks.published, encoder=None if networks.implied else networks.encoder
+            )
         return expand(self.choices, lambda picked: build_asked(networks, picked, way))
 
 
@@ -197,16 +197,31 @@ def build_asked(networks: FoundNetworks, picked: Picked, way: Layer | None = Non
     """Target < way < preset < compat < environment < --speed < --set < other flags, ``way`` being how the command
     works. A replay asks the environment nothing.
     """
-    from ilvrctl.settings import build_settings
+    from ilvrctl.settings import build_settings, method_named
 
     def layers(tier: Tier) -> list[Layer]:
         return [option.layer for choice, option in picked if choice.tier == tier and choice.key != "speed"]
 
     replayed = networks.samples is not None
     speed = [option.layer for choice, option in picked if choice.key == "speed"]
-    two_models = networks.encoder is not None and not replayed
-    default = [Layer.of("--from", {"method": {"name": TWO_MODELS}})] if two_models else []
-    below = [networks.settings, *([] if way is None else [way]), *layers("preset")]
+    said = [*([] if way is None else [way]), *layers("preset")]
     environment = [] if replayed else [environment_layer()]
-    overrides = [*default, *environment, *speed, merge(*layers("set")), merge(*layers("flag"))]
-    return build_settings(*below, overrides=overrides)
+    overrides = [*environment, *speed, merge(*layers("set")), merge(*layers("flag"))]
+    below = [networks.settings]
+    if networks.encoder is not None and not replayed:
+        names = {method_named(layer) for layer in [*said, *overrides]} - {None}
+        ours = networks.two_models
+        if names <= {method_named(ours)} and (names or not _alone(networks, [*said, *overrides])):
+            below.append(ours)
+        elif names and not networks.implied:
+            overrides.insert(0, Layer.of("--from", {"method": {"name": method_named(ours)}}))
+    return build_settings(*below, *said, overrides=overrides)
+
+
+def _alone(networks: FoundNetworks, said: Sequence[Layer]) -> bool:
+    """Whether the target's model works alone: a source that nobody asked for takes no part where it is said how to
+    sample, beyond how far to go.
+    """
+    from ilvrctl.settings import says_how
+
+    return networks.implied and any(map(says_how, said))

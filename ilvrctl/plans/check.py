@@ -35,6 +35,8 @@ def draft_plan(
 ) -> Plan:
     """The plan with the digests of its networks, nothing checked yet."""
     target, encoder = networks.target, networks.encoder
+    if networks.implied and not any(variant.settings.method.two_models for variant in variants):
+        encoder = None
     digest = _digest(target)
     notes, source = _notes(target, digest), None
     if encoder is not None:

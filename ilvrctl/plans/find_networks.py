@@ -33,6 +33,10 @@ NOT_THE_SAME = "is not the file that the picture was made with; the result will 
 """What is said of a replay with other weights, after their file's name."""
 
 
+NO_TARGET = TargetPreset(name="no target", model="")
+"""What a checkpoint without a preset is translated to."""
+
+
 @dataclass(frozen=True)
 class FoundNetwork:
     """A network: its ``domain`` as ``--to`` or ``--from`` names it, its facts and its checkpoint, which is there.
@@ -52,8 +56,10 @@ class FoundNetwork:
 @dataclass(frozen=True)
 class FoundNetworks:
     """What ``--to``, ``--weights`` or ``--from-image`` bring: the ``target``'s network and the settings to start from,
-    and what ``--from`` brings as ``encoder``, the model of the inputs' own kind.
+    and what ``--from`` brings as ``encoder``, the model of the inputs' own kind, with ``two_models``, the settings to
+    start from beside it.
 
+    ``implied``: nobody asked for the encoder; it is the target's own, for when nothing is said about how to sample.
     ``published``: the settings to start from for ``--as-published``. ``samples``: the numbers of those of
     an earlier result.
     """
@@ -63,6 +69,8 @@ class FoundNetworks:
     encoder: FoundNetwork | None = None
     samples: tuple[int, ...] | None = None
     published: Layer = field(default_factory=lambda: Layer({}))
+    two_models: Layer = field(default_factory=lambda: NO_TARGET.two_models_layer)
+    implied: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,11 +97,14 @@ def find_networks(asked: NetworksAsked) -> FoundNetworks:
         found = _replay(asked.from_image, asked)
     elif asked.to is not None:
         target, settings = find_target(asked.to)
+        implied = target.source is not None and {asked.from_, asked.from_weights, asked.weights} == {None}
         found = FoundNetworks(
             _of_target(target, asked.weights),
             settings,
-            _encoder(asked),
+            _encoder(replace(asked, from_=target.source) if implied else asked),
             published=target.published_layer(settings),
+            two_models=target.two_models_layer,
+            implied=implied,
         )
     elif asked.weights is not None:
         found = FoundNetworks(_of_file(asked.weights), Layer({}), _encoder(asked))
