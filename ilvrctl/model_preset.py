@@ -194,6 +194,11 @@ class ModelPreset:
         """A preset for each of its networks, its own first."""
         return replace(self, experts=()), *(e.network for e in self.experts if e.network is not None)
 
+    @property
+    def ships(self) -> bool:
+        """Whether all its networks are in the package."""
+        return all(part.bundled for part in self.parts)
+
     def installed(self) -> bool:
         """Whether the weights are there, those of all its networks."""
         try:

@@ -285,6 +285,19 @@ def test_all_that_is_missing_is_told_at_once(pair: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.usefixtures("pair")
+def test_every_file_is_verified_once() -> None:
+    found = [row["name"] for row in json_lines(ilvrctl("download", "--verify", "--json")) if "name" in row]
+    assert sorted(set(found)) == ["high", "low"]
+
+
+def test_a_network_that_cannot_be_loaded_is_told(pair: tuple[Path, Path]) -> None:
+    made = loaded("both")
+    pair[0].unlink()
+    with pytest.raises(WeightsError):
+        made.denoiser(noise(1, 3, 32, 32), made.schedule.steps([900])[0])
+
+
+@pytest.mark.usefixtures("pair")
 def test_where_one_network_is_meant() -> None:
     [row] = json_lines(ilvrctl("download", "both", "--list", "--json"))
     assert (row["installed"], row["experts"]) == (True, [["high", 450]])

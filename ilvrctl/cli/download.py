@@ -15,7 +15,14 @@ from ilvrctl.cli import signals
 from ilvrctl.cli.display import Display, amount
 from ilvrctl.cli.output import command, data_json, interrupted, say
 from ilvrctl.errors import ConfigError, UsageError
-from ilvrctl.presets import ModelPreset, broken_presets, load_models, require_single, resolve_model
+from ilvrctl.presets import (
+    ModelPreset,
+    broken_presets,
+    load_models,
+    require_single,
+    resolve_model,
+    single_models,
+)
 
 if TYPE_CHECKING:
     from ilvrctl.hub.events import HubEvent
@@ -138,7 +145,8 @@ def _models(
     if move and not file:
         raise UsageError("--move belongs to --file")
     if verify and not names:
-        return [model for model in load_models().values() if model.installed() and model.downloaded]
+        by_file = {model.file: model for model in reversed(single_models())}
+        return [model for model in by_file.values() if model.installed() and model.downloaded]
     if not names:
         raise UsageError("no model is named", hint="ilvrctl download --list")
     if not (url or file or sha256):

@@ -80,7 +80,7 @@ def _why_not(model: ModelPreset) -> str | None:
     """Why installed weights cannot be used, if so."""
     from ilvrctl.models.files.verdict import verdict_on
 
-    if model.bundled or not model.installed():  # what ships is looked at by the tests
+    if model.ships or not model.installed():  # what ships is looked at by the tests
         return None
     problems = verdict_on(model.path(), model, any_class=True, numbers=False).problems
     return problems[0].message if problems else None

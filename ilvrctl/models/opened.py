@@ -71,6 +71,6 @@ class LateNetwork:
         return self.loaded(*arguments)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
+        if name.startswith("_") or name == "loaded":  # which could not be loaded
             raise AttributeError(name)
         return getattr(self.loaded, name)

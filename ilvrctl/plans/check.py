@@ -94,17 +94,13 @@ def check_networks(plans: Sequence[Plan], *, numbers: bool) -> None:
         for plan in plans
         for variant in plan.variants
         for weights, model, word in _used(plan, variant)
-        if not (_ships(model) and weights == model.path())  # what ships is looked at by the tests
+        if not (model.ships and weights == model.path())  # what ships is looked at by the tests
     }
     for (weights, model, word, label), variant in asked.items():
         try:
             verdict_on(weights, model, class_label=label, word=word, numbers=numbers).require()
         except IlvrctlError as error:
             raise naming(variant.label, error) from None
-
-
-def _ships(model: ModelPreset) -> bool:
-    return all(part.bundled for part in model.parts)
 
 
 def _used(plan: Plan, variant: Variant) -> Iterator[tuple[Path, ModelPreset, str]]:

@@ -200,7 +200,8 @@ def main() -> None:
     args = parser.parse_args()
     module, _, function = args.distance.partition(":")
     distance: Distance = getattr(importlib.import_module(module), function)
-    model, (_, target) = find_model("emoji3d-64"), find_target("emoji3d")
+    preset, target = find_target("emoji3d")
+    model = find_model(preset.model)
     engine = Engine.load(model, model.path(), precision=args.precision, batch_size=args.batch_size)
     print(
         f"torch {torch.__version__}, {engine.device}, {engine.precision}, {torch.get_num_threads()} threads"
