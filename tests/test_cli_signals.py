@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import FOX, command, copies, environment, leftovers
+from commands import FOX, PATIENCE, command, copies, environment, leftovers
 
 from ilvrctl.cli import signals
 
@@ -26,11 +26,11 @@ main()
 LONG = ("--to", "emoji3d", "--steps", "400", "--precision", "fp32", "--batch-size", "1")
 
 
-def begun(*args: str | Path, cwd: Path) -> subprocess.Popen[bytes]:
+def begun(*args: str | Path, cwd: Path, before: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
     """``ilvrctl`` as a process, at the moment the first line of its script runs; what came before is Python's."""
     read, write = os.pipe()
     run = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.format(fd=write), *map(str, args)],
+        [*before, sys.executable, "-c", SCRIPT.format(fd=write), *map(str, args)],
         cwd=cwd,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -44,7 +44,7 @@ def begun(*args: str | Path, cwd: Path) -> subprocess.Popen[bytes]:
 
 
 def ended(run: subprocess.Popen[bytes]) -> tuple[int, str, str]:
-    out, err = run.communicate(timeout=60)
+    out, err = run.communicate(timeout=PATIENCE)
     return run.returncode, out.decode(), err.decode()
 
 
@@ -101,10 +101,7 @@ def test_a_second_signal_ends_at_once_and_one_told_twice_is_one(tmp_path: Path) 
 
 
 def test_what_is_ignored_from_the_start_stays_so(tmp_path: Path) -> None:
-    words = ["nohup", *command("translate", FOX, *LONG[:2], "--steps", "60")]
-    run = subprocess.Popen(
-        words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    run = begun("translate", FOX, *LONG[:2], "--steps", "60", cwd=tmp_path, before=("nohup",))
     for _ in range(5):
         time.sleep(0.2)
         run.send_signal(signal.SIGHUP)
