@@ -143,11 +143,8 @@ def test_a_trained_target_translates_and_keeps_low_frequencies(
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in log if line["event"] == "progress"]
     assert len(losses) == 300
-    untrained, half = (
-        fmean(losses[:3]),
-        fmean(losses[150:]),
-    )  # at first the network says nothing: the variance of eps
-    assert half < 0.1 * untrained
+    # in the first steps the network says nothing: its loss is the variance of eps
+    assert fmean(losses[150:]) < 0.1 * fmean(losses[:3])
     assert next(line["loss"] for line in log if line["event"] == "validated") < 0.1
     with Image.open(next(run.glob("sheet-*.png"))) as sheet:
         assert sheet.width > 500
