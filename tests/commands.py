@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,8 @@ FOX = paths.EXAMPLES / "fox.png"
 CUP = paths.EXAMPLES / "cup.png"
 QUICK = ("--to", "emoji3d", "--steps", "3", "--precision", "fp32")
 """The shipped model in the fewest steps that condition anything."""
+PATIENCE = 600
+"""Seconds after which a process is taken to hang: many times what it needs on a machine with much else to do."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def environment(**env: str) -> dict[str, str]:
 def process(*args: str | Path, stdin: bytes = b"", cwd: Path | None = None, **env: str) -> Ran:
     """Run as a process of its own."""
     done = subprocess.run(
-        command(*args), input=stdin, capture_output=True, cwd=cwd, env=environment(**env), timeout=120
+        command(*args), input=stdin, capture_output=True, cwd=cwd, env=environment(**env), timeout=PATIENCE
     )
     return Ran(done.returncode, done.stdout, done.stderr.decode())
 
@@ -114,8 +119,24 @@ def on_terminal(
             cwd=cwd,
             env=environment(**{"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40", **env}),
         )
-        piped = started.communicate(timeout=120)[0] or b""
+        piped = started.communicate(timeout=PATIENCE)[0] or b""
     return started.returncode, b"".join(seen).decode(errors="replace"), piped
+
+
+PACE = 0.03
+"""Processor seconds of the work in :func:`slowness` on the machine that bounds in seconds were stated on."""
+
+
+@cache
+def slowness() -> float:
+    """How many times as long as there a piece of plain Python takes here, at least 1: what such bounds are times."""
+    times = []
+    for _ in range(5):
+        start = time.process_time()
+        for n in range(5000):
+            json.loads(json.dumps({"name": str(n), "values": [*range(10)], "parts": f"a/b/{n}".split("/")}))
+        times.append(time.process_time() - start)
+    return max(1.0, min(times) / PACE)
 
 
 def pixels(path: Path) -> bytes:
@@ -143,8 +164,6 @@ def tree(folder: Path) -> list[str]:
 
 def json_lines(ran: Ran) -> list[dict[str, Any]]:
     """stdout as JSON lines; raises when one is not."""
-    import json
-
     return [json.loads(line) for line in ran.lines]
 
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: tests may run side by side
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch, and for all that tests start: they run side by side
 
 import pytest
 import torch
@@ -20,21 +22,45 @@ TESTS = Path(__file__).parent
 GOLDEN = TESTS / "golden"
 EMOJI = TESTS / "emoji"
 
-torch.set_num_threads(max(1, min(2, os.cpu_count() or 1)))
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.load_profile("steady")
 if hasattr(signal, "SIGHUP"):  # under nohup it is ignored, and so it would be in all that tests start
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """With ``-n``: neighbours in a file stay in one worker, which makes what they share once."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"
+
+
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """New folders; pytest's own way to make one looks at all that there are, and there are thousands."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(n) for n in count())
+
+
 @pytest.fixture(autouse=True)
-def _own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_places(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees, or leaves anything in, the places of the person who runs it."""
-    home = tmp_path_factory.mktemp("home")
+    home = next(homes)
+    home.mkdir()
     for name in ("CONFIG", "WEIGHTS", "CACHE"):
         monkeypatch.setenv(f"ILVRCTL_{name}", str(home / name.lower()))
     for name in ("DEVICE", "PRECISION", "BATCH_SIZE", "SEED"):
         monkeypatch.delenv(f"ILVRCTL_{name}", raising=False)
+
+
+@contextmanager
+def in_double() -> Iterator[None]:
+    """Where a network asks for float32 it gets float64: with doubles as weights and inputs its results are the same
+    on every processor, but for 1e-14, whatever the order of its sums.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "float", torch.Tensor.double)
+        yield
 
 
 def method(name: str = "ilvr", **changes: Any) -> Method:

@@ -34,7 +34,8 @@ class Page:
     ``cuts``: for each request in turn, the share of the whole file after which the connection ends. ``ranges``:
     whether parts can be asked for. ``rate``: bytes a second, sent ten times a second. ``length``: whether the
     size is announced. ``mark``: the ETag, "" for none, None for one of the content. ``careless``: parts are sent
-    whatever If-Range says. ``stall``: the share after which nothing more comes, and the connection stays.
+    whatever If-Range says. ``stall``: the share after which nothing more comes, and the connection stays. ``gate``:
+    nine tenths are sent, and what is missing when that is set.
     ``busy``: how many requests are turned away first.
     """
 
@@ -50,6 +51,7 @@ class Page:
     mark: str | None = None
     careless: bool = False
     stall: float | None = None
+    gate: threading.Event | None = None
     busy: int = 0
     asked: list[dict[str, str]] = field(default_factory=list)
 
@@ -191,6 +193,11 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(page.body[start : int(page.stall * len(page.body))])
                 time.sleep(2)
                 return
+            if page.gate is not None:
+                middle = max(start, 9 * len(page.body) // 10)
+                self.wfile.write(page.body[start:middle])
+                page.gate.wait()
+                start = middle
             self._pour(page, page.body[start : max(end, start)])
 
         def _start(self, page: Page) -> int:

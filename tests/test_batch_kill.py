@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import Ran, command, copies, environment, leftovers, process, tree
+from commands import PATIENCE, Ran, command, copies, environment, leftovers, process, tree
 
 JOBS = """
 defaults: {to: emoji3d, steps: 4, precision: fp32}
@@ -58,7 +58,7 @@ def killed(place: Path, out: str, kills: int, number: int) -> list[str]:
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        timeout=170,
+        timeout=PATIENCE,
     ).stdout.split()
 
 
@@ -139,7 +139,7 @@ def test_a_cluster_that_loses_a_node_makes_the_same_bytes(place: Path) -> None:
         env=environment(RAY_USAGE_STATS_ENABLED="0"),
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     assert "killed" in done.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import servers
-from commands import environment, ilvrctl, json_lines, terminal
+from commands import PATIENCE, environment, ilvrctl, json_lines, slowness, terminal
 from servers import Server, Toys, arrived, get, refused, remains, toy_checkpoint
 
 from ilvrctl import paths
@@ -49,7 +49,9 @@ def test_the_list_loads_neither_torch_nor_the_network_and_is_quick() -> None:
         end = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime)
         assert ran.returncode == 0, ran.stderr
-    assert min(seconds) < 0.4  # of the processor, so that other work on the machine does not count
+    assert (
+        min(seconds) < 0.4 * slowness()
+    )  # of the processor, so that other work on the machine does not count
 
 
 @pytest.mark.parametrize("name", ["toy", "the-toy", "THE_TOY"])
@@ -260,7 +262,9 @@ def test_bars_on_a_terminal_and_paths_after_them(server: Server, toys: Toys) -> 
     here = f"{Path(servers.__file__).parent}:{environment()['PYTHONPATH']}"
     with terminal() as (slave, seen):
         env = environment(PYTHONPATH=here, TERM="xterm-256color", COLUMNS="140", LINES="40")
-        code = subprocess.run(words, stdout=slave, stderr=slave, env=env, check=False, timeout=60).returncode
+        code = subprocess.run(
+            words, stdout=slave, stderr=slave, env=env, check=False, timeout=PATIENCE
+        ).returncode
     screen = b"".join(seen).decode()
     assert code == 0, screen
     assert "MB/s" in screen and "toy[1].pt" in screen

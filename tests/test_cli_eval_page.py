@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from commands import ilvrctl
+from commands import ilvrctl, slowness
 from conftest import EMOJI
 from PIL import Image
 
@@ -167,6 +167,7 @@ def test_a_phone_and_dark_mode(browser: Any, page_file: Path) -> None:
     assert sum(map(int, ground.removeprefix("rgb(").rstrip(")").split(","))) < 120
 
 
+@pytest.mark.alone
 def test_500_pictures_open_in_under_3_seconds_and_40_mb(
     browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +188,6 @@ def test_500_pictures_open_in_under_3_seconds_and_40_mb(
     assert tab.locator("#after").evaluate("e => e.decode().then(() => e.naturalWidth)") >= 32
     seconds = time.perf_counter() - start
     assert tab.locator("#rows tbody tr").count() == MANY
-    assert seconds < 3, seconds
+    assert seconds < 3 * slowness(), seconds
     loaded = tab.evaluate("[...document.querySelectorAll('#rows img')].filter(e => e.src).length")
     assert loaded < 60, "pictures are decoded only near the window"

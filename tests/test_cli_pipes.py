@@ -13,6 +13,7 @@ import pytest
 from commands import (
     CUP,
     FOX,
+    PATIENCE,
     QUICK,
     command,
     copies,
@@ -196,7 +197,7 @@ def test_a_reader_that_goes_away_is_no_error_to_talk_about(args: list[str], tmp_
     )
     assert run.stdout is not None
     run.stdout.close()
-    _, err = run.communicate(timeout=60)
+    _, err = run.communicate(timeout=PATIENCE)
     assert b"Traceback" not in err
     assert b"Error" not in err
     assert run.returncode == 1
@@ -213,7 +214,7 @@ def test_a_reader_that_goes_away_in_mid_run(tmp_path: Path) -> None:
     assert run.stdout is not None
     assert run.stdout.readline() == b"out/astronaut.png\n"
     run.stdout.close()
-    _, err = run.communicate(timeout=60)
+    _, err = run.communicate(timeout=PATIENCE)
     assert b"Traceback" not in err
     assert 1 <= len(tree(tmp_path / "out")) < 12
 
@@ -229,7 +230,7 @@ def test_a_picture_is_not_awaited_from_a_keyboard(tmp_path: Path) -> None:
     with terminal() as (slave, _):
         words = command("translate", "-", *QUICK)
         done = subprocess.run(
-            words, stdin=slave, cwd=tmp_path, env=environment(), capture_output=True, timeout=60
+            words, stdin=slave, cwd=tmp_path, env=environment(), capture_output=True, timeout=PATIENCE
         )
     assert done.returncode == 2
     assert b"standard input, which is a terminal" in done.stderr

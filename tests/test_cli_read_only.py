@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import FOX, QUICK, Ran, command, copies, environment, tree
+from commands import FOX, PATIENCE, QUICK, Ran, command, copies, environment, tree
 
 WITHOUT_RIGHTS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--")
 """Root, for whom the permissions of files count as for everybody else."""
@@ -57,7 +57,7 @@ def test_a_folder_that_is_read_only_is_one_line(words: list[str], folder: Path) 
         env=environment(ILVRCTL_WEIGHTS="weights"),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     ran = Ran(done.returncode, done.stdout.encode(), done.stderr)
     assert ran.code == 1, ran.err
@@ -71,7 +71,11 @@ def test_a_folder_that_is_read_only_is_one_line(words: list[str], folder: Path) 
 def test_what_writes_nothing_runs_there(folder: Path) -> None:
     for words in (["doctor"], ["translate", str(FOX), *QUICK, "-o", "-"]):
         done = subprocess.run(
-            [*prefix(), *command(*words)], cwd=folder, env=environment(), capture_output=True, timeout=120
+            [*prefix(), *command(*words)],
+            cwd=folder,
+            env=environment(),
+            capture_output=True,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stderr.decode()
         assert done.stdout

@@ -13,6 +13,7 @@ import pytest
 from commands import (
     CUP,
     FOX,
+    PATIENCE,
     QUICK,
     command,
     difference,
@@ -98,7 +99,7 @@ def started(*args: str | Path, cwd: Path) -> subprocess.Popen[bytes]:
 
 def wait_for_results(folder: Path, count: int) -> None:
     """Until so many results are on disk."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if folder.is_dir() and len(list(folder.glob("*.png"))) >= count:
             return
@@ -114,7 +115,7 @@ def test_ctrl_c_says_what_is_saved_and_the_same_command_goes_on(tmp_path: Path) 
     run = started(*LONG, cwd=tmp_path)
     wait_for_results(tmp_path / "out", 2)
     run.send_signal(signal.SIGINT)
-    out, err = run.communicate(timeout=60)
+    out, err = run.communicate(timeout=PATIENCE)
     assert run.returncode == 130
     saved = len(list((tmp_path / "out").glob("*.png")))
     assert 2 <= saved < 12
@@ -135,7 +136,7 @@ def test_sigterm_is_as_ctrl_c_but_for_its_code(tmp_path: Path) -> None:
     run = started(*LONG, "--json", cwd=tmp_path)
     wait_for_results(tmp_path / "out", 1)
     run.terminate()
-    out, err = run.communicate(timeout=60)
+    out, err = run.communicate(timeout=PATIENCE)
     assert run.returncode == 143
     assert b'"interrupted": true' in out.splitlines()[-1]
     assert b"are saved; the same command goes on" in err
@@ -147,7 +148,7 @@ def test_ctrl_c_before_anything_is_saved(tmp_path: Path) -> None:
     assert run.stderr is not None
     assert b"loaded in" in run.stderr.readline()
     run.send_signal(signal.SIGINT)
-    _, err = run.communicate(timeout=60)
+    _, err = run.communicate(timeout=PATIENCE)
     assert run.returncode == 130
     assert err.decode() == "interrupted before a result was saved; the same command begins again\n"
     assert tree(tmp_path) == []
@@ -160,7 +161,7 @@ def test_a_killed_run_goes_on_to_the_same_pictures(tmp_path: Path) -> None:
     run = started(*LONG, cwd=tmp_path)
     wait_for_results(tmp_path / "out", 3)
     os.kill(run.pid, signal.SIGKILL)
-    run.communicate(timeout=60)
+    run.communicate(timeout=PATIENCE)
     assert process("translate", *LONG, cwd=tmp_path).code == 0
     assert leftovers(tmp_path) == []
     assert tree(tmp_path / "out") == tree(whole)

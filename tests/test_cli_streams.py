@@ -10,7 +10,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import FOX, QUICK, Ran, command, copies, environment, json_lines, on_terminal, process, tree
+from commands import (
+    FOX,
+    PATIENCE,
+    QUICK,
+    Ran,
+    command,
+    copies,
+    environment,
+    json_lines,
+    on_terminal,
+    process,
+    tree,
+)
 
 from ilvrctl import paths
 from ilvrctl.cli import app
@@ -79,7 +91,7 @@ def test_a_reader_that_is_gone_is_no_error_to_talk_about(words: list[str], pictu
     )
     assert run.stdout is not None
     run.stdout.close()
-    _, err = run.communicate(timeout=60)
+    _, err = run.communicate(timeout=PATIENCE)
     assert run.returncode == 1
     assert not re.search(rb"Traceback|Exception|[Ee]rror", err), err
 

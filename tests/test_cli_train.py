@@ -10,10 +10,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
-from commands import command, environment, ilvrctl, json_lines
+from commands import PATIENCE, command, environment, ilvrctl, json_lines
 from conftest import EMOJI
 from PIL import Image
 
@@ -26,6 +27,7 @@ from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.files.facts_header import header_facts, read_notes
 from ilvrctl.models.files.loading import load_classifier, load_network
 from ilvrctl.models.files.saving import read_safetensors, save_safetensors
+from ilvrctl.training import loop
 from ilvrctl.training.events import Began
 from ilvrctl.training.job import Job
 from ilvrctl.training.recipe import Network, Recipe
@@ -125,7 +127,10 @@ def test_a_full_disk_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-def test_a_trained_target_translates_and_keeps_low_frequencies(pictures: Path, tmp_path: Path) -> None:
+def test_a_trained_target_translates_and_keeps_low_frequencies(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "REPORT_EVERY", 0.0)  # the loss of every step, however fast the machine is
     (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n half a picture")
     run = tmp_path / "run"
     ran = ilvrctl(
@@ -137,7 +142,9 @@ def test_a_trained_target_translates_and_keeps_low_frequencies(pictures: Path, t
     assert ran.lines == [str(paths.weights_dir() / "glossy.safetensors")]
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in log if line["event"] == "progress"]
-    assert losses[-1] < 0.05
+    assert len(losses) == 300
+    # in the first steps the network says nothing: its loss is the variance of eps
+    assert fmean(losses[150:]) < 0.1 * fmean(losses[:3])
     assert next(line["loss"] for line in log if line["event"] == "validated") < 0.1
     with Image.open(next(run.glob("sheet-*.png"))) as sheet:
         assert sheet.width > 500
@@ -169,12 +176,10 @@ def test_a_stopped_training_goes_on_bit_for_bit(how: signal.Signals, pictures: P
     run = tmp_path / "parts"
     parts = command(*args, "--name", "parts", "-o", run, "--save-every", "0.2s")
     started = subprocess.Popen(parts, env=environment(), stderr=subprocess.PIPE)
-    limit = time.monotonic() + 90
-    while not (run / "state.safetensors").exists() and time.monotonic() < limit:
-        time.sleep(0.05)
-    time.sleep(1.0)
+    while not (run / "state.safetensors").exists() and started.poll() is None:
+        time.sleep(0.01)
     started.send_signal(how)
-    _, errors = started.communicate(timeout=60)
+    _, errors = started.communicate(timeout=PATIENCE)
     assert started.returncode == (130 if how == signal.SIGINT else -how), errors.decode()
     if how == signal.SIGINT:
         assert b"the same command goes on from there" in errors
@@ -203,7 +208,7 @@ def test_two_processes_equal_one_with_twice_the_batch(pictures: Path, tmp_path: 
         "ilvrctl",
     ]
     words = [str(arg) for arg in (*args, "--name", "pair", "-o", tmp_path / "pair")]
-    done = subprocess.run([*run, *words], env=environment(), capture_output=True, timeout=240)
+    done = subprocess.run([*run, *words], env=environment(), capture_output=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.decode().splitlines() == [str(paths.weights_dir() / "pair.safetensors")]
     one, two = weights("alone"), weights("pair")
@@ -334,11 +339,10 @@ def test_any_training_survives_any_signal(kind: str, how: signal.Signals, tmp_pa
     run = tmp_path / "run"
     parts = command(*args, "-o", run, "--save-every", "0.1s")
     started = subprocess.Popen(parts, env=environment(), stderr=subprocess.PIPE)
-    limit = time.monotonic() + 90
-    while not (run / "state.safetensors").exists() and time.monotonic() < limit:
-        time.sleep(0.02)
+    while not (run / "state.safetensors").exists() and started.poll() is None:
+        time.sleep(0.01)
     started.send_signal(how)
-    _, errors = started.communicate(timeout=60)
+    _, errors = started.communicate(timeout=PATIENCE)
     assert started.returncode == (-how if how == signal.SIGKILL else 128 + how), errors.decode()
     if how != signal.SIGKILL:
         assert b"the same command goes on from there" in errors

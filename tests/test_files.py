@@ -219,11 +219,11 @@ def test_what_is_no_small_text_is_refused_at_once(tmp_path: Path) -> None:
         "binary": "it is not a text",
         "wide": "UTF-16 without its mark",
     }
-    start = time.monotonic()
+    start = time.process_time()
     for name, why in cases.items():
         with pytest.raises(InputError, match=f"^cannot read .*{why}"):
             read_text(tmp_path / name, limit=1000)
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_digests_are_remembered_until_the_file_changes(tmp_path: Path) -> None:

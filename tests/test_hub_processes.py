@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event
 
 import pytest
 import servers
-from commands import environment
+from commands import PATIENCE, environment
 from servers import Page, Server, Toys, arrived, get, remains
 
 from ilvrctl import paths
@@ -23,30 +24,37 @@ ID = "1AbCdEfGhIjKlMnOpQrStUvWxYz012345"
 
 def start(server: Server, *args: str) -> subprocess.Popen[str]:
     """``ilvrctl download toy`` as a process, with every request sent to the server."""
-    words = [sys.executable, servers.__file__, server.base, "download", "toy", "--timeout", "5", *args]
+    words = [sys.executable, servers.__file__, server.base, "download", "toy", "--timeout", "60", *args]
     env = environment(PYTHONPATH=f"{Path(servers.__file__).parent}:{environment()['PYTHONPATH']}")
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
 def wait_for(size: int, process: subprocess.Popen[str]) -> None:
-    """Until so many bytes are in an unfinished file; without a pause, to strike the moment they are there."""
-    end = time.monotonic() + 30
-    while time.monotonic() < end and process.poll() is None:
+    """Until so many bytes are in an unfinished file."""
+    while process.poll() is None:
         if any(path.stat().st_size >= size for path in paths.weights_dir().glob("toy.pt*.part")):
             return
+        time.sleep(0.01)
     raise AssertionError(process.communicate())
 
 
-def source_of(kind: str, server: Server, toys: Toys, rate: float | None) -> tuple[Page, Path]:
+def source_of(kind: str, server: Server, toys: Toys, gate: Event) -> tuple[Page, Path]:
     if kind == "drive":
-        return server.drive(ID, toys.body, rate=rate), toys.preset(f"gdrive:{ID}")
-    return server.put("toy.pt", toys.body, rate=rate), toys.preset(server.url("toy.pt"))
+        return server.drive(ID, toys.body, gate=gate), toys.preset(f"gdrive:{ID}")
+    return server.put("toy.pt", toys.body, gate=gate), toys.preset(server.url("toy.pt"))
 
 
 def test_two_at_once_make_one_transfer(server: Server, toys: Toys) -> None:
-    page, path = source_of("web", server, toys, rate=700_000)
-    both = [start(server), start(server)]
-    ends = [process.communicate(timeout=60) for process in both]
+    gate = Event()
+    page, path = source_of("web", server, toys, gate=gate)
+    first = start(server)
+    wait_for(512 * 1024, first)
+    second = start(server)
+    assert second.stderr is not None
+    assert any("another process is fetching it" in line for line in iter(second.stderr.readline, ""))
+    gate.set()
+    both = [first, second]
+    ends = [process.communicate(timeout=PATIENCE) for process in both]
     assert [process.returncode for process in both] == [0, 0], ends
     assert [out for out, _ in ends] == [f"{path}\n"] * 2
     assert len(page.asked) == 1
@@ -57,13 +65,14 @@ def test_two_at_once_make_one_transfer(server: Server, toys: Toys) -> None:
 
 @pytest.mark.parametrize("kind", ["web", "drive"])
 def test_killed_in_the_middle_and_again(drive: Server, toys: Toys, kind: str) -> None:
-    page, path = source_of(kind, drive, toys, rate=1_500_000)
+    gate = Event()
+    page, path = source_of(kind, drive, toys, gate=gate)
     process = start(drive)
     wait_for(512 * 1024, process)
     process.kill()
     process.communicate()
     assert not path.exists()
-    page.rate = None
+    gate.set()
     arrived(get(), toys, path)
     assert int(page.asked[-1]["range"][6:-1]) >= 512 * 1024
 
@@ -72,15 +81,16 @@ def test_killed_in_the_middle_and_again(drive: Server, toys: Toys, kind: str) ->
     ("kind", "end"), [("web", signal.SIGINT), ("drive", signal.SIGINT), ("web", signal.SIGTERM)]
 )
 def test_interrupted_and_again(drive: Server, toys: Toys, kind: str, end: signal.Signals) -> None:
-    page, path = source_of(kind, drive, toys, rate=1_500_000)
+    gate = Event()
+    page, path = source_of(kind, drive, toys, gate=gate)
     process = start(drive)
     wait_for(512 * 1024, process)
     process.send_signal(end)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + end, err
     assert "of toy is kept; the same command goes on from there" in err
     assert "Traceback" not in err and out == ""
     assert not path.exists()
-    page.rate = None
+    gate.set()
     arrived(get(), toys, path)
     assert "range" in page.asked[-1]

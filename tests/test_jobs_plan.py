@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import CUP, FOX, copies
+from commands import CUP, FOX, copies, slowness
 
 from ilvrctl import api, config, files, paths
 from ilvrctl.config import Layer
@@ -249,7 +249,9 @@ def test_many_jobs_are_planned_without_reading_anything_again(
     ]
     start = time.process_time()
     plans, _ = plans_of({"jobs": jobs}, tmp_path / "out")
-    assert time.process_time() - start < 5  # for 500; it is 0.4 s on a machine that does nothing else
+    assert (
+        time.process_time() - start < 5 * slowness()
+    )  # for 500; it is 0.4 s on a machine that does nothing else
     assert len(plans) == 500 and len({plan.identities for plan in plans}) == 500
     assert set(read.values()) == {1}, read
 

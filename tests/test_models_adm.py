@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import hidden_of, random_state_dict
+from conftest import in_double
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -260,13 +261,20 @@ def test_any_architecture_is_recovered_from_its_tensors(architecture: AdmArchite
     x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([3.0, 700.0])
     y = None if architecture.num_classes is None else torch.tensor([1, 4])
-    again = AdmUNet(infer_architecture(shapes, architecture.hidden))
-    again.load_state_dict(network.state_dict(), strict=True)
+    with torch.device("meta"):
+        again = AdmUNet(infer_architecture(shapes, architecture.hidden))
+    again.load_state_dict(network.state_dict(), strict=True, assign=True)
     with torch.inference_mode():
         out = network(x, t, y)
         assert torch.equal(again(x, t, y), out)
-    # the differentiable path is another implementation: it must agree
-    assert distance(again(x, t, y).detach(), out) < 1e-5 * max(1, float(out.abs().max()))
+    # the differentiable path is another implementation: it must agree. In float32 rounding alone moves an output by
+    # up to 1e-5, and by as much as the processor likes
+    again.double().dtype = torch.float64
+    with in_double():
+        differentiable = again(x.double(), t.double(), y).detach()
+        with torch.inference_mode():
+            assert distance(again(x.double(), t.double(), y), differentiable) < 1e-12
+    assert distance(out, differentiable) < 1e-4
     assert out.shape == (2, architecture.out_channels, size, size)
     assert 0.01 < float(out.std()) < 10
 

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import bomb, random_state_dict, rezipped, with_a_hole, write_random_checkpoint
+from commands import slowness
 from safetensors.torch import save
 from torch import Tensor
 
@@ -196,29 +197,35 @@ def test_numbers_that_the_precision_cannot_hold(tmp_path: Path) -> None:
         load_network(path, HIDDEN, device=CPU, dtype=torch.float16)
 
 
-@pytest.mark.parametrize(
-    "name", ["60 doublings", "half a million lists", "one pickle inflated", "texts copied", "sparse"]
-)
-def test_a_refusal_takes_two_seconds_and_300_mb_at_most(name: str, tmp_path: Path) -> None:
-    """More than an empty run that has loaded the same modules."""
-    path = tmp_path / "model.pt"
-    path.write_bytes(BROKEN[name][0]())
+def test_a_refusal_takes_two_seconds_and_300_mb_at_most(tmp_path: Path) -> None:
+    """More than an empty run that has loaded the same modules; each file in a fork, so that they are loaded once."""
+    names = ["60 doublings", "half a million lists", "one pickle inflated", "texts copied", "sparse"]
+    for name in names:
+        (tmp_path / name).write_bytes(BROKEN[name][0]())
     code = """
-import resource, sys, time
+import os, resource, sys, time
 from pathlib import Path
 from ilvrctl.errors import WeightsError
 from ilvrctl.models.files.loading import inspect_file
-before, start = resource.getrusage(resource.RUSAGE_SELF), time.process_time()
-try:
-    inspect_file(Path(sys.argv[1]))
-except WeightsError:
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    print(time.process_time() - start, (after.ru_maxrss - before.ru_maxrss) / 1024)
+for path in sys.argv[1:]:
+    if os.fork() == 0:
+        before, start = resource.getrusage(resource.RUSAGE_SELF), time.process_time()
+        try:
+            inspect_file(Path(path))
+        except WeightsError:
+            after = resource.getrusage(resource.RUSAGE_SELF)
+            print(time.process_time() - start, (after.ru_maxrss - before.ru_maxrss) / 1024, flush=True)
+        os._exit(0)
+    os.wait()
 """
-    ran = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
-    seconds, megabytes = map(float, ran.stdout.split())
-    assert seconds < 2
-    assert megabytes < 300
+    words = [sys.executable, "-c", code, *(str(tmp_path / name) for name in names)]
+    ran = subprocess.run(words, capture_output=True, text=True, check=True)
+    taken = {
+        name: [*map(float, line.split())] for name, line in zip(names, ran.stdout.splitlines(), strict=True)
+    }
+    for name, (seconds, megabytes) in taken.items():
+        assert seconds < 2 * slowness(), name
+        assert megabytes < 300, name
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such files on this system")

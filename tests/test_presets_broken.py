@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import CUP, command, environment, ilvrctl, json_lines
+from commands import CUP, PATIENCE, command, environment, ilvrctl, json_lines
 from servers import Server, Toys, get, refused, remains
 
 from ilvrctl import paths
@@ -83,7 +83,7 @@ def spoil(kind: str, way: str, name: str = "bad") -> Path:
 @pytest.mark.parametrize("way", WAYS)
 def test_a_broken_file_fails_alone_with_its_reason(kind: Kind, way: str) -> None:
     path = spoil(kind, way)
-    start = time.monotonic()
+    start = time.process_time()
     assert {
         name: load() for name, load in zip(KINDS, (load_models, load_targets, load_methods), strict=True)
     } == SOUND
@@ -93,7 +93,7 @@ def test_a_broken_file_fails_alone_with_its_reason(kind: Kind, way: str) -> None
     with pytest.raises(ConfigError) as alone:
         FIND[kind]("bad")
     assert alone.value.message == bad.error.message
-    assert time.monotonic() - start < 3
+    assert time.process_time() - start < 3
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_link_to_dev_zero_takes_no_memory() -> None:
         command("download", "--list"),
         env=environment(),
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )
     assert done.returncode == 0 and b"no ordinary file" in done.stdout, done.stderr
@@ -300,7 +300,7 @@ def homeless(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
         env={**known, **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         cwd="/",
         check=False,
     )

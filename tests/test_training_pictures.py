@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import environment
+from commands import PATIENCE, environment
 from conftest import EMOJI
 from PIL import Image
 
@@ -164,7 +164,7 @@ def test_processes_that_share_a_cache_decode_the_pictures_once(tmp_path: Path) -
         subprocess.Popen([sys.executable, "-c", code, folder], env=environment(), stdout=subprocess.PIPE)
         for _ in range(4)
     ]
-    outputs = [process.communicate(timeout=100)[0].decode() for process in started]
+    outputs = [process.communicate(timeout=PATIENCE)[0].decode() for process in started]
     assert [process.returncode for process in started] == [0] * 4
     assert sum(output.count("decoded") for output in outputs) == 60
     assert sum("another training is decoding these pictures" in output for output in outputs) == 3
