@@ -195,7 +195,8 @@ def _place(folder: Path, section: Section) -> tuple[Path, dict[str, str]]:
     """A folder with the inputs that the pages name, and an environment that finds `ilvrctl` (and `jq`)."""
     place, tools = folder / "place", folder / "tools"
     tools.mkdir()
-    (place / "cats").mkdir(parents=True)
+    for name in ("cats", "drawings"):
+        (place / name).mkdir(parents=True)
     shutil.copytree(EMOJI / "3d", place / "glossy")
     shutil.copytree(EMOJI / "flat", place / "flat")
     for name in ("photo", "scribbled", "painting"):
@@ -207,7 +208,7 @@ def _place(folder: Path, section: Section) -> tuple[Path, dict[str, str]]:
     mask.save(place / "mask.png")
     pictures = sorted((EMOJI / "flat").glob("*.png"))[:4]
     shutil.copy(pictures[0], place / "a.png")
-    for picture, name in zip(pictures[1:], ("b.jpg", "cats/one.jpg", "cats/two.jpg"), strict=True):
+    for picture, name in zip(pictures[1:], ("b.jpg", "cats/one.jpg", "drawings/two.jpg"), strict=True):
         Image.open(picture).convert("RGB").save(place / name, quality=95)
     for name in ("ffhq_10m.pt", "model.pt"):  # any network will do
         shutil.copy(DATA / "emoji3d-64.safetensors", place / name)
