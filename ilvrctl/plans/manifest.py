@@ -42,6 +42,7 @@ class Entry:
     be read), ``input_size`` and ``input_mtime_ns`` as the file system told them. ``sample`` counts from 1.
     ``settings``: what the matrix of its job set for it, flat, as JSON values, empty without a matrix.
     ``config_sha256``: of everything but the input that decides the pixels. ``seconds``: its share of its batch.
+    ``again``: it failed for a reason that may have passed, so that the next run tries it.
     """
 
     job: str
@@ -57,6 +58,7 @@ class Entry:
     seconds: float | None = None
     error: str | None = None
     hint: str | None = None
+    again: bool | None = None
     time: str = ""
 
 
