@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Callable
@@ -116,11 +117,13 @@ def test_failures_are_recorded_and_not_tried_again_until_something_changes(tmp_p
 
 
 def test_what_may_have_passed_is_tried_again_by_the_next_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    passing = [ValueError("nobody foresaw this"), MemoryError(), unwritable(Path("b.png"), OSError(5, "I/O"))]
+    denied = PermissionError(errno.EACCES, "Permission denied", "in/b.png")
+    passing: list[Exception] = [ValueError("nobody foresaw this"), MemoryError(), denied]
 
     def save(image: Image.Image, path: Path, **options: Any) -> None:
         if path.name == "b.png":
-            raise passing.pop()
+            error = passing.pop()
+            raise error if error is not denied else unwritable(path, denied) from denied
         real(image, path, **options)
 
     real = run.save_picture

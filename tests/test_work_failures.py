@@ -293,6 +293,14 @@ def test_errors_keep_their_kind_and_their_traceback_on_the_way_to_another_proces
     assert "test_work_failures.py" in str(again.__cause__)
 
 
+DENIED = PermissionError(errno.EACCES, "Permission denied", "out/a.png")
+
+
+def caused(error: IlvrctlError, cause: Exception) -> IlvrctlError:
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "passes"),
     [
@@ -300,7 +308,7 @@ def test_errors_keep_their_kind_and_their_traceback_on_the_way_to_another_proces
         (errors.item_error(MemoryError(), "fitting", "a.png"), True),
         (errors.DeviceMemoryError("out of memory"), True),
         (DeviceError("3 workers were lost at it"), True),
-        (files.unwritable(Path("a.png"), PermissionError(errno.EACCES, "no")), True),
+        (caused(files.unwritable(Path("a.png"), DENIED), DENIED), True),
         (OutputError("a picture of 70000 x 1 cannot be written as JPEG"), False),
         (errors.InputError("a.png is damaged"), False),
         (errors.NonFiniteError("the sample became NaN"), False),
