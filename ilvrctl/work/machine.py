@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -130,6 +130,14 @@ def share_of(
     return divide(plans, whole), whole
 
 
+def told_before(plans: Sequence[Plan], *, passed_by: bool = True) -> Iterator[JobEvent]:
+    """What people should know before plans are carried out, and what was passed by, each once."""
+    for plan in plans:
+        yield from plan.notes
+    if passed_by:
+        yield from dict.fromkeys(one for plan in plans for one in plan.passed_by)
+
+
 def carry_out(
     plans: Sequence[Plan],
     machine: Machine,
@@ -147,10 +155,7 @@ def carry_out(
     from ilvrctl.work.ledger import Ledger
     from ilvrctl.work.run import run
 
-    for plan in plans:
-        yield from plan.notes
-    if shard[0] == 1:
-        yield from dict.fromkeys(one for plan in plans for one in plan.passed_by)
+    yield from told_before(plans, passed_by=shard[0] == 1)
     calls = sum(plan.network_calls() for plan in plans)
     team = machine.team(calls, aside)  # before anything is written: a cluster may not answer
     with ExitStack() as stack:
