@@ -17,7 +17,7 @@ from ilvrctl.images.io import read_bytes
 from ilvrctl.images.kinds import kind_of
 from ilvrctl.images.load import frames_in
 from ilvrctl.plans.digest import sha256_hex
-from ilvrctl.plans.places import Folders, is_folder, place, real
+from ilvrctl.plans.places import Folders, is_folder, place, real, real_folder
 
 STDIN = "-"
 FRAMES = ("first", "all")
@@ -231,7 +231,7 @@ def _folder(folder: Path, recursive: bool, outputs: Sequence[Path]) -> Collected
     found = pictures_in(
         folder, recursive=recursive, leave_out=lambda path: folders.place(path) in own, needed=True
     )
-    shipped = real(folder) == real(paths.EXAMPLES)
+    shipped = real_folder(folder) == real_folder(paths.EXAMPLES)
     items = (
         Item(
             _shown(file, str(file)) if shipped else str(file),
@@ -246,7 +246,7 @@ def _folder(folder: Path, recursive: bool, outputs: Sequence[Path]) -> Collected
 
 def _shown(path: Path, name: str) -> str:
     """The name for people; that of an example that ships does not tell where the package is."""
-    shipped = real(path.parent) == real(paths.EXAMPLES)
+    shipped = real_folder(path.parent) == real_folder(paths.EXAMPLES)
     return f"{paths.EXAMPLES.name}/{path.name}" if shipped else name
 
 

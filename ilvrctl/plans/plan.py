@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.events import Note, PassedBy
-from ilvrctl.memory import remembered
 from ilvrctl.models.files.facts import left_unknown, missing_error
 from ilvrctl.models.files.stated import UNKNOWN
 from ilvrctl.plans.digest import weights_sha256
@@ -188,7 +187,7 @@ def network_facts(model: ModelPreset) -> dict[str, Any]:
     return facts | {name: value for name, (value, default) in more.items() if value != default}
 
 
-@remembered
+@lru_cache(maxsize=64)
 def schedule_of(model: ModelPreset) -> Schedule:
     """The levels that a network was trained on. UsageError for all that is not known, where these are not."""
     if model.noise_schedule == UNKNOWN:
