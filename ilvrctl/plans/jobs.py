@@ -187,4 +187,4 @@ def _outputs(job: JobAsked, items: Sequence[Item], variants: list[Variant], past
     place = Destination(folder, suffix=suffix_of(job.value("ext") or FORMATS[0]), pattern=pattern)
     numbers, folders = numbers_to(job.value("samples") or 1), [variant.folder for variant in variants]
     named = name_results(items, place, numbers, folders, past)
-    return outputs_of(named, numbers, place, gif=job.value("gif"), folders=folders)
+    return outputs_of(named, numbers, place, gif=job.value("gif"), join=job.value("join"), folders=folders)

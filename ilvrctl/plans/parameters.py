@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import get_args
 
 from ilvrctl.choices import Fit, Precision, Speed
+from ilvrctl.plans import parameters_of_frames
 from ilvrctl.plans.parameter import MAKING, Command, Parameter
 from ilvrctl.plans.values import bounds, decimal, file, jumps, label, level, one_of, switch, whole, words
 
@@ -258,15 +259,7 @@ TABLE: tuple[Parameter, ...] = (
         flags=("--recursive", "-r"),
         default=False,
     ),
-    Parameter(
-        "frames",
-        "Of animations and files of many pages: first, or all, each with a numbered result.",
-        one_of("first", "all"),
-        commands=_JOBS,
-        panel=PICTURES,
-        metavar="first|all",
-        default="first",
-    ),
+    *parameters_of_frames.ROWS,
     Parameter("from_file", "Input names from a file, - for standard input.", commands=_JOBS, panel=PICTURES),
     Parameter(
         "null",
