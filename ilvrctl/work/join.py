@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def write_joined(plan: Plan) -> Iterator[Extra | Warned]:
     """Write the files in which the results of all frames of an input are together, those that are not there already.
 
-    One of which a result is missing is told, and left out; so a shard leaves it to the last.
+    One of which a result is missing is told, and left out; a shard leaves it to the last.
     """
     groups: dict[Path, list[Output]] = {}
     for output in plan.outputs:
@@ -41,6 +41,10 @@ def write_joined(plan: Plan) -> Iterator[Extra | Warned]:
 def _joined(plan: Plan, path: Path, outputs: Sequence[Output]) -> Iterator[Extra | Warned]:
     found = [_result(output) for output in outputs]
     frames = [data for data in found if data is not None]
+    if any(
+        data is None and output.status == "elsewhere" for data, output in zip(found, outputs, strict=True)
+    ):
+        return  # other shards are at work
     if len(frames) < len(found):
         yield Warned(
             f"{path} is not written: {len(found) - len(frames)} of its {len(found)} results are missing"

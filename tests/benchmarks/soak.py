@@ -208,6 +208,7 @@ class Soak:
         if passed := {str(one["input"]) for one in told if one["event"] == "passed_by"}:
             silent = {path for path, kind in self.others.items() if kind != "folder"} - passed - failed
             self.expect(not silent, f"passed by in silence: {sorted(silent)[:5]}")
+        self._expect_sum(summary)
         outputs = {str(one["output"]) for one in done.values()}
         there = {str(path) for path in self.out.rglob("*") if path.is_file()} - {
             str(self.out / "manifest.jsonl")
@@ -216,6 +217,14 @@ class Soak:
         for name, one in done.items():
             if name in self.good and (problem := _problem(Path(str(one["output"])), self.good[name])):
                 self.wrong.append(f"{name}: {problem}")
+
+    def _expect_sum(self, summary: dict[str, object]) -> None:
+        """What the closing line counts is what was put in; a folder is looked into, and counts only if it cannot be."""
+        passed: dict[str, int] = summary.get("passed_by", {})  # type: ignore[assignment]
+        counts = [int(str(summary.get(key, 0))) for key in ("done", "skipped", "failed")]
+        found = len(self.good) + len(self.broken) + sum(kind != "folder" for kind in self.others.values())
+        total = sum(counts) + sum(passed.values())
+        self.expect(total == found, f"{total} are accounted for, and {found} were put in")
 
     def check_memory(self) -> None:
         """The last runs need no more than the first."""
