@@ -50,7 +50,8 @@ def recorded(settings: Any, *, by_name: bool = True) -> Any:
     if not dataclasses.is_dataclass(settings):
         return settings
     values = {"name": getattr(settings, "name", None)} if by_name and hasattr(settings, "name") else {}
-    for name, later, default in _fields(type(settings)):
+    cls: Any = type(settings)
+    for name, later, default in _fields(cls):
         value = getattr(settings, name)
         if not (later and value == default):
             values[name] = recorded(value)
