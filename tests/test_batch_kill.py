@@ -116,8 +116,9 @@ from ray.cluster_utils import Cluster
 from ilvrctl.cli.app import main
 
 what, out = sys.argv.pop(1), Path(sys.argv[sys.argv.index("-o") + 1])
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-second = cluster.add_node(num_cpus=1)
+here = 1 if what == "node" else 2
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": here, "include_dashboard": False})
+second = cluster.add_node(num_cpus=1) if what == "node" else None
 ray.init(address=cluster.address, log_to_driver=False)
 
 def actors():
