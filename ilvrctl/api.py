@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 from ilvrctl import paths
 from ilvrctl.config import Layer
 from ilvrctl.events import JobEvent, Note
-from ilvrctl.model import Model, Picture, Progress, input_of
+from ilvrctl.model import Model, Picture, Progress, input_of, inputs_of
 from ilvrctl.plans.asked import Asked, asked_by_values
 from ilvrctl.plans.check import check_networks, make_plan, networks_of
 from ilvrctl.plans.conversion import convert_asked
 from ilvrctl.plans.find_networks import NetworksAsked, find_networks
-from ilvrctl.plans.inputs import Item
 from ilvrctl.plans.jobs import plans_of
 from ilvrctl.plans.outputs import Destination
 from ilvrctl.plans.plan import Plan
@@ -27,7 +26,7 @@ from ilvrctl.plans.request import edit as plan_edit
 from ilvrctl.plans.request import translation
 from ilvrctl.presets import WEIGHT_SUFFIXES, resolve_model
 from ilvrctl.work.machine import Machine, Tell, carry_out, share_of
-from ilvrctl.work.result import Result, results_of
+from ilvrctl.work.result import Result, Results
 
 if TYPE_CHECKING:
     from ilvrctl.evaluation.result import Evaluation
@@ -57,7 +56,7 @@ def translate(
     out: str | Path | None = None,
     progress: Progress | None = None,
     **parameters: Any,
-) -> Generator[Result, None, None]:
+) -> Results:
     """Pictures in, pictures of the target domain out, as ``ilvrctl translate`` does.
 
     ``inputs``: pictures (:data:`Picture`), folders, or a sequence of both. With ``out``, a folder or a file, results
@@ -66,14 +65,15 @@ def translate(
     Everything is checked by the call itself; the results come as they are made, and closing the iterator stops.
 
     Raises UsageError for what cannot be meant, WeightsError for weights that are not here. An input that cannot be
-    read is a failed result.
+    read is a failed result; what in a folder is no picture stands in the iterator's ``passed_by``, each with its
+    ``reason`` and ``name``.
 
     >>> import ilvrctl
     >>> for result in ilvrctl.translate("cats/", to="emoji3d", N=4, out="out/"):  # doctest: +SKIP
     ...     print(result.path, result.seconds)
     """
     asked = asked_by_values("translate", {"to": to, "weights": weights, **parameters})
-    plan = translation(asked, _inputs(inputs), _destination(out))
+    plan = translation(asked, inputs_of(inputs), _destination(out))
     return _results(plan, asked, progress)
 
 
@@ -87,7 +87,7 @@ def edit(
     out: str | Path | None = None,
     progress: Progress | None = None,
     **parameters: Any,
-) -> Generator[Result, None, None]:
+) -> Results:
     """Edit a photo at its own size, as ``ilvrctl edit`` does: where ``scribbled`` differs, or ``mask`` is white.
 
     Pictures and parameters as for :func:`translate`; ``mode`` is ``scribble`` or ``paint``.
@@ -114,7 +114,7 @@ def batch(
     shard: tuple[int, int] = (1, 1),
     progress: Progress | None = None,
     **machine: Any,
-) -> Generator[Result, None, None]:
+) -> Results:
     """Carry out the jobs of a file, or of a mapping with the same keys, as ``ilvrctl batch`` does.
 
     ``shard``: (3, 16) makes the third of sixteen parts. ``machine``: the fields of :class:`Machine`.
@@ -134,7 +134,7 @@ def batch(
     def begin(aside: Tell) -> Generator[JobEvent, None, None]:
         return carry_out(parts, chosen, past=past, shard=shard, max_failures=max_failures, aside=aside)
 
-    return results_of(begin, progress)
+    return Results(begin, progress, (one for plan in plans for one in plan.passed_by))
 
 
 def evaluate(
@@ -287,19 +287,14 @@ def _facts(facts: Mapping[str, Any]) -> Layer:
     return Layer.of("the call", {"model": facts}) if facts else Layer({})
 
 
-def _results(plan: Plan, asked: Asked, progress: Progress | None) -> Generator[Result, None, None]:
+def _results(plan: Plan, asked: Asked, progress: Progress | None) -> Results:
     check_networks([plan], numbers=False)
     plan = make_plan(plan, overwrite=bool(asked.values.get("overwrite")))
     machine = Machine(
         **{key: asked.values[key] for key in ("device", "batch_size", "compile") if key in asked.values}
     )
-    return results_of(lambda aside: carry_out([plan], machine, aside=aside), progress)
+    return Results(lambda aside: carry_out([plan], machine, aside=aside), progress, plan.passed_by)
 
 
 def _destination(out: str | Path | None) -> Destination:
     return Destination(memory=True) if out is None else Destination.parse(str(out))
-
-
-def _inputs(inputs: Any) -> list[str | Item]:
-    several = inputs if isinstance(inputs, (list, tuple)) else [inputs]
-    return [str(one) if isinstance(one, (str, Path)) else input_of(one, n) for n, one in enumerate(several)]

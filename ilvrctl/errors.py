@@ -129,6 +129,16 @@ def is_shared(error: IlvrctlError) -> bool:
     )
 
 
+def may_pass(error: IlvrctlError) -> bool:
+    """Whether an item that failed may succeed the next time, though nothing that was asked for has changed.
+
+    So it is with memory, a device, a place to write to, and what nobody foresaw; a damaged picture stays one.
+    """
+    if isinstance(error, OutputError):
+        return isinstance(error.__cause__, OSError) and error.__cause__.errno is not None
+    return isinstance(error, (ItemError, DeviceError)) or isinstance(error.__cause__, MemoryError)
+
+
 @contextmanager
 def stage(what: str, name: str) -> Iterator[None]:
     """Of one item, ``name``: whatever its block raises is an :class:`IlvrctlError`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -49,8 +50,15 @@ def recorded(settings: Any, *, by_name: bool = True) -> Any:
     if not dataclasses.is_dataclass(settings):
         return settings
     values = {"name": getattr(settings, "name", None)} if by_name and hasattr(settings, "name") else {}
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if not (field.metadata.get("later") and value == field.default):
-            values[field.name] = recorded(value)
+    cls: Any = type(settings)
+    for name, later, default in _fields(cls):
+        value = getattr(settings, name)
+        if not (later and value == default):
+            values[name] = recorded(value)
     return values
+
+
+@functools.cache
+def _fields(cls: Any) -> tuple[tuple[str, bool, Any], ...]:
+    """Name, whether it came later, and default of each field; asked for many thousand times in a large plan."""
+    return tuple((f.name, bool(f.metadata.get("later")), f.default) for f in dataclasses.fields(cls))

@@ -11,8 +11,8 @@ from ilvrctl.errors import UsageError
 from ilvrctl.events import JobEvent
 from ilvrctl.plans.inputs import Item, one_picture
 from ilvrctl.plans.outputs import Destination
-from ilvrctl.work.machine import Tell
-from ilvrctl.work.result import results_of
+from ilvrctl.work.machine import Tell, told_before
+from ilvrctl.work.result import Results
 
 if TYPE_CHECKING:
     from ilvrctl.diffusion.denoiser import Denoiser
@@ -70,7 +70,7 @@ class Model:
 
     def translate(
         self,
-        images: Sequence[Picture],
+        images: Picture | Sequence[Picture],
         *,
         as_tensor: bool = False,
         progress: Progress | None = None,
@@ -78,14 +78,14 @@ class Model:
     ) -> list[Any]:
         """Pictures of the target domain, those of the first image first; nothing is written.
 
-        ``images`` as for :func:`translate`. PIL pictures, or with ``as_tensor`` float32 (3, H, W) in [-1, 1]. Raises
+        ``images``: pictures and folders, as for :func:`translate`; ``progress`` is told too what in the folders is
+        passed by. PIL pictures, or with ``as_tensor`` float32 (3, H, W) in [-1, 1]. Raises
         the first error of an image.
         """
         from ilvrctl.plans.request import translation
 
         asked = self._asked("translate", parameters)
-        inputs = [input_of(image, n) for n, image in enumerate(images)]
-        plan = translation(asked, inputs, Destination(memory=True), networks=self._networks)
+        plan = translation(asked, inputs_of(images), Destination(memory=True), networks=self._networks)
         return self._pictures(plan, as_tensor, progress)
 
     def edit(
@@ -138,16 +138,23 @@ class Model:
             engine = self.engine
 
             def begin(aside: Tell) -> Generator[JobEvent, None, None]:
-                return run([plan], Alone(lambda _: engine), rescued=aside)
+                yield from told_before([plan])
+                yield from run([plan], Alone(lambda _: engine), rescued=aside)
 
             found = {}
-            for result in results_of(begin, progress):
+            for result in Results(begin, progress):
                 if result.error is not None:
                     raise result.error
                 found[result.input, result.sample, repr(result.changes)] = result.image
         order = [(output.item.name, output.sample, repr(plan.changes(output))) for output in plan.outputs]
         pictures = [found[place] for place in order]
         return [to_tensor(picture) for picture in pictures] if as_tensor else pictures
+
+
+def inputs_of(pictures: Any) -> list[str | Item]:
+    """The inputs that a picture, a folder, or a sequence of both are."""
+    several = pictures if isinstance(pictures, (list, tuple)) else [pictures]
+    return [str(one) if isinstance(one, (str, Path)) else input_of(one, n) for n, one in enumerate(several)]
 
 
 def input_of(picture: Picture, n: int = 0) -> Item:

@@ -166,7 +166,7 @@ class Settings:
 
         Equal for equal pixels of the same input and sample number.
         """
-        return identity_of(self.record(), network)
+        return identity_of(recorded(self), network)
 
 
 def identity_of(record: Mapping[str, Any], network: Mapping[str, Any]) -> str:

@@ -145,6 +145,26 @@ def test_closing_the_iterator_stops_and_the_same_call_goes_on(tmp_path: Path) ->
     assert sorted(r.state for r in again) in (["done", "skipped"], ["skipped", "skipped"])
 
 
+def test_what_is_passed_by_is_told_also_in_memory(tmp_path: Path, emoji: ilvrctl.Model) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(FOX.read_bytes())
+    (tmp_path / "in/notes.txt").write_text("none")
+    (tmp_path / "in/gone.png").symlink_to("nowhere")
+    wanted = {("not pictures", "notes.txt"), ("dangling links", "gone.png")}
+    jobs = {"jobs": [{"inputs": str(tmp_path / "in"), "to": "emoji3d"}]}
+    for results in (
+        ilvrctl.translate(tmp_path / "in", to="emoji3d", **SAME),
+        ilvrctl.batch(jobs, out=tmp_path / "out"),
+    ):
+        assert {(one.reason, Path(one.name).name) for one in results.passed_by} == wanted
+        results.close()
+    events: list[Any] = []
+    [picture] = emoji.translate(tmp_path / "in", steps=2, progress=events.append)
+    told = [event for event in events if type(event).__name__ == "PassedBy"]
+    assert {(one.reason, Path(one.name).name) for one in told} == wanted
+    assert picture.tobytes() == emoji.translate([FOX], steps=2)[0].tobytes()
+
+
 def test_jobs_from_a_mapping(tmp_path: Path) -> None:
     jobs = {
         "jobs": [

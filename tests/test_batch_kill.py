@@ -109,21 +109,38 @@ def test_two_processes_make_the_same_bytes(place: Path) -> None:
 
 
 RAY = """
-import sys, threading, time
+import os, signal, sys, threading, time
 from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from ilvrctl.cli.app import main
 
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-second = cluster.add_node(num_cpus=1)
+what, out = sys.argv.pop(1), Path(sys.argv[sys.argv.index("-o") + 1])
+here = 1 if what == "node" else 2
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": here, "include_dashboard": False})
+second = cluster.add_node(num_cpus=1) if what == "node" else None
 ray.init(address=cluster.address, log_to_driver=False)
 
+def actors():
+    known = {str(os.getpid())}
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[status.parent.name] = status.read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            continue
+    while more := {pid for pid, parent in parents.items() if parent in known} - known:
+        known |= more
+    return [int(pid) for pid in known if b"ray::Actor" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
 def kill():
-    manifest = Path("ray/manifest.jsonl")
+    manifest = out / "manifest.jsonl"
     while not manifest.exists() or manifest.read_bytes().count(b'"item"') < 9:
         time.sleep(0.02)
-    cluster.remove_node(second, allow_graceful=False)
+    if what == "node":
+        cluster.remove_node(second, allow_graceful=False)
+    else:
+        os.kill(actors()[0], signal.SIGKILL)
     print("killed", file=sys.stderr, flush=True)
 
 threading.Thread(target=kill, daemon=True).start()
@@ -131,10 +148,17 @@ main()
 """
 
 
-def test_a_cluster_that_loses_a_node_makes_the_same_bytes(place: Path) -> None:
-    args = ("batch", "jobs.yaml", *SIZE, "-o", "ray", "--engine", "ray", "--workers", "2")
+@pytest.mark.parametrize(
+    ("lost", "workers"),
+    [("node", "2"), ("worker", "3")],
+    ids=["a node", "a worker, and one that never comes"],
+)
+def test_a_cluster_that_loses_some_of_it_makes_the_same_bytes(lost: str, workers: str, place: Path) -> None:
+    pytest.importorskip("ray")
+    out = f"ray-{lost}"
+    args = ("batch", "jobs.yaml", *SIZE, "-o", out, "--engine", "ray", "--workers", workers)
     done = subprocess.run(
-        [sys.executable, "-c", RAY, *args],
+        [sys.executable, "-c", RAY, lost, *args],
         cwd=place,
         env=environment(RAY_USAGE_STATS_ENABLED="0"),
         capture_output=True,
@@ -143,5 +167,5 @@ def test_a_cluster_that_loses_a_node_makes_the_same_bytes(place: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "killed" in done.stderr
-    assert results(place / "ray") == results(place / "quiet")
-    assert made(place / "ray") == made(place / "quiet")
+    assert results(place / out) == results(place / "quiet")
+    assert made(place / out) == made(place / "quiet")

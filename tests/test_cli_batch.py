@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Callable
@@ -13,8 +14,10 @@ from commands import CUP, FOX, Ran, copies, ilvrctl, json_lines, leftovers, pixe
 from PIL import Image
 
 from ilvrctl import engine
+from ilvrctl.files import unwritable
 from ilvrctl.images.metadata import read_record
 from ilvrctl.plans.manifest import read_manifest
+from ilvrctl.work import run
 from ilvrctl.work.machine import Machine
 from ilvrctl.work.read_ahead import Behind
 
@@ -111,6 +114,25 @@ def test_failures_are_recorded_and_not_tried_again_until_something_changes(tmp_p
     (tmp_path / "in/b.png").write_bytes(CUP.read_bytes())
     assert batch().code == 0
     assert list(results()) == ALL
+
+
+def test_what_may_have_passed_is_tried_again_by_the_next_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    denied = PermissionError(errno.EACCES, "Permission denied", "in/b.png")
+    passing: list[Exception] = [ValueError("nobody foresaw this"), MemoryError(), denied]
+
+    def save(image: Image.Image, path: Path, **options: Any) -> None:
+        if path.name == "b.png":
+            error = passing.pop()
+            raise error if error is not denied else unwritable(path, denied) from denied
+        real(image, path, **options)
+
+    real = run.save_picture
+    with monkeypatch.context() as broken:
+        broken.setattr(run, "save_picture", save)
+        ran = batch()
+    assert (ran.code, "4 translated, 3 failed" in ran.err) == (1, True)
+    again = batch()
+    assert (again.code, "3 translated, 4 there already" in again.err) == (0, True)
 
 
 @pytest.mark.parametrize(("flags", "failures"), [(["--fail-fast"], 1), (["--max-failures", "2"], 2)])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
-from commands import FOX, QUICK, Ran, copies, ilvrctl, json_lines, pixels, tree
+from commands import CUP, FOX, QUICK, Ran, copies, ilvrctl, json_lines, pixels, tree
 from PIL import Image
 
 PLAN = (*QUICK, "--dry-run")
@@ -244,3 +245,77 @@ def test_frames_are_said_to_be_taken_by_the_first_or_all_taken(tmp_path: Path) -
     told = json_lines(ilvrctl("eval", "all", "--source", "in", "--json"))[0]["runs"][0]
     assert (told["pictures"], told["inputs"]) == (3, 3)
     assert "--frames 'some' is neither of first, all" in refused("in", "--frames", "some").err
+
+
+def animation(path: Path, **options: object) -> None:
+    with Image.open(FOX) as first, Image.open(CUP) as second:
+        frames = [first.convert("RGB"), second.convert("RGB"), first.convert("RGB").rotate(90)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+
+
+def shown(path: Path) -> tuple[int, list[int], int | None]:
+    """How many frames, how long each, and what is said of repeating."""
+    with Image.open(path) as image:
+        durations = []
+        for n in range(image.n_frames):  # type: ignore[attr-defined]
+            image.seek(n)
+            image.load()
+            durations.append(round(image.info.get("duration", 0)))
+        return len(durations), durations, image.info.get("loop")
+
+
+def test_results_of_all_frames_are_joined_with_the_times_of_the_original(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    animation(tmp_path / "in/clip.gif", duration=[50, 120, 300], loop=3)
+    animation(tmp_path / "in/once.webp", duration=[50, 120, 300], loop=1)
+    animation(tmp_path / "in/doc.tif")
+    words = ("translate", "in", *QUICK, "--frames", "all")
+    ran = ilvrctl(*words, "--join", "gif")
+    assert ran.code == 0 and "9 translated" in ran.err
+    assert [line for line in ran.err.splitlines() if line.startswith("animation")] == [
+        f"animation: out/{name}.gif" for name in ("clip", "doc", "once")
+    ]
+    assert shown(tmp_path / "out/clip.gif") == (3, [50, 120, 300], 3)
+    assert shown(tmp_path / "out/once.gif") == (3, [50, 120, 300], None)
+    assert shown(tmp_path / "out/doc.gif") == (3, [100, 100, 100], 0)
+    told = {"webp": (3, [50, 120, 300], 4), "png": (3, [50, 120, 300], 4), "tiff": (3, [0, 0, 0], None)}
+    for join, facts in told.items():
+        again = ilvrctl(*words, "--join", join)
+        assert "nothing to do: all 9 results are there already" in again.err
+        assert shown(tmp_path / f"out/clip.{join}") == facts
+    with Image.open("out/clip.png") as joined:
+        for n, one in enumerate(("clip-1", "clip-2", "clip-3")):
+            joined.seek(n)
+            assert joined.convert("RGB").tobytes() == pixels(tmp_path / f"out/{one}.png")
+    told_of = ilvrctl("eval", "out", "--source", "in", "--json")
+    assert json_lines(told_of)[0]["runs"][0]["pictures"] == 9
+
+
+def test_a_joined_file_is_made_when_all_of_it_is_there_and_overwrites_nothing(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    animation(tmp_path / "in/clip.gif", duration=40)
+    words = ("translate", "in", *QUICK, "--frames", "all", "--join", "gif")
+    assert "animation: out/clip.gif" in ilvrctl(*words).err
+    before = Path("out/clip.gif").stat().st_mtime_ns
+    assert "animation" not in ilvrctl(*words).err
+    assert Path("out/clip.gif").stat().st_mtime_ns == before
+    Path("out/clip.gif").write_bytes(FOX.read_bytes())
+    assert "out/clip.gif is there already, made from another input" in refused(*words[1:]).err
+    Path("out/clip.gif").unlink()
+    Path("out/clip-2.png").unlink()
+    with patch("ilvrctl.work.run.save_picture", side_effect=ValueError("no")):
+        ran = ilvrctl(*words)
+    assert "out/clip.gif is not written: 1 of its 3 results are missing" in ran.err
+    assert (ran.code, Path("out/clip.gif").exists()) == (1, False)
+    assert "animation: out/clip.gif" in ilvrctl(*words).err
+
+
+def test_where_results_cannot_be_joined_it_is_told(tmp_path: Path) -> None:
+    copies(tmp_path, ["a.png"])
+    animation(tmp_path / "clip.gif", duration=40)
+    assert "no input has several" in refused("a.png", "clip.gif", "--join", "gif").err
+    one_file = refused("a.png", "--frames", "all", "--join", "gif", "-o", "b.png")
+    assert "--join writes a file beside numbered results" in one_file.err
+    Path("jobs.yaml").write_text("jobs: [{inputs: clip.gif, to: emoji3d, steps: 2, frames: all, join: webp}]")
+    assert ilvrctl("batch", "jobs.yaml").code == 0
+    assert shown(tmp_path / "out/job-1/clip.webp")[0] == 3

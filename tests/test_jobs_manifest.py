@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ilvrctl.errors import UsageError
+from ilvrctl.plans import manifest
 from ilvrctl.plans.manifest import MANIFEST, Entry, JobHead, ManifestWriter, is_written, read_manifest
 
 ONE = Entry("cats", "a.jpg", 1, "cats/N=4/a.png", "done", "c0", "d0", settings={"N": 4}, seconds=0.5)
@@ -16,9 +17,9 @@ JOBS = {"cats": JobHead(items=2, to="dog", settings=({"N": 4},))}
 
 
 def write(folder: Path, *entries: Entry, shard: tuple[int, int] = (1, 1)) -> None:
-    with ManifestWriter(folder, shard) as manifest:
-        manifest.begin(JOBS)
-        manifest.add(entries)
+    with ManifestWriter(folder, shard) as writer:
+        writer.begin(JOBS)
+        writer.add(entries)
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
@@ -65,6 +66,20 @@ def test_of_several_lines_about_an_output_the_last_counts_whatever_file_it_is_in
     assert read_manifest(tmp_path).entries[ONE.output].status == "done"
     write(tmp_path, failed)
     assert read_manifest(tmp_path).entries[ONE.output].status == "failed"
+
+
+def test_a_clock_that_jumps_back_makes_no_old_line_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([f"2026-0{month}-01T00:00:00.000000Z" for month in (5, 5, 2, 2, 1, 1)])
+    monkeypatch.setattr(manifest, "_now", lambda: next(times))
+    failed = Entry("cats", "a.jpg", 1, ONE.output, "failed", "c0", error="is empty")
+    for entry, head in ((failed, JobHead(1)), (ONE, JobHead(2)), (failed, JobHead(3))):
+        with ManifestWriter(tmp_path) as writer:
+            writer.begin({"cats": head})
+            writer.add([entry])
+        assert read_manifest(tmp_path).entries[ONE.output].status == entry.status
+        assert read_manifest(tmp_path).jobs["cats"].items == head.items
 
 
 def test_a_second_run_is_refused_while_the_first_writes(tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import CUP, FOX, copies, slowness
+from PIL import Image
 
 from ilvrctl import api, config, files, paths
 from ilvrctl.config import Layer
@@ -22,13 +24,16 @@ from ilvrctl.plans.digest import sha256_hex, weights_sha256
 from ilvrctl.plans.grid import Variant
 from ilvrctl.plans.inputs import Item, collect
 from ilvrctl.plans.jobs import plans_of
+from ilvrctl.plans.jobs_file import OWN
 from ilvrctl.plans.names import Earlier, named
 from ilvrctl.plans.outputs import Destination, Output, outputs_of
+from ilvrctl.plans.parameters import parameters_of
 from ilvrctl.plans.places import exists, is_file, is_folder, place, real
-from ilvrctl.plans.plan import Plan, network_facts
+from ilvrctl.plans.plan import Plan, Where, network_facts
 from ilvrctl.plans.record import Recipe, result_record
 from ilvrctl.presets import find_model
 from ilvrctl.settings import build_settings
+from ilvrctl.work.machine import Machine
 
 RUN = {"device": "cpu", "precision": "fp32", "torch": "2"}
 
@@ -272,3 +277,98 @@ def test_too_many_samples_are_refused_from_python_and_in_jobs_files(tmp_path: Pa
         api.translate(a, to="emoji3d", samples=10**9, out=tmp_path / "out")
     with pytest.raises(UsageError, match="1,000,000,000 samples"):
         plans_of({"jobs": [{"inputs": str(a), "to": "emoji3d", "samples": 10**9}]}, tmp_path / "out")
+
+
+def test_every_parameter_of_the_commands_stands_in_a_jobs_file() -> None:
+    of_commands = {*parameters_of("translate"), *parameters_of("edit")}
+    of_a_whole_run = {"out", "dry_run", "preview"}  # out is folder, and set a key of its own
+    assert of_commands - {*parameters_of("jobs"), *OWN} == of_a_whole_run
+
+
+def planned(tmp_path: Path, **job: object) -> list[Plan]:
+    copies(tmp_path, ["in/a.png", "in/b.png"])
+    (tmp_path / "names").write_bytes(b"in/a.png\0in/b.png\0")
+    Image.new("L", (64, 64), "white").save(tmp_path / "mask.png")
+    values = {"inputs": ["in"], "to": "emoji3d", "steps": 2, **job}
+    (tmp_path / "jobs.yaml").write_text(json.dumps({"jobs": [values]}))
+    return plans_of(tmp_path / "jobs.yaml", tmp_path / "out")[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "where"),
+    [
+        ({"device": "cuda:1", "batch_size": 4, "compile": True}, Where("cuda:1", 4, True)),
+        ({"device": "auto", "batch_size": "auto", "compile": False}, Where(None, "auto", False)),
+        ({}, Where()),
+    ],
+)
+def test_a_job_asks_for_its_machine_and_the_command_wins(
+    asked: dict[str, Any], where: Where, tmp_path: Path
+) -> None:
+    [plan] = planned(tmp_path, **asked)
+    assert plan.networks_of(plan.variants[0]).where == where
+    mine = Machine().of_job(where)
+    assert (mine.device, mine.batch_size, mine.compile) == (where.device or "auto", *astuple(where)[1:])
+    said = Machine("cpu", 8, compile=False).of_job(where)
+    assert (said.device, said.batch_size, said.compile) == ("cpu", 8, False)
+    assert plan.identities == planned(tmp_path)[0].identities
+    if where.batch_size == "auto":
+        with pytest.raises(UsageError, match="measures on this machine alone"):
+            Machine(devices="cpu,cpu").of_job(where)
+
+
+def test_jobs_that_ask_for_other_batches_are_made_apart(tmp_path: Path) -> None:
+    planned(tmp_path)
+    jobs = [
+        {"name": f"b{n}", "inputs": "in", "to": "emoji3d", "steps": 2, "precision": "fp32", "batch_size": n}
+        for n in (1, 2)
+    ]
+    (tmp_path / "jobs.yaml").write_text(json.dumps({"jobs": jobs}))
+    events: list[Any] = []
+    made = list(api.batch(tmp_path / "jobs.yaml", device="cpu", progress=events.append))
+    assert [result.state for result in made] == ["done"] * 4
+    begun = [len(event.samples) for event in events if type(event).__name__ == "BatchStarted"]
+    assert begun == [1, 1, 2]
+
+
+def test_what_only_flags_could_say_is_said_in_a_job(tmp_path: Path) -> None:
+    for job in ({"mode": "paint", "no_mask": True}, {"edit": "paint", "no_mask": True}):
+        [plan] = planned(tmp_path, **job)
+        edit = plan.variants[0].settings.edit
+        assert edit is not None and not edit.mask
+    [plan] = planned(tmp_path, mode="scribble", mask="mask.png")
+    assert [output.item.mask and output.item.mask.path for output in plan.outputs] == [
+        tmp_path / "mask.png"
+    ] * 2
+    assert [one.sheet for one in planned(tmp_path, sheet="all.png")] == [tmp_path / "all.png"]
+    assert [one.sheet for one in planned(tmp_path, sheet=True)] == [tmp_path / "out/job-1/sheet.png"]
+    [plan] = planned(tmp_path, inputs=[], from_file="names", null=True, overwrite=True)
+    assert [output.item.path for output in plan.outputs] == [tmp_path / "in/a.png", tmp_path / "in/b.png"]
+    with pytest.raises(UsageError, match="mode 'paint', but edit 'scribble'"):
+        planned(tmp_path, mode="paint", edit="scribble")
+    with pytest.raises(UsageError, match="takes a number or auto, not 'many'"):
+        Machine().of_job(planned(tmp_path, batch_size="many")[0].where)
+
+
+def test_a_job_makes_a_result_again(tmp_path: Path) -> None:
+    copies(tmp_path, ["a.png"])
+    [made] = api.translate(
+        tmp_path / "a.png", to="emoji3d", steps=2, seed=5, samples=1, out=tmp_path / "one.png"
+    )
+    job = {"inputs": [str(tmp_path / "a.png")], "from_image": str(tmp_path / "one.png")}
+    [result] = api.batch({"jobs": [job]}, out=tmp_path / "out")
+    assert result.image.tobytes() == made.image.tobytes()
+    with pytest.raises(UsageError, match="was made by no edit, and the job is one"):
+        api.batch({"jobs": [{**job, "mode": "scribble", "no_mask": True}]}, out=tmp_path / "other")
+
+
+def test_parameters_that_are_no_settings_make_a_job_each_in_a_matrix(tmp_path: Path) -> None:
+    matrix = {"to": ["emoji3d"], "samples": [1, 2], "quality": [80, 90], "ext": ["jpg"], "batch_size": [1, 2]}
+    plans = planned(tmp_path, matrix=matrix)
+    assert len(plans) == 8
+    assert {(len(plan.outputs), plan.quality, plan.where.batch_size) for plan in plans} == {
+        (2 * samples, quality, size) for samples in (1, 2) for quality in (80, 90) for size in (1, 2)
+    }
+    weights = str(find_model("emoji3d-64").path())
+    [plan] = planned(tmp_path, matrix={"weights": [weights]})
+    assert str(plan.weights) == weights

@@ -111,12 +111,13 @@ def test_python_is_refused_what_flags_are(values: dict[str, Any], words: str) ->
 
 
 def test_a_value_of_a_kind_is_checked_in_a_jobs_file_whatever_the_row(tmp_path: Path) -> None:
-    wrong = {str: 3, int: "x", bool: "x"}
+    wrong = {str: "[3]", int: "x", bool: "x"}
     for row in parameters_of("jobs").values():
         if row.key:
             continue
         kind = {Path: str}.get(row.kind.type, row.kind.type)
-        (tmp_path / "jobs.yaml").write_text(f"jobs:\n  - inputs: {FOX}\n    {row.name}: {wrong[kind]}\n")
+        jobs = f'jobs:\n  - inputs: {FOX}\n    "{row.name}": {wrong[kind]}\n'
+        (tmp_path / "jobs.yaml").write_text(jobs)
         ran = ilvrctl("batch", tmp_path / "jobs.yaml", "--dry-run")
         assert ran.code == 2
         assert f"{row.name} must be" in ran.err, ran.err

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ilvrctl import engine as engines
-from ilvrctl import errors
+from ilvrctl import errors, files
 from ilvrctl.config import Layer
 from ilvrctl.engine import Engine
 from ilvrctl.errors import DeviceError, IlvrctlError, OutputError
@@ -291,6 +291,33 @@ def test_errors_keep_their_kind_and_their_traceback_on_the_way_to_another_proces
     assert (again.message, again.hint, again.exit_code) == ("named: why", "do this", kind.exit_code)
     assert vars(again) == vars(error)
     assert "test_work_failures.py" in str(again.__cause__)
+
+
+DENIED = PermissionError(errno.EACCES, "Permission denied", "out/a.png")
+
+
+def caused(error: IlvrctlError, cause: Exception) -> IlvrctlError:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (errors.item_error(ValueError("odd"), "writing", "a.png"), True),
+        (errors.item_error(MemoryError(), "fitting", "a.png"), True),
+        (errors.DeviceMemoryError("out of memory"), True),
+        (DeviceError("3 workers were lost at it"), True),
+        (caused(files.unwritable(Path("a.png"), DENIED), DENIED), True),
+        (OutputError("a picture of 70000 x 1 cannot be written as JPEG"), False),
+        (errors.InputError("a.png is damaged"), False),
+        (errors.NonFiniteError("the sample became NaN"), False),
+        (errors.UsageError("the pictures differ in size"), False),
+    ],
+    ids=lambda value: getattr(value, "message", None),
+)
+def test_a_failure_may_pass_unless_it_is_the_inputs_own(error: IlvrctlError, passes: bool) -> None:
+    assert errors.may_pass(error) is passes
 
 
 def pictures_in_memory() -> int:

@@ -136,7 +136,7 @@ def batch(
         machine = Machine(*where, devices, engine, address, workers)
         plans, past = plans_of(jobs, out, overwrite=overwrite, retry=retry_failed)
         parts, part = share_of(plans, _shard(shard))
-        machine.check()
+        machine.check(parts)
         if options["dry_run"]:
             show_notes(parts, display)
             show_plans(parts, display)

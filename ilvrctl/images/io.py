@@ -198,12 +198,14 @@ def save_pages(
     *,
     record: str | None = None,
     durations_ms: Sequence[int] | None = None,
+    plays: int = 0,
     quality: int = 95,
 ) -> None:
-    """Write several RGB pictures into one file, all or nothing: the pages of a TIFF, or a GIF, WebP or PNG
-    that loops for ever.
+    """Write several RGB pictures into one file, all or nothing: the pages of a TIFF, or an animation as GIF, WebP or
+    PNG.
 
-    ``durations_ms``: how long each frame is shown, 100 ms where it is not said; GIF counts in steps of 10.
+    ``durations_ms``: how long each frame is shown, 100 ms where it is not said; GIF counts in steps of 10. ``plays``:
+    how often all of them are shown; 0 is for ever.
     ``record`` and ``quality`` as in :func:`encode_picture`. Raises UsageError when the extension is none of
     :data:`PAGED_SUFFIXES`, OutputError when it cannot be written, ValueError for no pictures or frames of
     different sizes.
@@ -222,7 +224,9 @@ def save_pages(
     elif format_name == "WEBP":
         options["quality"] = quality
     if format_name != "TIFF":
-        options |= {"loop": 0, "duration": list(durations_ms or [100] * len(pictures))}
+        options["duration"] = list(durations_ms or [100] * len(pictures))
+        if format_name != "GIF" or plays != 1:
+            options["loop"] = plays - 1 if format_name == "GIF" and plays else plays
     first, *rest = (
         picture.copy() for picture in pictures
     )  # Pillow leaves on them how they were saved before

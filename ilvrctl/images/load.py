@@ -85,6 +85,33 @@ def frames_in(data: bytes, name: str) -> int:
         return int(getattr(open_header(data, name, MAX_PIXELS), "n_frames", 1))
 
 
+@dataclass(frozen=True)
+class Timing:
+    """How the frames of an animation follow each other: how long each is shown, in ms, and how often all of them, 0
+    being for ever. ``durations_ms`` None: nothing is said, as of pages.
+    """
+
+    durations_ms: tuple[int, ...] | None = None
+    plays: int = 0
+
+
+def timing_of(data: bytes, name: str) -> Timing:
+    """How the frames of the file ``data`` follow each other. InputError as :func:`load` has it."""
+    with decoding(data, name):
+        if kind_in(data, name).plugins == ("TIFF",):
+            return Timing()
+        image = open_header(data, name, MAX_PIXELS)
+        plays = int(image.info.get("loop", 0))
+        if kind_in(data, name).plugins == ("GIF",):  # it counts how often again, and says nothing for once
+            plays = 1 if "loop" not in image.info else plays and plays + 1
+        shown = []
+        for n in range(getattr(image, "n_frames", 1)):
+            image.seek(n)
+            image.load()  # some formats tell only then
+            shown.append(round(image.info.get("duration", 0)))
+        return Timing(tuple(ms or 100 for ms in shown) if any(shown) else None, plays)
+
+
 def _load_tiff(data: bytes, name: str, kind: Kind, max_pixels: int, frame: int | None) -> Loaded:
     pages = tiff.pages(data)
     if not pages:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ilvrctl.config import Layer, build, merge, nested, parse_value
 from ilvrctl.errors import UsageError, did_you_mean
+from ilvrctl.memory import recalled
 from ilvrctl.plans.grid import Choice, Option, Picked, Tier, Variant, expand
 from ilvrctl.plans.parameter import Command, Parameter
 from ilvrctl.plans.parameters import TABLE, parameters_of
@@ -197,6 +198,17 @@ def build_asked(networks: FoundNetworks, picked: Picked, way: Layer | None = Non
     """Target < way < preset < compat < environment < --speed < --set < other flags, ``way`` being how the command
     works. A replay asks the environment nothing.
     """
+    seeds = [pair for pair in picked if pair[0].key == "seed" and type(pair[1].value) is int]
+    others = tuple(pair for pair in picked if pair not in seeds)  # jobs often differ in the seed alone
+    said = [(choice.key, choice.tier, option.layer.values, option.layer.trusted) for choice, option in others]
+    begun = networks.settings.values, networks.settings.trusted, way and way.values
+    beside = networks.encoder is None, networks.two_models.values, networks.implied
+    key = repr((said, begun, beside, networks.samples is None))
+    built = recalled(("settings", key), lambda: _built(networks, others, way))
+    return replace(built, seed=seeds[-1][1].value) if seeds else built
+
+
+def _built(networks: FoundNetworks, picked: Picked, way: Layer | None) -> Settings:
     from ilvrctl.settings import build_settings, method_named
 
     def layers(tier: Tier) -> list[Layer]:

@@ -127,6 +127,7 @@ def make_plan(plan: Plan, *, overwrite: bool, past: Past | None = None) -> Plan:
         if real(plan.sheet) in {real(file) for file in files}:
             raise UsageError(f"--sheet {plan.sheet} is also the name of a result", hint="choose another name")
         files.append(plan.sheet)
+    files += {output.joined for output in plan.outputs if output.joined is not None}
     check_places(files, {file for o in plan.outputs for file in o.item.files})
     judged = [_named(o, limits) for o in mark_done(plan.outputs, plan.identities, past)]
     if not overwrite:
@@ -189,6 +190,10 @@ def _refuse_taken(plan: Plan, judged: Sequence[Output]) -> None:
     taken = [str(file) for o in judged if o.status == "taken" for file in o.files if exists(file)]
     if plan.sheet is not None and exists(plan.sheet) and not is_sheet_of(plan.sheet, plan.identities):
         taken.append(str(plan.sheet))
+    joined = {o.joined: plan.identities[o.variant] for o in judged if o.joined is not None}
+    taken += [
+        str(path) for path, identity in joined.items() if exists(path) and not is_sheet_of(path, [identity])
+    ]
     if taken:
         more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
         raise UsageError(

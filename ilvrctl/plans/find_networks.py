@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, InputError, UsageError, WeightsError
 from ilvrctl.events import Note, Noted, Warned
+from ilvrctl.memory import recalled
 from ilvrctl.model_preset import PLACE, Expert
 from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.plans.facts import facts_about
@@ -93,6 +94,13 @@ def find_networks(asked: NetworksAsked) -> FoundNetworks:
     UsageError when nothing is named or too much; WeightsError when the weights are not there, or are no
     checkpoint at first sight.
     """
+    key = repr(
+        replace(asked, facts=Layer(asked.facts.values))
+    )  # where facts stand is of errors, which are not kept
+    return recalled(("networks", key), lambda: _found(asked))
+
+
+def _found(asked: NetworksAsked) -> FoundNetworks:
     if asked.from_image is not None:
         found = _replay(asked.from_image, asked)
     elif asked.to is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from ilvrctl.images.io import read_bytes
 from ilvrctl.images.kinds import kind_of
 from ilvrctl.images.load import frames_in
 from ilvrctl.plans.digest import sha256_hex
-from ilvrctl.plans.places import Folders, is_folder, place, real
+from ilvrctl.plans.places import Folders, is_folder, place, real, real_folder
 
 STDIN = "-"
 FRAMES = ("first", "all")
@@ -51,7 +52,7 @@ class Item:
 
     ``stem``: the output's name without suffix, below the output folder. Of an edit ``guide`` is the scribbled copy
     and ``mask`` tells what is edited. ``frame``: the one that is meant of several in the file, from 0; None is the
-    first, with a note.
+    first, with a note. ``whole``: the stem of the file as a whole, where a frame is meant.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Item:
     guide: Item | None = None
     mask: Item | None = None
     frame: int | None = None
+    whole: str = field(default="", compare=False)
     where: str = field(default="", repr=False, compare=False)
 
     @cached_property
@@ -90,6 +92,11 @@ class Item:
     @property
     def _number(self) -> str:
         return "" if self.frame is None else f"#{self.frame + 1}"
+
+    @property
+    def joined_stem(self) -> str:
+        """Of a frame: its output's name without the number, for what is made of all frames."""
+        return self.whole + re.sub(r"^-\d+", "", self.stem.removeprefix(self.whole))
 
     @property
     def short(self) -> str:
@@ -167,7 +174,9 @@ def _frames(item: Item) -> list[Item]:
         return [item]
     digits = len(str(count))
     return [
-        replace(item, name=f"{item.name} #{n}", stem=f"{item.stem}-{n:0{digits}}", frame=n - 1)
+        replace(
+            item, name=f"{item.name} #{n}", stem=f"{item.stem}-{n:0{digits}}", frame=n - 1, whole=item.stem
+        )
         for n in range(1, count + 1)
     ]
 
@@ -231,7 +240,7 @@ def _folder(folder: Path, recursive: bool, outputs: Sequence[Path]) -> Collected
     found = pictures_in(
         folder, recursive=recursive, leave_out=lambda path: folders.place(path) in own, needed=True
     )
-    shipped = real(folder) == real(paths.EXAMPLES)
+    shipped = real_folder(folder) == real_folder(paths.EXAMPLES)
     items = (
         Item(
             _shown(file, str(file)) if shipped else str(file),
@@ -246,7 +255,7 @@ def _folder(folder: Path, recursive: bool, outputs: Sequence[Path]) -> Collected
 
 def _shown(path: Path, name: str) -> str:
     """The name for people; that of an example that ships does not tell where the package is."""
-    shipped = real(path.parent) == real(paths.EXAMPLES)
+    shipped = real_folder(path.parent) == real_folder(paths.EXAMPLES)
     return f"{paths.EXAMPLES.name}/{path.name}" if shipped else name
 
 

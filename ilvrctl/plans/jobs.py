@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ilvrctl import paths
 from ilvrctl.config import Layer, read_yaml
-from ilvrctl.errors import ConfigError, IlvrctlError
+from ilvrctl.errors import ConfigError, IlvrctlError, UsageError
 from ilvrctl.images.folders import pictures_in
 from ilvrctl.memory import remembering
 from ilvrctl.plans.asked import Asked, choice_of, leaves, set_choice
@@ -24,7 +24,7 @@ from ilvrctl.plans.names import name_results
 from ilvrctl.plans.outputs import FORMATS, Destination, Output, numbers_to, outputs_of, suffix_of
 from ilvrctl.plans.parameter import Parameter
 from ilvrctl.plans.past import Past
-from ilvrctl.plans.plan import Plan
+from ilvrctl.plans.plan import Plan, Where
 
 
 @remembering()
@@ -62,25 +62,33 @@ def plan_of(job: JobAsked, folder: Path, past: Past) -> Plan:
     spec, out = job.spec, past.root
     try:
         networks = _networks(job, folder)
-        masked = bool(spec.scribbled or spec.masks)
+        masked = bool(spec.scribbled or spec.masks or job.value("mask"))
         way = way_of(networks.target, spec.edit, masked=masked) if spec.edit is not None else None
         values = {"as_published": job.value("as_published")}
         variants = Asked(tuple(_choices(job, folder)), values=values).variants(networks, way)
         found = _found(job, folder, out)
         items = _with_companions(job, found.items, folder)
-        outputs = _outputs(job, items, variants, past)
-        sheet = _sheet(job, out, several=len(variants) > 1)
+        numbers = networks.samples or numbers_to(job.value("samples") or 1)
+        outputs = _outputs(job, items, variants, numbers, past)
+        sheet = _sheet(job, folder, out, several=len(variants) > 1)
         quality = job.value("quality")
         more = {"sheet": sheet, "quality": quality, "name": spec.name, "passed_by": found.passed_by}
-        return draft_plan(networks, variants, outputs, **more)
+        return replace(draft_plan(networks, variants, outputs, **more), where=_where(job))
     except IlvrctlError as error:
         raise error if error.message.startswith(_file(job.origin)) else naming(job.origin, error) from None
 
 
-def _sheet(job: JobAsked, out: Path, *, several: bool) -> Path | None:
+def _where(job: JobAsked) -> Where:
+    device = job.value("device")
+    return Where(None if device == "auto" else device, job.value("batch_size"), job.value("compile"))
+
+
+def _sheet(job: JobAsked, folder: Path, out: Path, *, several: bool) -> Path | None:
     """Where the job's sheet goes: that of a sweep is made unless the file says no."""
-    spec = job.spec
-    wanted = several if spec.sheet is None else spec.sheet
+    spec, given = job.spec, job.value("sheet")
+    if isinstance(given, str):
+        return folder / given
+    wanted = several if given is None else given
     return out / (spec.folder or spec.name) / "sheet.png" if wanted else None
 
 
@@ -91,12 +99,17 @@ def _file(origin: str) -> str:
 def _networks(job: JobAsked, folder: Path) -> FoundNetworks:
     spec, to = job.spec, job.value("to")
     facts = {word: value for word, value in (("model", spec.model), ("source", spec.source)) if value}
-    weights, encoder = (
-        None if name is None else folder / name for name in map(job.value, ("weights", "from_weights"))
-    )
-    to = "emoji3d" if job.value("examples") and not (to or weights) else to
-    asked = NetworksAsked(to, weights, None, job.value("from"), encoder, Layer(facts, dict(job.origins)))
-    return find_networks(asked)
+    named = map(job.value, ("weights", "from_image", "from_weights"))
+    weights, from_image, encoder = (None if name is None else folder / name for name in named)
+    to = "emoji3d" if job.value("examples") and not (to or weights or from_image) else to
+    facts_given = Layer(facts, dict(job.origins))
+    found = find_networks(NetworksAsked(to, weights, from_image, job.value("from"), encoder, facts_given))
+    if found.samples and (spec.edit is None) is (found.settings.values.get("edit") is not None):
+        what = "an edit" if spec.edit is None else "no edit"
+        raise UsageError(
+            f"{from_image} was made by {what}, and the job is {'none' if spec.edit is None else 'one'}"
+        )
+    return found
 
 
 def _choices(job: JobAsked, folder: Path) -> list[Choice]:
@@ -125,7 +138,7 @@ def _found(job: JobAsked, folder: Path, out: Path) -> Collected:
         name for n, text in enumerate(written, 1) for name in _matches(text, folder, job.at("inputs", str(n)))
     ]
     if (listed := job.value("from_file")) is not None:
-        names += [str(folder / name) for name in read_list(str(folder / listed))]
+        names += [str(folder / name) for name in read_list(str(folder / listed), null=job.value("null"))]
     if job.value("examples"):
         names.append(str(paths.EXAMPLES))
     if not names:
@@ -140,7 +153,10 @@ def _found(job: JobAsked, folder: Path, out: Path) -> Collected:
 
 
 def _with_companions(job: JobAsked, items: Sequence[Item], folder: Path) -> Sequence[Item]:
-    """The photos of an edit with their scribbled copies and masks."""
+    """The photos of an edit with their scribbled copies and masks, or the mask of all."""
+    if (mask := job.value("mask")) is not None:
+        one = Item(mask, Path(mask).stem, folder / mask)
+        items = [replace(item, mask=one) for item in items]
     for place in ("scribbled", "masks"):
         name = getattr(job.spec, place)
         if name is not None:
@@ -181,11 +197,13 @@ def _matches(text: str, folder: Path, at: str) -> list[str]:
     return [str(Path(name)) for name in found]
 
 
-def _outputs(job: JobAsked, items: Sequence[Item], variants: list[Variant], past: Past) -> list[Output]:
+def _outputs(
+    job: JobAsked, items: Sequence[Item], variants: list[Variant], numbers: Sequence[int], past: Past
+) -> list[Output]:
     spec = job.spec
     folder = past.root / (spec.folder if spec.folder is not None else spec.name)
     pattern = (spec.pattern or "").replace("{job}", spec.name).replace("{to}", job.value("to") or "")
     place = Destination(folder, suffix=suffix_of(job.value("ext") or FORMATS[0]), pattern=pattern)
-    numbers, folders = numbers_to(job.value("samples") or 1), [variant.folder for variant in variants]
+    folders = [variant.folder for variant in variants]
     named = name_results(items, place, numbers, folders, past)
-    return outputs_of(named, numbers, place, gif=job.value("gif"), folders=folders)
+    return outputs_of(named, numbers, place, gif=job.value("gif"), join=job.value("join"), folders=folders)

@@ -36,7 +36,7 @@ class JobSpec:
     ``model`` and ``source``: facts of the networks, as with ``--set``. ``edit``, ``scribble`` or ``paint``: the inputs
     are photos to edit, as in `edit --mode`; ``scribbled`` and ``masks`` are the folders of their scribbled copies and
     masks, which have the photos' names. ``folder`` below the output folder, the name of the job if not given, and
-    ``pattern`` of the files below that. ``sheet``: a contact sheet, which a sweep has anyhow. ``matrix``:
+    ``pattern`` of the files below that. ``matrix``:
     parameters with the values of a sweep; those that are no settings (``to``, ``samples``) make a job each. ``set``:
     any other setting, nested.
     """
@@ -50,7 +50,6 @@ class JobSpec:
     masks: str | None = None
     folder: str | None = None
     pattern: str | None = None
-    sheet: bool | None = None
     matrix: Mapping[str, Any] = field(default_factory=dict)
     set: Mapping[str, Any] = field(default_factory=dict)
 
@@ -160,6 +159,11 @@ def _job(layer: Layer, origin: str, name: str) -> JobAsked:
         raise ConfigError(
             f"{job.at('name')}: {spec.name!r} cannot be the name of a job: letters, digits, - _ = + and . only"
         )
+    if (mode := job.parameters.get("mode")) is not None:
+        if spec.edit not in (None, mode):
+            raise ConfigError(f"{job.at('mode')}: mode {mode!r}, but edit {spec.edit!r}", "give one of them")
+        spec = replace(spec, edit=mode)
+        job = replace(job, spec=spec)
     if spec.edit is None and (alone := next((key for key in EDITS if key in layer.values), None)):
         raise ConfigError(
             f"{job.at(alone)}: {alone} belongs to an edit", hint="edit: scribble (or paint) makes it one"
@@ -193,9 +197,10 @@ def _split(job: JobAsked) -> list[JobAsked]:
 def _check_value(row: Parameter, value: Any, at: str) -> None:
     """ConfigError for a value that is none of the row's kind; those of settings are checked with all others."""
     kind = {Path: str}.get(row.kind.type, row.kind.type)
-    if type(value) is not kind:
+    if type(value) not in (kind, row.kind.also):
         words = {str: "text", int: "a whole number", bool: "true or false"}
-        raise ConfigError(f"{at}: {row.name} must be {words[kind]}, not {value!r}")
+        what = " or ".join(words[one] for one in (kind, row.kind.also) if one is not None)
+        raise ConfigError(f"{at}: {row.name} must be {what}, not {value!r}")
     if kind is int:
         try:
             row.kind(row.name, str(value))
@@ -237,7 +242,6 @@ def schema() -> dict[str, Any]:
         "inputs": {"oneOf": [text, {"type": "array", "items": text}]},
         **dict.fromkeys(("name", "folder", "pattern", "scribbled", "masks"), text),
         "edit": {"enum": list(get_args(Mode))},
-        "sheet": {"type": "boolean"},
         **dict.fromkeys(("model", "source", "set"), mapping),
         "matrix": {
             "type": "object",

@@ -23,6 +23,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from heapq import merge
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +43,7 @@ class Entry:
     be read), ``input_size`` and ``input_mtime_ns`` as the file system told them. ``sample`` counts from 1.
     ``settings``: what the matrix of its job set for it, flat, as JSON values, empty without a matrix.
     ``config_sha256``: of everything but the input that decides the pixels. ``seconds``: its share of its batch.
+    ``again``: it failed for a reason that may have passed, so that the next run tries it.
     """
 
     job: str
@@ -57,6 +59,7 @@ class Entry:
     seconds: float | None = None
     error: str | None = None
     hint: str | None = None
+    again: bool | None = None
     time: str = ""
 
 
@@ -100,18 +103,24 @@ def manifest_files(folder: Path) -> list[Path]:
 def read_manifest(folder: Path) -> Manifest:
     """What the manifests in ``folder`` tell; empty where there is none.
 
-    A line that is torn (the run was killed while it wrote) or unknown is passed by. InputError when a file cannot
-    be read.
+    In a file the later line counts, whatever the clock said; the time decides between files. A line that is torn (the
+    run was killed while it wrote) or unknown is passed by. InputError when a file cannot be read.
     """
     runs: list[RunHead] = []
     entries: dict[str, Entry] = {}
     for path in manifest_files(folder):
+        last: dict[str, Entry] = {}
+        begun: list[RunHead] = []
         for found in _read(path):
             if isinstance(found, RunHead):
-                runs.append(found)
-            elif found.output not in entries or entries[found.output].time <= found.time:
-                entries[found.output] = found
-    return Manifest(tuple(sorted(runs, key=lambda run: run.time)), entries)
+                begun.append(found)
+            else:
+                last[found.output] = found
+        runs = list(merge(runs, begun, key=lambda run: run.time))
+        for name, entry in last.items():
+            if name not in entries or entries[name].time <= entry.time:
+                entries[name] = entry
+    return Manifest(tuple(runs), entries)
 
 
 def _read(path: Path) -> Iterator[Entry | RunHead]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -27,7 +27,8 @@ MOST_RESULTS = 2_000_000
 
 @dataclass(frozen=True)
 class Output:
-    """One sample of one item; ``path`` None is standard output, ``gif`` the animation beside it, if any.
+    """One sample of one item; ``path`` None is standard output, ``gif`` the animation beside it, if any;
+    ``joined``: the file that holds the results of all frames of the input, if one is asked for.
 
     ``variant``: the place of its settings among those of the plan. ``digest``: of the input of what is done, where
     it is known. ``stale``: done before, from an input that has changed since. ``error``: why it failed before, or
@@ -44,6 +45,7 @@ class Output:
     stale: bool = False
     error: str = ""
     hint: str = "--retry-failed tries it again"
+    joined: Path | None = None
 
     @property
     def files(self) -> list[Path]:
@@ -114,11 +116,13 @@ def outputs_of(
     destination: Destination,
     *,
     gif: bool = False,
+    join: str | None = None,
     folders: Sequence[str] = ("",),
 ) -> list[Output]:
     """The results asked for: ``cat.png``, or ``cat_1.png``, ``cat_2.png`` for several samples.
 
-    ``folders``, below the destination, of the variants of a grid.
+    ``folders``, below the destination, of the variants of a grid. ``join``: the format in which the results of all
+    frames of an input are also together.
 
     UsageError when one file (or standard output) is to take several results, or an animation without a name.
     """
@@ -142,15 +146,34 @@ def outputs_of(
         or (destination.file and destination.file.suffix.lower() == ".gif")
     ):
         raise UsageError("--gif writes an animation beside the result", hint="-o FILE.png or -o FOLDER")
+    if join is not None:
+        _check_joined(items, destination)
     outputs = []
     for variant, folder in enumerate(folders):
         for item, n in product(items, samples):
             path = destination.path(item.stem, n, samples, folder)
             animation = path.with_suffix(".gif") if gif and path is not None else None
-            outputs.append(Output(item, n, path, animation, variant=variant))
+            whole = None
+            if join is not None and item.frame is not None:
+                whole = replace(destination, suffix=f".{join}").path(item.joined_stem, n, samples, folder)
+                whole = None if whole is None else whole.with_suffix(f".{join}")
+            outputs.append(Output(item, n, path, animation, variant=variant, joined=whole))
     written = [(str(path), output.item.name) for output in outputs for path in output.files]
+    joined = {str(output.joined): output.item.name for output in outputs if output.joined is not None}
+    written += joined.items()
     refuse_equal([path for path, _ in written], [name for _, name in written])
     return outputs
+
+
+def _check_joined(items: Sequence[Item], destination: Destination) -> None:
+    """UsageError where there is no place for the results of all frames together, or nothing to put there."""
+    if destination.folder is None:
+        raise UsageError("--join writes a file beside numbered results", hint="-o FOLDER")
+    if all(item.frame is None for item in items):
+        raise UsageError(
+            "--join puts the results of all frames of a file together, and no input has several",
+            hint="--frames all takes all frames of animations and all pages of TIFFs",
+        )
 
 
 def _filled(pattern: str, **fields: str) -> str:

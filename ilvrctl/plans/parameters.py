@@ -9,15 +9,28 @@ from __future__ import annotations
 from typing import get_args
 
 from ilvrctl.choices import Fit, Precision, Speed
+from ilvrctl.plans import parameters_of_inputs
 from ilvrctl.plans.parameter import MAKING, Command, Parameter
 from ilvrctl.plans.parameters_of_methods import METHOD, OF_PAPERS
-from ilvrctl.plans.values import bounds, decimal, file, jumps, label, level, one_of, switch, whole, words
+from ilvrctl.plans.values import (
+    bounds,
+    decimal,
+    file,
+    jumps,
+    label,
+    level,
+    one_of,
+    sheet,
+    size,
+    switch,
+    whole,
+    words,
+)
 
 _COMMANDS = frozenset[Command]({"translate", "edit"})
 _EDIT = frozenset[Command]({"edit", "jobs"})
 _RUNS = frozenset[Command]({"translate", "edit", "batch"})
 _ALL = frozenset[Command]({*_RUNS, "jobs"})
-_TRANSLATE = frozenset[Command]({"translate"})
 _JOBS = frozenset[Command]({"translate", "jobs"})
 
 SAMPLING = "Sampling"
@@ -41,7 +54,7 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "mode",
         "scribble: keep the photo, clean the scribbles. paint: a rough painting to a picture.",
-        commands=frozenset({"edit"}),
+        commands=_EDIT,
         default="scribble",
     ),
     Parameter(
@@ -205,7 +218,7 @@ TABLE: tuple[Parameter, ...] = (
         commands=_JOBS,
         default=False,
     ),
-    Parameter("sheet", "Contact sheet: input, low-pass, samples; grids have one.", file, commands=_COMMANDS),
+    Parameter("sheet", "Contact sheet: input, low-pass, samples; grids have one.", sheet),
     Parameter(
         "preview",
         "Only draw mask, regions and what is kept of the picture; the model is not loaded.",
@@ -215,7 +228,7 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "mask",
         "A picture of the photo's size: white is edited, black is kept.",
-        commands=frozenset({"edit"}),
+        commands=_EDIT,
         panel=EDITED,
         shown="where the two pictures differ",
         rival=("no_mask", "what is edited"),
@@ -248,38 +261,11 @@ TABLE: tuple[Parameter, ...] = (
         panel=PICTURES,
         metavar="LO:HI|auto",
     ),
-    Parameter(
-        "recursive",
-        "Pictures of subfolders too.",
-        switch,
-        commands=_JOBS,
-        panel=PICTURES,
-        flags=("--recursive", "-r"),
-        default=False,
-    ),
-    Parameter(
-        "frames",
-        "Of animations and files of many pages: first, or all, each with a numbered result.",
-        one_of("first", "all"),
-        commands=_JOBS,
-        panel=PICTURES,
-        metavar="first|all",
-        default="first",
-    ),
-    Parameter("from_file", "Input names from a file, - for standard input.", commands=_JOBS, panel=PICTURES),
-    Parameter(
-        "null",
-        "Names in --from-file end with a zero byte.",
-        switch,
-        commands=_TRANSLATE,
-        panel=PICTURES,
-        flags=("-0", "--null"),
-        default=False,
-    ),
+    *parameters_of_inputs.ROWS,
     Parameter(
         "device",
         "auto, cpu, cuda, cuda:1, mps.",
-        commands=_RUNS | {"train", "doctor", "inspect"},
+        commands=_ALL | {"train", "doctor", "inspect"},
         panel=MACHINE,
         default="auto",
         environment="ILVRCTL_DEVICE",
@@ -354,7 +340,8 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "batch_size",
         "Samples at a time, or auto: the fastest is measured; pixels do not depend on it.",
-        commands=_RUNS,
+        size,
+        commands=_ALL,
         panel=MACHINE,
         metavar="N|auto",
         environment="ILVRCTL_BATCH_SIZE",
@@ -363,7 +350,7 @@ TABLE: tuple[Parameter, ...] = (
         "compile",
         "torch.compile; by itself only on CUDA and for long jobs.",
         switch,
-        commands=_RUNS,
+        commands=_ALL,
         panel=MACHINE,
         flags=("--compile/--no-compile",),
         shown="where it pays",
@@ -382,7 +369,6 @@ TABLE: tuple[Parameter, ...] = (
         "from_image",
         "Take target, settings and sample from a result of ilvrctl.",
         file,
-        commands=_COMMANDS,
         panel=OUTPUT,
     ),
     Parameter(

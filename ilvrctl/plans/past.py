@@ -41,8 +41,8 @@ def mark_done(outputs: Sequence[Output], identities: Sequence[str], past: Past |
 
     Done when all files are there and are what would be made; taken when they are something else. A result without
     its animation was made halfway, and one whose input cannot be read fails by itself. A failure counts until the
-    input or the settings change. A result whose input has changed since is made again, as the manifest shows that
-    it was this input's.
+    input or the settings change, but for one whose reason may have passed. A result whose input has changed since is
+    made again, as the manifest shows that it was this input's.
     """
     digests = _Digests()
     return [_marked(output, identities[output.variant], past, digests) for output in outputs]
@@ -67,7 +67,7 @@ def _by_entry(output: Output, entry: Entry, there: list[Path], retry: bool, dige
     whole = bool(there) and there == output.files
     if entry.status == "done" and not whole:
         return replace(output, status="to do")
-    if entry.status == "failed" and (retry or not entry.input_sha256):
+    if entry.status == "failed" and (retry or entry.again or not entry.input_sha256):
         return replace(output, status="to do")
     if not _unchanged(output.item, entry, digests):
         return replace(output, status="to do", stale=whole)

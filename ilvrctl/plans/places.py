@@ -6,6 +6,8 @@ import os
 import stat
 from pathlib import Path
 
+from ilvrctl.memory import remembered
+
 LONGEST = 255
 """Bytes of a name that most file systems take."""
 
@@ -68,7 +70,13 @@ def _too_long(name: str, longest: int, what: str) -> str | None:
 
 def place(path: Path) -> Path:
     """Where the file or link itself is: the folders above it are resolved."""
-    return real(path.parent) / path.name if path.name not in ("", "..") else real(path)
+    return real_folder(path.parent) / path.name if path.name not in ("", "..") else real(path)
+
+
+@remembered
+def real_folder(folder: Path) -> Path:
+    """As :func:`real`, once for a folder while a run is planned."""
+    return real(folder)
 
 
 def exists(path: Path) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from functools import cached_property
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.events import Note, PassedBy
-from ilvrctl.memory import remembered
 from ilvrctl.model_preset import LATER_FACTS, Expert, ModelPreset
 from ilvrctl.models.files.facts import left_unknown, missing_error
 from ilvrctl.models.files.stated import UNKNOWN
@@ -37,8 +36,20 @@ _NETWORK_FACTS = (
 
 
 @dataclass(frozen=True)
+class Where:
+    """Where a job asks to be carried out, as ``--device``, ``--batch-size`` and ``--compile`` say it, which win; None
+    where it does not ask.
+    """
+
+    device: str | None = None
+    batch_size: int | str | None = None
+    compiled: bool | None = None
+
+
+@dataclass(frozen=True)
 class Networks:
-    """The target's ``model`` in the file ``weights``, and that of the inputs' own kind where there is one.
+    """The target's ``model`` in the file ``weights``, and that of the inputs' own kind where there is one; and
+    ``where`` they are wanted.
 
     Plans with equal networks share one engine, and fill their batches together.
     """
@@ -48,6 +59,7 @@ class Networks:
     precision: str = "auto"
     source: ModelPreset | None = None
     source_weights: Path = Path()
+    where: Where = field(default_factory=Where)
 
     def load(self, *, device: str, batch_size: int | None = None, compiled: bool = False) -> Engine:
         """The engine; one network in it where both are the same. Errors as :meth:`Engine.load` has them."""
@@ -93,7 +105,7 @@ class Plan:
     A job is a grid where it has several ``variants``: then each has its folder and its share of the ``outputs``.
     ``weights``: the file of the model. ``name``: that of the job among several. ``quality`` is that of results in
     JPEG and WebP. ``notes``: what people should know before it is carried out. ``passed_by``: what in the folders of
-    the inputs is none.
+    the inputs is none. ``where``: where it asks to be carried out.
     """
 
     outputs: tuple[Output, ...]
@@ -108,13 +120,15 @@ class Plan:
     name: str = ""
     notes: tuple[Note, ...] = ()
     passed_by: tuple[PassedBy, ...] = ()
+    where: Where = field(default_factory=Where)
 
     def networks_of(self, variant: Variant) -> Networks:
         """What must be in memory for a variant: they can differ in precision."""
         precision = variant.settings.precision
+        found = Networks(self.model, self.weights, precision, where=self.where)
         if self.source is None:
-            return Networks(self.model, self.weights, precision)
-        return Networks(self.model, self.weights, precision, self.source.model, self.source.weights)
+            return found
+        return replace(found, source=self.source.model, source_weights=self.source.weights)
 
     def by_networks(self) -> dict[Networks, tuple[Output, ...]]:
         """The outputs still to be made, by the networks that they need; in the order of the variants."""
@@ -197,7 +211,7 @@ def _expert_facts(expert: Expert) -> dict[str, Any]:
     return {**place, "network": network_facts(expert.network)}
 
 
-@remembered
+@lru_cache(maxsize=64)
 def schedule_of(model: ModelPreset) -> Schedule:
     """The levels that a network was trained on. UsageError for all that is not known, where these are not."""
     if model.noise_schedule == UNKNOWN:

@@ -186,6 +186,20 @@ def sheet_record(plan: Plan) -> str:
     return json.dumps({"ilvrctl": __version__, "sheet_of": plan.identities})
 
 
+def joined_record(plan: Plan, variant: int, digest: str) -> str:
+    """The JSON text for the results of all frames of an input in one file, a sheet of them; ``digest``: of these."""
+    identity = plan.identities[variant]
+    return json.dumps({"ilvrctl": __version__, "sheet_of": [identity], "results": digest})
+
+
+def joined_of(path: Path) -> str | None:
+    """The digest of the results that such a file holds; None where it is none, or not there."""
+    try:
+        return str(json.loads(read_record(path.read_bytes(), path.name))["results"])
+    except (InputError, OSError, *UNREADABLE):
+        return None
+
+
 def is_sheet_of(path: Path, identities: Sequence[str]) -> bool:
     """Whether the file is a contact sheet that shows no settings but those with these identities."""
     try:

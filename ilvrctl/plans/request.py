@@ -119,7 +119,14 @@ def _outputs(
     folders = [variant.folder for variant in variants]
     destination = replace(destination, suffix=suffix_of(asked.values.get("ext") or FORMATS[0]))
     named = name_results(items, destination, numbers, folders)
-    return outputs_of(named, numbers, destination, gif=bool(asked.values.get("gif")), folders=folders)
+    return outputs_of(
+        named,
+        numbers,
+        destination,
+        gif=bool(asked.values.get("gif")),
+        join=asked.values.get("join"),
+        folders=folders,
+    )
 
 
 def _item(picture: str | Item, stdin: bytes | None) -> Item:

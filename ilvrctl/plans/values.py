@@ -16,8 +16,8 @@ from ilvrctl.plans.grid import Choice, Option
 class Kind:
     """A kind of values. ``read`` makes one of a flag (for messages) and its text; ``type`` is what it makes.
 
-    ``low`` and ``high`` bound numbers, ``choices`` are the only words, ``schema`` is what JSON Schema can check, and
-    ``metavar`` stands for a value in the help.
+    ``low`` and ``high`` bound numbers, ``choices`` are the only words, ``schema`` is what JSON Schema can check,
+    ``metavar`` stands for a value in the help, and ``also`` is what a value may be in a jobs file beside.
     """
 
     read: Callable[[str, str], Any]
@@ -27,6 +27,7 @@ class Kind:
     high: float | None = None
     choices: tuple[str, ...] = ()
     metavar: str = "NAME"
+    also: type | None = None
 
     def __call__(self, flag: str, text: str) -> Any:
         return self.read(flag, text)
@@ -42,6 +43,10 @@ switch = Kind(_as_it_stands, bool, {"type": "boolean"}, metavar="")
 """Yes or no: a flag without a value."""
 file = Kind(_as_it_stands, Path, metavar="FILE")
 """A path."""
+sheet = Kind(_as_it_stands, Path, {"type": ["boolean", "string"]}, metavar="FILE", also=bool)
+"""A path, or whether there is one at all."""
+size = Kind(_as_it_stands, str, {"type": ["integer", "string"]}, also=int)
+"""A number, or a word in its place."""
 words = Kind(_as_it_stands, list[str], {"type": "object"}, metavar="KEY=VALUE")
 """Text, given as often as wanted."""
 count = Kind(_as_it_stands, int, {"type": "integer"}, metavar="")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ilvrctl.errors import may_pass
 from ilvrctl.plans.manifest import Entry, JobHead, ManifestWriter
 from ilvrctl.plans.past import Past, relative
 
@@ -78,6 +79,7 @@ class Ledger:
             seconds=seconds,
             error=None if error is None else error.message,
             hint=None if error is None else error.hint,
+            again=True if error is not None and may_pass(error) else None,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from ilvrctl.events import JobEvent, Noted
 if TYPE_CHECKING:
     from ilvrctl.engine import Engine
     from ilvrctl.plans.past import Past
-    from ilvrctl.plans.plan import Networks, Plan
+    from ilvrctl.plans.plan import Networks, Plan, Where
     from ilvrctl.work.workers import Workers
 
 Tell = Callable[[JobEvent], object]
@@ -53,9 +53,22 @@ class Machine:
         if self.batch_size == "auto" and self.spread:
             raise UsageError("--batch-size auto measures on this machine alone", hint="give a number")
 
-    def check(self) -> None:
-        """See that the devices are there. UsageError or DeviceError; torch is asked only where one is named."""
-        for name in self.names:
+    def of_job(self, where: Where) -> Machine:
+        """With what a job asks for where the command says nothing. UsageError where that makes no sense."""
+        named = self.device != "auto" or self.devices is not None
+        return replace(
+            self,
+            device=self.device if named or where.device is None else where.device,
+            batch_size=where.batch_size if self.batch_size is None else self.batch_size,
+            compile=where.compiled if self.compile is None else self.compile,
+        )
+
+    def check(self, plans: Sequence[Plan] = ()) -> None:
+        """See that the devices are there, also those that plans ask for. UsageError or DeviceError; torch is asked only
+        where one is named.
+        """
+        asked = [self.of_job(where) for where in dict.fromkeys(plan.where for plan in plans)]
+        for name in dict.fromkeys(name for one in asked or [self] for name in one.names):
             if name not in ("auto", "cpu"):
                 from ilvrctl.devices import choose_device
 
@@ -87,9 +100,10 @@ class Machine:
 
     def load(self, networks: Networks, calls: int, tell: Tell) -> Engine:
         """The engine of networks for so many calls."""
-        auto = self.batch_size == "auto"
-        size = None if auto or self.batch_size is None else int(self.batch_size)
-        engine = networks.load(device=self.device, batch_size=size, compiled=self.compiles(calls, tell))
+        mine = self.of_job(networks.where)
+        auto = mine.batch_size == "auto"
+        size = None if auto or mine.batch_size is None else int(mine.batch_size)
+        engine = networks.load(device=mine.device, batch_size=size, compiled=mine.compiles(calls, tell))
         if not auto:
             return engine
         from ilvrctl.timing import best_batch_size
@@ -109,7 +123,8 @@ class Machine:
         from ilvrctl.work.processes import Place, Processes
 
         size = None if self.batch_size is None else int(self.batch_size)
-        place = Place(self.device, size, self.compiles(calls, tell), torch.get_num_threads())
+        threads = torch.get_num_threads()
+        place = Place(self.device, size, self.compiles(calls, tell), threads, self.compile is not None)
         if self.engine == "ray":
             from ilvrctl.work.cluster import Cluster
 
@@ -130,6 +145,14 @@ def share_of(
     return divide(plans, whole), whole
 
 
+def told_before(plans: Sequence[Plan], *, passed_by: bool = True) -> Iterator[JobEvent]:
+    """What people should know before plans are carried out, and what was passed by, each once."""
+    for plan in plans:
+        yield from plan.notes
+    if passed_by:
+        yield from dict.fromkeys(one for plan in plans for one in plan.passed_by)
+
+
 def carry_out(
     plans: Sequence[Plan],
     machine: Machine,
@@ -147,10 +170,9 @@ def carry_out(
     from ilvrctl.work.ledger import Ledger
     from ilvrctl.work.run import run
 
+    yield from told_before(plans, passed_by=shard[0] == 1)
     for plan in plans:
-        yield from plan.notes
-    if shard[0] == 1:
-        yield from dict.fromkeys(one for plan in plans for one in plan.passed_by)
+        machine.of_job(plan.where)
     calls = sum(plan.network_calls() for plan in plans)
     team = machine.team(calls, aside)  # before anything is written: a cluster may not answer
     with ExitStack() as stack:

@@ -26,12 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a worker loads networks: in batches of what size, compiled or not, with how many CPU threads."""
+    """Where a worker loads networks: in batches of what size, compiled or not, with how many CPU threads.
+
+    ``decided``: whether a person said if they are compiled. What jobs ask for counts where nothing is said.
+    """
 
     device: str = "auto"
     batch_size: int | None = None
     compiled: bool = False
     threads: int = 1
+    decided: bool = False
 
     def worker(self, networks: Networks, variants: Sequence[Variant]) -> Worker:
         """A worker with the networks, seen to be able to do all variants."""
@@ -40,8 +44,12 @@ class Place:
         from ilvrctl.work.worker import Worker
 
         torch.set_num_threads(self.threads)
+        asked = networks.where
+        device = self.device if self.device != "auto" else asked.device or "auto"
+        size = self.batch_size or (None if asked.batch_size is None else int(asked.batch_size))
+        compiled = self.compiled if self.decided or asked.compiled is None else asked.compiled
         with stage("loading", networks.model.name):
-            engine = networks.load(device=self.device, batch_size=self.batch_size, compiled=self.compiled)
+            engine = networks.load(device=device, batch_size=size, compiled=compiled)
             worker = Worker(engine)
             worker.check(variants)
         return worker

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ilvrctl.errors import IlvrctlError
-from ilvrctl.events import ItemFailed, JobEvent, Skipped, Written
+from ilvrctl.events import ItemFailed, JobEvent, PassedBy, Skipped, Written
 from ilvrctl.images.io import open_picture
 from ilvrctl.images.metadata import read_record
 from ilvrctl.work.machine import Tell
@@ -58,11 +58,33 @@ class Result:
         return found
 
 
-def results_of(
-    begin: Callable[[Tell], Generator[JobEvent, None, None]], progress: Tell | None
+class Results(Generator[Result, None, None]):
+    """The results among the events of a run, as they are made; closing it stops the run.
+
+    ``progress`` is told of all events. ``passed_by``: what in the folders of the inputs is none, and why.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[Tell], Generator[JobEvent, None, None]],
+        progress: Tell | None,
+        passed_by: Iterable[PassedBy] = (),
+    ) -> None:
+        self.passed_by = tuple(dict.fromkeys(passed_by))
+        self._found = _results(begin, progress or (lambda event: None))
+
+    def send(self, value: None) -> Result:
+        """The next result."""
+        return self._found.send(value)
+
+    def throw(self, *error: Any) -> Result:
+        """Have the run stopped by an error; :meth:`close` stops it without one."""
+        return self._found.throw(*error)
+
+
+def _results(
+    begin: Callable[[Tell], Generator[JobEvent, None, None]], tell: Tell
 ) -> Generator[Result, None, None]:
-    """The results among the events of a run; ``progress`` is told of all."""
-    tell = progress or (lambda event: None)
     with closing(begin(tell)) as events:
         for event in events:
             tell(event)

@@ -27,6 +27,7 @@ from ilvrctl.images.io import encode_picture, save_gif, save_picture
 from ilvrctl.plans.outputs import Output
 from ilvrctl.plans.record import result_record
 from ilvrctl.work.batches import HELD, Made, PlannedBatch, Slot, Wanted, batches, filled
+from ilvrctl.work.join import write_joined
 from ilvrctl.work.ledger import Ledger, Seen
 from ilvrctl.work.opening import Input, Unreadable, read_input
 from ilvrctl.work.pieces import Pieces, Shape
@@ -91,6 +92,8 @@ def run(
         yield from job.before()
         for networks, ways in _same_networks(plans).items():
             yield from _Round(job, networks, ways).make()
+        for plan in plans:
+            yield from write_joined(plan)
         for plan, gallery in zip(plans, job.galleries, strict=True):
             with stage("drawing", f"the sheet {plan.sheet}"):
                 yield from write_sheet(plan, gallery)

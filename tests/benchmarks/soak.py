@@ -23,108 +23,39 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
+from soak_pictures import BROKEN, FORMATS, NAMES, NO_FILES, picture
 
 INSIDE = "SOAK_INSIDE"
 WRAP = ("unshare", "-rm", "setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--")
 SLACK = 64 << 10
 """KiB by which the memory of two runs may differ."""
-FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {
-    ".png": ("PNG", ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
-    ".jpg": ("JPEG", ("L", "RGB", "CMYK")),
-    ".JPEG": ("JPEG", ("RGB",)),
-    ".webp": ("WEBP", ("RGB", "RGBA")),
-    ".gif": ("GIF", ("L", "P")),
-    ".bmp": ("BMP", ("1", "L", "RGB")),
-    ".tif": ("TIFF", ("1", "L", "RGB", "RGBA", "CMYK", "I;16")),
+WAYS: dict[str, tuple[str, ...]] = {
+    "translate": ("translate", "{in}", "-r"),
+    "batch": ("batch", "{jobs}", "--device", "cpu"),
+    "processes": ("batch", "{jobs}", "--devices", "cpu,cpu"),
 }
-
-
-def picture(chance: random.Random) -> tuple[str, bytes]:
-    """A sound picture of some format, kind and size: its suffix and bytes."""
-    suffix = chance.choice(list(FORMATS))
-    format_, modes = FORMATS[suffix]
-    mode = chance.choice(modes)
-    longest = chance.choice((8, 64, 200, 200, 900))
-    size = chance.randint(1, longest), chance.randint(1, longest)
-    small = Image.frombytes("RGB", (4, 4), chance.randbytes(48)).resize(size)
-    if mode == "I;16":
-        image = Image.frombytes(
-            "I;16", size, b"".join(v.to_bytes(2, "little") for v in small.convert("L").tobytes())
-        )
-    else:
-        image = small.convert(mode)
-    stream = BytesIO()
-    image.save(stream, format_)
-    return suffix, stream.getvalue()
-
-
-def bomb() -> bytes:
-    """A few bytes that claim to be 3.6 gigapixels."""
-    stream = BytesIO()
-    Image.new("L", (1, 1)).save(stream, "PNG")
-    data = bytearray(stream.getvalue())
-    data[16:24] = (60_000).to_bytes(4, "big") * 2
-    import zlib
-
-    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
-    return bytes(data)
-
-
-def not_a_number() -> bytes:
-    """A TIFF of floats that are none."""
-    stream = BytesIO()
-    Image.frombytes("F", (16, 16), b"\0\0\xc0\x7f" * 256).save(stream, "TIFF")
-    return stream.getvalue()
-
-
-def _cut(path: Path, chance: random.Random) -> None:
-    stream = BytesIO()
-    Image.frombytes("RGB", (80, 80), chance.randbytes(19_200)).save(
-        stream, chance.choice(("PNG", "JPEG", "BMP"))
-    )
-    path.write_bytes(stream.getvalue()[: len(stream.getvalue()) // 3])
-
-
-def _unreadable(path: Path, chance: random.Random) -> None:
-    Image.new("RGB", (9, 9)).save(path, "PNG")
-    path.chmod(0)
-
-
-BROKEN: dict[str, Callable[[Path, random.Random], object]] = {
-    "cut": _cut,
-    "bomb": lambda path, _: path.write_bytes(bomb()),
-    "text": lambda path, _: path.write_text("this is no picture\n"),
-    "noise": lambda path, chance: path.write_bytes(chance.randbytes(5000)),
-    "empty": lambda path, _: path.write_bytes(b""),
-    "unreadable": _unreadable,
-    "not a number": lambda path, _: path.write_bytes(not_a_number()),
-}
-"""Files called as pictures that fail, each with its reason."""
-NO_FILES: dict[str, Callable[[Path, random.Random], object]] = {
-    "pipe": lambda path, _: os.mkfifo(path),
-    "dangling link": lambda path, _: path.symlink_to("nowhere.png"),
-    "link in a circle": lambda path, _: path.symlink_to(path.name),
-    "folder": lambda path, _: path.mkdir(),
-}
-"""What is called as a picture and is no file: passed by."""
+"""How pictures are translated: the words of the command."""
 
 
 @dataclass
 class Soak:
-    """What was put in, and what came out of the runs so far."""
+    """What was put in, and what came out of the runs so far; ``way``: of :data:`WAYS`."""
 
     place: Path
+    way: str = "translate"
+    steps: int = 3
     good: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     others: dict[str, str] = field(default_factory=dict)
     filled: int = 0
+    workers: int = 0
     memory: list[int] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -141,8 +72,11 @@ class Soak:
         kinds = {**BROKEN, **NO_FILES}
         bad = max(len(kinds), round(count * share))
         for n in range(count - bad):
-            suffix, data = picture(chance)
-            path = folder / f"{n % 7}" / f"good{n}{suffix}"
+            format_ = FORMATS[n % len(FORMATS)]
+            data = picture(chance, format_)
+            name = NAMES[n // 2 % len(NAMES)].format(n=n // 2)  # two of a name, of different formats
+            path = folder / f"{n // 2 % 7}" / f"{name}{format_.suffix}"
+            path = path if str(path) not in self.good else path.with_name(f"{n} {path.name}")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             self.good[str(path)] = sha256(data).hexdigest()
@@ -152,16 +86,24 @@ class Soak:
             path.parent.mkdir(parents=True, exist_ok=True)
             kinds[kind](path, chance)
             (self.broken if kind in BROKEN else self.others)[str(path)] = kind
-        readable = next((path for path, kind in self.broken.items() if kind == "unreadable"), None)
-        if readable is not None and os.access(readable, os.R_OK):
-            self.impossible.append(
-                "files that may not be read: root reads all, and setpriv is not allowed here"
-            )
-            for path in [path for path, kind in self.broken.items() if kind == "unreadable"]:
-                del self.broken[path]
-                self.good[path] = sha256(Path(path).read_bytes()).hexdigest()
+        self._reach_all()
+        settings = {"to": "emoji3d", "precision": "fp32", "steps": self.steps, "recursive": True}
+        job = {"name": "all", "inputs": str(folder), **settings}
+        (self.place / "jobs.yaml").write_text(json.dumps({"jobs": [job]}))  # which is YAML too
 
-    def run(self, steps: int, limit: float | None = None, size: int | None = None) -> int | None:
+    def _reach_all(self) -> None:
+        """What nobody may read counts as sound where we may read everything."""
+        kinds = {**self.broken, **self.others}
+        locked = [Path(path) for path, kind in kinds.items() if kind in ("unreadable", "locked folder")]
+        if not any(os.access(path, os.R_OK) for path in locked):
+            return
+        self.impossible.append("files that may not be read: root reads all, and setpriv is not allowed here")
+        for path in locked:
+            found = path / "inner.png" if path.is_dir() else path
+            self.good[str(found)] = sha256(found.read_bytes()).hexdigest()
+            self.broken.pop(str(path), self.others.pop(str(path), None))
+
+    def run(self, limit: float | None = None, size: int | None = None) -> int | None:
         """A run in a child, killed after ``limit`` seconds; its exit code, None for one that was killed.
 
         ``size``: bytes that none of its files may exceed.
@@ -169,42 +111,51 @@ class Soak:
         pid = os.fork()
         if pid == 0:
             try:
-                self._child(steps, size)
+                self._child(size)
             except BaseException:
                 traceback.print_exc()
             os._exit(70)  # what the parent has to tidy up is not the child's
         end = None if limit is None else time.monotonic() + limit
+        half = None if limit is None or self.way != "processes" else time.monotonic() + limit / 2
+        peak = 0
         while end is None or time.monotonic() < end:
+            if half is not None and time.monotonic() > half:
+                self._kill_worker(pid)
+                half = None
+            peak = max(peak, most_memory(pid))
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
                 break
             time.sleep(0.02)
         else:
             os.kill(pid, signal.SIGKILL)
         _, status, used = os.wait4(pid, 0)
-        self.memory.append(used.ru_maxrss)
+        self.memory.append(peak or used.ru_maxrss)
         code = os.waitstatus_to_exitcode(status)
         if code >= 0:
             self.codes.append(code)
         return None if code < 0 else code
 
-    def _child(self, steps: int, size: int | None) -> None:
+    def _kill_worker(self, pid: int) -> None:
+        """Kill one of the processes that the run has started; the run goes on."""
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        for child in children.read_text().split() if children.exists() else ():
+            with suppress(OSError):  # it has ended meanwhile
+                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    os.kill(int(child), signal.SIGKILL)
+                    self.workers += 1
+                    return
+
+    def _child(self, size: int | None) -> None:
         for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(self.place / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         if size is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-        words = ["translate", str(self.place / "in"), "-r", "--to", "emoji3d", "--steps", str(steps)]
-        sys.argv = [
-            "ilvrctl",
-            *words,
-            "--precision",
-            "fp32",
-            "--batch-size",
-            "8",
-            "-o",
-            str(self.out),
-            "--json",
-        ]
+        places = {"in": str(self.place / "in"), "jobs": str(self.place / "jobs.yaml")}
+        sys.argv = ["ilvrctl", *(word.format_map(places) for word in WAYS[self.way])]
+        if self.way == "translate":
+            sys.argv += ["--to", "emoji3d", "--precision", "fp32", "--steps", str(self.steps)]
+        sys.argv += ["--batch-size", "8", "-o", str(self.out), "--json"]
         from ilvrctl.cli.app import main
 
         try:
@@ -222,12 +173,12 @@ class Soak:
         if not right:
             self.wrong.append(what)
 
-    def full_disk(self, steps: int) -> None:
+    def full_disk(self) -> None:
         """A run while the disk is full ends once, says so once, and leaves nothing."""
         ballast = self.out / ".ballast"
         self.filled += 1
         if not os.path.ismount(self.out):
-            code = self.run(steps, size=500)
+            code = self.run(size=500)
             self.expect(code == 1, f"files of limited size: exit code {code}")
             return
         with ballast.open("wb", buffering=0) as file:
@@ -236,7 +187,7 @@ class Soak:
                     file.write(bytes(4096))
             except OSError:
                 pass
-        code = self.run(steps)
+        code = self.run()
         errors = [line for line in (self.place / "stderr").read_text().splitlines() if "error: " in line]
         self.expect(code == 1, f"a full disk: exit code {code}")
         self.expect(len(errors) == 1 and "no space left" in errors[0], f"a full disk: {errors}")
@@ -257,18 +208,38 @@ class Soak:
         if passed := {str(one["input"]) for one in told if one["event"] == "passed_by"}:
             silent = {path for path, kind in self.others.items() if kind != "folder"} - passed - failed
             self.expect(not silent, f"passed by in silence: {sorted(silent)[:5]}")
+        self._expect_sum(summary)
         outputs = {str(one["output"]) for one in done.values()}
-        there = {str(path) for path in self.out.rglob("*") if path.is_file()}
+        there = {str(path) for path in self.out.rglob("*") if path.is_file()} - {
+            str(self.out / "manifest.jsonl")
+        }
         self.expect(there == outputs, f"left over or lost: {sorted(there ^ outputs)[:5]}")
         for name, one in done.items():
             if name in self.good and (problem := _problem(Path(str(one["output"])), self.good[name])):
                 self.wrong.append(f"{name}: {problem}")
+
+    def _expect_sum(self, summary: dict[str, object]) -> None:
+        """What the closing line counts is what was put in; a folder is looked into, and counts only if it cannot be."""
+        passed: dict[str, int] = summary.get("passed_by", {})  # type: ignore[assignment]
+        counts = [int(str(summary.get(key, 0))) for key in ("done", "skipped", "failed")]
+        found = len(self.good) + len(self.broken) + sum(kind != "folder" for kind in self.others.values())
+        total = sum(counts) + sum(passed.values())
+        self.expect(total == found, f"{total} are accounted for, and {found} were put in")
 
     def check_memory(self) -> None:
         """The last runs need no more than the first."""
         third = max(1, len(self.memory) // 3)
         first, last = max(self.memory[:third]), max(self.memory[-third:])
         self.expect(last <= first * 1.15 + SLACK, f"memory grows: {first >> 10} to {last >> 10} MiB")
+
+
+def most_memory(pid: int) -> int:
+    """The most KiB of memory that a process, without those that it started, has had; 0 where nobody can tell."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def _problem(path: Path, digest: str) -> str | None:
@@ -295,7 +266,7 @@ def results(folder: Path) -> dict[str, bytes]:
 def soak(args: argparse.Namespace, place: Path) -> Soak:
     """All of it."""
     chance = random.Random(args.seed)
-    soak = Soak(place)
+    soak = Soak(place, args.way, args.steps)
     soak.fill(args.pictures, args.broken, chance)
     soak.out.mkdir()
     if os.environ.get(INSIDE):
@@ -314,8 +285,8 @@ def soak(args: argparse.Namespace, place: Path) -> Soak:
     end, kills = time.monotonic() + 60 * args.minutes, 0
     while kills < args.kills and time.monotonic() < end:
         if soak.filled < args.fill and soak.filled / args.fill <= len(results(soak.out)) / len(soak.good) < 1:
-            soak.full_disk(args.steps)
-        if soak.run(args.steps, args.every * (0.5 + chance.random())) is None:
+            soak.full_disk()
+        if soak.run(args.every * (0.5 + chance.random())) is None:
             kills += 1
         else:
             break
@@ -323,21 +294,23 @@ def soak(args: argparse.Namespace, place: Path) -> Soak:
         soak.impossible.append(
             "the disk filled as often as asked: all was done too soon, or the time was over"
         )
-    code = soak.run(args.steps)
+    code = soak.run()
     soak.expect(code == 1, f"the last run ended with exit code {code}")  # some pictures are broken
     soak.verdict_on()
     made = results(soak.out)
     soak.check_memory()
     if args.compare:
         for path in list(soak.out.iterdir()):
-            shutil.rmtree(path)
-        soak.run(args.steps)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        soak.run()
         soak.expect(made == results(soak.out), "a quiet run makes other bytes")
     low, high = min(soak.memory) >> 10, max(soak.memory) >> 10
     print(
         f"{len(soak.good)} sound and {len(soak.broken)} broken pictures, {len(soak.others)} that are no files"
     )
-    print(f"{len(soak.memory)} runs, {kills} killed, {soak.filled} met a full disk; {low} to {high} MiB")
+    workers = f", {soak.workers} workers killed" if soak.workers else ""
+    print(f"{soak.way}: {len(soak.memory)} runs, {kills} killed{workers}, {soak.filled} met a full disk")
+    print(f"{low} to {high} MiB of memory")
     print(f"{len(made)} results; the last run ended with exit code {code}")
     return soak
 
@@ -351,6 +324,7 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=20, help="seconds from kill to kill, on average")
     parser.add_argument("--kills", type=int, default=1000, help="at most")
     parser.add_argument("--fill", type=int, default=2, help="how often the disk is full")
+    parser.add_argument("--way", choices=WAYS, default="translate", help="what makes the results")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
