@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -161,6 +160,11 @@ class ModelPreset:
         """Whether its place is the weights folder: neither in the package nor a file of one's own elsewhere."""
         return not (self.bundled or Path(self.file).is_absolute())
 
+    @property
+    def helper(self) -> bool:
+        """Whether it makes no pictures, but measures or steers what others make."""
+        return self.domain.startswith("auxiliary:")
+
     def installed(self) -> bool:
         """Whether the weights are there."""
         try:
@@ -259,7 +263,7 @@ def find_target(name: str) -> tuple[TargetPreset, Layer]:
         if name in target.aliases:
             return _load(TargetPreset, target.name, files[target.name])
     names = [alias for target in targets.values() for alias in (target.name, *target.aliases)]
-    raise _unknown("targets", name, names)
+    raise _unknown("targets", name, [*names, *preset_files("models")])
 
 
 def find_method(name_or_file: str) -> Layer:
@@ -371,15 +375,6 @@ def require_same(preset: ModelPreset, path: Path, sha256: str) -> None:
             f"and that was {known[:12]}...",
             hint=again if preset.sources else f"put the old file back, or make the preset anew: {mine}",
         )
-
-
-def use_of(model: ModelPreset) -> str:
-    """A command that translates with a model; "" for one that is none for that."""
-    if model.unsupported or model.format not in ("guided-diffusion", "pesser-ddim", "diffusers"):
-        return ""
-    target = next((target.name for target in load_targets().values() if target.model == model.name), None)
-    what = f"--to {target}" if target else f"--weights {shlex.quote(str(model.path()))}"
-    return f"ilvrctl translate PICTURES {what}"
 
 
 @remembered

@@ -11,6 +11,7 @@ from ilvrctl import paths
 from ilvrctl.cli.display import amount
 from ilvrctl.cli.output import data, data_json, data_path, say
 from ilvrctl.errors import ConfigError
+from ilvrctl.hub.address import Address
 from ilvrctl.hub.registry import Item, items_of
 from ilvrctl.presets import Broken, ModelPreset, preset_files
 from ilvrctl.text import visible
@@ -93,9 +94,14 @@ def _row(model: ModelPreset) -> dict[str, Any]:
     }
 
 
-def show_plan(models: Sequence[ModelPreset], *, as_json: bool) -> None:
+def show_plan(models: Sequence[ModelPreset], hubs: Sequence[Address] = (), *, as_json: bool) -> None:
     """What would be fetched, from where, and whether it fits; no network is used."""
     from ilvrctl.hub.partial import unfinished
+
+    for hub in hubs:
+        _show_on_the_hub(hub, as_json=as_json)
+    if hubs and not models:
+        return
 
     need = 0
     for item in items(models):
@@ -121,3 +127,17 @@ def show_plan(models: Sequence[ModelPreset], *, as_json: bool) -> None:
             say(f"{item.name}: already here")
     folder = next(p for p in (paths.weights_dir(), *paths.weights_dir().parents) if p.exists())
     say(f"to fetch: about {amount(need)}; {amount(shutil.disk_usage(folder).free)} are free in {folder}")
+
+
+def _show_on_the_hub(hub: Address, *, as_json: bool) -> None:
+    from ilvrctl.hub.hugging_face import here
+
+    kept = here(hub)
+    status = "to fetch" if kept is None else "present"
+    if as_json:
+        path = None if kept is None else str(kept.path)
+        data_json({"event": "planned", "name": str(hub), "path": path, "status": status, "bytes": None})
+    elif kept is None:
+        say(f"{hub}: to fetch; how large it is, Hugging Face tells")
+    else:
+        say(f"{hub}: already here")

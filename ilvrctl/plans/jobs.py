@@ -20,6 +20,7 @@ from ilvrctl.plans.grid import Choice, Variant, naming
 from ilvrctl.plans.inputs import Collected, Item, collect, read_list, refuse_equal
 from ilvrctl.plans.jobs_file import PARAMETERS, JobAsked, read_jobs
 from ilvrctl.plans.manifest import read_manifest
+from ilvrctl.plans.named_weights import located
 from ilvrctl.plans.names import name_results
 from ilvrctl.plans.outputs import FORMATS, Destination, Output, numbers_to, outputs_of, suffix_of
 from ilvrctl.plans.parameter import Parameter
@@ -91,7 +92,8 @@ def _networks(job: JobAsked, folder: Path) -> FoundNetworks:
     spec, to = job.spec, job.value("to")
     facts = {word: value for word, value in (("model", spec.model), ("source", spec.source)) if value}
     weights, encoder = (
-        None if name is None else folder / name for name in map(job.value, ("weights", "from_weights"))
+        None if name is None else located(name, folder)
+        for name in map(job.value, ("weights", "from_weights"))
     )
     to = "emoji3d" if job.value("examples") and not (to or weights) else to
     asked = NetworksAsked(to, weights, None, job.value("from"), encoder, Layer(facts, dict(job.origins)))
