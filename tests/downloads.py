@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from checkpoints import write_small_network
+from hugging import HuggingFace, Networks
 from servers import Server, Toys, reroute
 
+from ilvrctl.api import convert
 from ilvrctl.hub import limits
 
 
@@ -36,3 +40,33 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BACKOFF", 0.01)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
+    """A small network in both forms."""
+    place = tmp_path_factory.mktemp("networks")
+    file = write_small_network(place / "net.pt")
+    folder = convert(file, place / "net", to="diffusers", image_size=32, num_heads=2)
+    found = {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
+    return Networks(file.read_bytes(), found)
+
+
+@pytest.fixture
+def hugging_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HuggingFace]:
+    """The server, which the library takes for the real one; an empty cache, and nobody is logged in."""
+    constants = pytest.importorskip("huggingface_hub").constants
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path / "hf"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    with HuggingFace() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.base)
+        template = server.base + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield server

@@ -218,7 +218,7 @@ def _patiently(
     """Do what asks the network, again where the connection broke; the generator's value is what it gives."""
     for failures in range(limits.retries + 1):
         try:
-            with _patience(limits):
+            with _patience(_library(), limits):
                 return (yield from told(work, received))
         except IlvrctlError:
             raise
@@ -255,15 +255,17 @@ def _bar(tell: Callable[[int], None]) -> type[Any]:
 
 
 @contextmanager
-def _patience(limits: Limits) -> Iterator[None]:
-    """The seconds of silence that end a transfer, which the library knows as a constant."""
-    constants = _library().constants
-    before = constants.HF_HUB_DOWNLOAD_TIMEOUT
+def _patience(hub: ModuleType, limits: Limits) -> Iterator[None]:
+    """The seconds of silence that end a transfer, which the library knows as a constant; and no lines of its own."""
+    constants, log = hub.constants, hub.utils.logging
+    before = constants.HF_HUB_DOWNLOAD_TIMEOUT, log.get_verbosity()
     constants.HF_HUB_DOWNLOAD_TIMEOUT = limits.timeout
+    log.set_verbosity_error()
     try:
         yield
     finally:
-        constants.HF_HUB_DOWNLOAD_TIMEOUT = before
+        constants.HF_HUB_DOWNLOAD_TIMEOUT = before[0]
+        log.set_verbosity(before[1])
 
 
 def _need_room(hub: ModuleType, address: Address, wanted: int) -> None:
@@ -334,7 +336,8 @@ def _root(address: Address) -> Path:
 def _library() -> ModuleType:
     try:
         import huggingface_hub
-        from huggingface_hub import constants  # noqa: F401
+        import huggingface_hub.constants
+        import huggingface_hub.utils
     except ImportError as error:
         raise MissingExtraError(
             "models on Hugging Face need the package huggingface_hub", "pip install 'ilvrctl[hf]'"

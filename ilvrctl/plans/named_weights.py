@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ilvrctl.config import Layer
 from ilvrctl.errors import UsageError, WeightsError
@@ -38,7 +38,7 @@ class NamedWeights:
 
 
 @contextmanager
-def fetching(tell: Callable[[HubEvent], object]) -> Iterator[None]:
+def fetching(tell: Callable[[Any], object]) -> Iterator[None]:
     """Within the block, weights on Hugging Face that are not here are fetched, and ``tell`` is told of it."""
     token = _TELL.set(tell)
     try:
