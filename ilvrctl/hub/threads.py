@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 E = TypeVar("E")
 _BEAT = 0.1  # seconds after which silence is told too, so that who listens can stop it
-_END = 5.0  # seconds to wait for a thread that was asked to end
+_END = 1.0  # seconds to wait for a thread that was asked to end
 
 
 class _StoppedError(Exception):
@@ -26,7 +26,7 @@ def told(
     what it raises is raised. Closing it stops the work the next time it tells something.
     """
     news: SimpleQueue[Any] = SimpleQueue()
-    stopped, ended = threading.Event(), threading.Event()
+    stopped = threading.Event()
     results: list[Any] = []
     errors: list[BaseException] = []
 
@@ -40,18 +40,19 @@ def told(
             results.append(work(tell))
         except BaseException as error:
             errors.append(error)
-        ended.set()
-        news.put(0)
+        news.put(None)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    done = 0
+    done, more = 0, 0
     try:
-        while not ended.is_set():
-            with suppress(Empty):
-                done += news.get(timeout=_BEAT)
+        while more is not None:
+            done += more
             if event is not None:
                 yield event(done)
+            more = 0
+            with suppress(Empty):
+                more = news.get(timeout=_BEAT)
     finally:
         stopped.set()
         thread.join(_END)
