@@ -57,7 +57,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
 @pytest.fixture
 def hugging_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HuggingFace]:
     """The server, which the library takes for the real one; an empty cache, and nobody is logged in."""
-    constants = pytest.importorskip("huggingface_hub").constants
+    constants = pytest.importorskip("huggingface_hub.constants")
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     home = tmp_path / "hf"

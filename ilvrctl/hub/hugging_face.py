@@ -73,7 +73,7 @@ def here(address: Address) -> Kept | None:
 
     No network is used. MissingExtraError without the library.
     """
-    root = _root(address)
+    root = root_of(address)
     commit = _commit(root, address.revision or "main")
     snapshot = root / "snapshots" / commit
     if not commit or not snapshot.is_dir():
@@ -128,7 +128,7 @@ def verify(address: Address, opens: Opens) -> Iterator[HubEvent]:
 def _have(
     address: Address, opens: Opens, limits: Limits, overwrite: bool, offline: bool
 ) -> Generator[HubEvent, None, None]:
-    hub, name, start = _library(), str(address), time.monotonic()
+    hub, name, start = library(), str(address), time.monotonic()
     offline_too = bool(hub.constants.HF_HUB_OFFLINE)
     if not overwrite and (offline or offline_too or address.pinned) and (kept := here(address)) is not None:
         yield Present(name, kept.path)
@@ -143,7 +143,7 @@ def _have(
     listed = yield from _patiently(address, limits, lambda tell: _list(hub, address, limits))
     path, files = choose(tuple(listed.sizes), address)
     pinned = address.at(listed.commit, path)
-    snapshot = _root(address) / "snapshots" / listed.commit
+    snapshot = root_of(address) / "snapshots" / listed.commit
     missing = [file for file in files if overwrite or not (snapshot / file).is_file()]
     if not missing:
         _remember(address, pinned, listed, files)
@@ -218,7 +218,7 @@ def _patiently(
     """Do what asks the network, again where the connection broke; the generator's value is what it gives."""
     for failures in range(limits.retries + 1):
         try:
-            with _patience(_library(), limits):
+            with _patience(library(), limits):
                 return (yield from told(work, received))
         except IlvrctlError:
             raise
@@ -318,7 +318,7 @@ def _remember(address: Address, pinned: Address, listed: _Listed, files: tuple[s
         if key not in load_pins():
             save_pin(key, listed.digests[main], size, str(pinned))
     if not address.pinned:
-        write_text(_root(address) / "refs" / (address.revision or "main"), listed.commit)
+        write_text(root_of(address) / "refs" / (address.revision or "main"), listed.commit)
 
 
 def _commit(root: Path, revision: str) -> str:
@@ -328,12 +328,13 @@ def _commit(root: Path, revision: str) -> str:
     return revision if _COMMIT.fullmatch(revision) else ""
 
 
-def _root(address: Address) -> Path:
+def root_of(address: Address) -> Path:
     """Where the library keeps what it has of a repository."""
-    return Path(_library().constants.HF_HUB_CACHE) / f"models--{address.repo.replace('/', '--')}"
+    return Path(library().constants.HF_HUB_CACHE) / f"models--{address.repo.replace('/', '--')}"
 
 
-def _library() -> ModuleType:
+def library() -> ModuleType:
+    """huggingface_hub. MissingExtraError with the command that installs it where it is not here."""
     try:
         import huggingface_hub
         import huggingface_hub.constants
