@@ -39,17 +39,20 @@ def show_list(models: Iterable[ModelPreset], broken: Sequence[Broken] = (), *, a
         data(_line(row, width))
     sound = [row for row in rows if "broken" not in row]
     say(f"{len(sound)} models, {sum(row['installed'] for row in sound)} here, in {paths.weights_dir()}")
+    say(
+        "ilvrctl download NAME, then ilvrctl translate PICTURES --to NAME; of aux: ones, methods and eval make use"
+    )
 
 
 def _line(row: dict[str, Any], width: int) -> str:
-    """One row of the table; a long text is cut, so that it holds in 80 columns."""
+    """One row of the table; a long text is cut, so that it holds in 80 columns. Of an unusable one it says why."""
     if "broken" in row:
         return f"{row['name']:<{width}} broken: {visible(row['broken'])}"
     here = "missing" if row["bundled"] else "-" if row["sources"] else "by hand"
     state = "unusable" if row["unsupported"] else "here" if row["installed"] else here
     use = _USE[row["use"]]
     start = f"{row['name']:<{width}} {_size(row):>8} {row['image_size'] or '?':>4}  {state:<8} {use:<8} "
-    makes = visible(row["domain"] or row["title"])
+    makes = visible(row["unsupported"] or row["domain"] or row["title"])
     for long, short in (("photographs of ", ""), ("photographs: ", ""), ("auxiliary: ", "aux: ")):
         makes = short + makes[len(long) :] if makes.startswith(long) else makes
     room = max(80 - len(start), 8)
