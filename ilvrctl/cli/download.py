@@ -283,4 +283,4 @@ def _keep_own(model: ModelPreset, *, quiet: bool) -> None:
     if model.name not in load_models():
         path = save_own(model)
         if not quiet:
-            say(f"{model.name} is known from now on, by {path}; use it with --to {model.name}")
+            say(f"{model.name} is known from now on, by {path}; use it with --weights {model.name}")

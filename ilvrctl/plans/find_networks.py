@@ -11,7 +11,7 @@ from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, InputError, UsageError, WeightsError
 from ilvrctl.events import Note, Noted
 from ilvrctl.plans.facts import FACTS, facts_about
-from ilvrctl.plans.named_weights import NamedWeights, named_weights, target_called
+from ilvrctl.plans.named_weights import NamedWeights, named_weights, own_weights, target_called
 from ilvrctl.presets import (
     ModelPreset,
     TargetPreset,
@@ -81,6 +81,7 @@ def find_networks(asked: NetworksAsked) -> FoundNetworks:
         found = _replay(asked, weights, from_weights)
     elif asked.to is not None:
         target, settings = target_called(asked.to)
+        weights = weights or own_weights(target)
         found = FoundNetworks(_of_target(target, weights), settings, _encoder(asked, from_weights))
     elif weights is not None:
         found = FoundNetworks(_of_file(weights), Layer({}), _encoder(asked, from_weights))

@@ -16,6 +16,7 @@ from ilvrctl.presets import (
     WEIGHT_SUFFIXES,
     ModelPreset,
     TargetPreset,
+    find_model,
     find_target,
     preset_files,
     require_weights,
@@ -25,6 +26,8 @@ from ilvrctl.presets import (
 if TYPE_CHECKING:
     from ilvrctl.hub.events import HubEvent
 
+OWN = "other"
+"""The format of a model that a person brought with ``ilvrctl download NAME --file``: its file tells what it is."""
 _TELL: ContextVar[Callable[[HubEvent], object] | None] = ContextVar("fetching", default=None)
 
 
@@ -69,7 +72,7 @@ def named_weights(name: Path, *, stranger: bool = False) -> NamedWeights:
             model = resolve_model(text)
         except UsageError as error:
             raise WeightsError(f"no file and no model is called {text!r}", error.hint) from error
-        return NamedWeights(require_weights(_of_pictures(model), model.name), model)
+        return _of_model(_of_pictures(model))
     return NamedWeights(name)
 
 
@@ -90,6 +93,17 @@ def target_called(name: str) -> tuple[TargetPreset, Layer]:
         if model is None:
             raise
     return TargetPreset(_of_pictures(model).name, model.name, model.title), Layer({})
+
+
+def own_weights(target: TargetPreset) -> NamedWeights | None:
+    """The weights of a target whose model is a file of one's own, of which its preset tells no facts; else None."""
+    model = find_model(target.model)
+    return _of_model(model) if model.format == OWN else None
+
+
+def _of_model(model: ModelPreset) -> NamedWeights:
+    path = require_weights(model, model.name)
+    return NamedWeights(path) if model.format == OWN else NamedWeights(path, model)
 
 
 def _of_pictures(model: ModelPreset) -> ModelPreset:
