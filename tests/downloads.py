@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checkpoints import write_small_network
-from hugging import HuggingFace, Networks
+from hugging import HuggingFace, Networks, small_networks
 from servers import Server, Toys, reroute
 
-from ilvrctl.api import convert
 from ilvrctl.hub import limits
 
 
@@ -45,13 +43,7 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
     """A small network in both forms."""
-    place = tmp_path_factory.mktemp("networks")
-    file = write_small_network(place / "net.pt")
-    folder = convert(file, place / "net", to="diffusers", image_size=32, num_heads=2)
-    found = {
-        p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
-    }
-    return Networks(file.read_bytes(), found)
+    return small_networks(tmp_path_factory.mktemp("networks"))
 
 
 @pytest.fixture

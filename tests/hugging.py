@@ -11,6 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from checkpoints import write_small_network
+
+from ilvrctl.api import convert
+
 LARGE = 100_000
 """Bytes from which a file is known by its sha256, as those of LFS are."""
 FACTS = {"image_size": 32, "num_heads": 2}
@@ -190,3 +194,13 @@ def real_environment(server: HuggingFace, home: Path, **more: str) -> dict[str, 
         "HF_TOKEN": "",
         **more,
     }
+
+
+def small_networks(place: Path) -> Networks:
+    """A small network in both forms, made in a folder."""
+    file = write_small_network(place / "net.pt")
+    folder = convert(file, place / "net", to="diffusers", **FACTS)
+    found = {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
+    return Networks(file.read_bytes(), found)

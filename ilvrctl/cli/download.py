@@ -48,7 +48,7 @@ def download(
         list[str] | None,
         typer.Argument(
             metavar="NAME...",
-            help="Models or targets, as --list names them, or hf:user/repo[@revision][/file].",
+            help="Models or targets, as --list names them; or hf:user/repo@revision/file.",
         ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", "-l", help="What there is, and what is here.")] = False,
