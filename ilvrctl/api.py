@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ilvrctl import paths
 from ilvrctl.config import Layer
 from ilvrctl.events import JobEvent, Note
+from ilvrctl.hub.address import is_address
 from ilvrctl.model import Model, Picture, Progress, input_of
 from ilvrctl.plans.asked import Asked, asked_by_values
 from ilvrctl.plans.check import check_networks, make_plan, networks_of
@@ -176,7 +177,7 @@ def download(
     ``progress`` is told of everything that happens. Raises UsageError for an unknown name, and the error of the last
     source where none has it.
     """
-    from ilvrctl.hub.address import Address, is_address
+    from ilvrctl.hub.address import Address
     from ilvrctl.hub.events import Failed, Fetched, Present
     from ilvrctl.hub.fetch import Order, fetch
     from ilvrctl.hub.hugging_face import fetch as fetch_from_the_hub
@@ -283,7 +284,7 @@ def load(
     (64, 64)
     """
     path, text = Path(name_or_file), str(name_or_file)
-    known = path.exists() or path.suffix.lower() in WEIGHT_SUFFIXES or text.startswith("hf:")
+    known = path.exists() or path.suffix.lower() in WEIGHT_SUFFIXES or is_address(text)
     file = isinstance(name_or_file, Path) or known
     given = _facts(facts)
     asked = (

@@ -19,9 +19,10 @@ import ilvrctl as package
 from ilvrctl.errors import IlvrctlError, UsageError, WeightsError
 from ilvrctl.hub import limits
 from ilvrctl.hub.address import Address, choose
+from ilvrctl.hub.hugging_face import here
 from ilvrctl.hub.threads import told
 from ilvrctl.images.io import read_bytes
-from ilvrctl.plans.named_weights import located
+from ilvrctl.plans.named_weights import located, named_weights
 from ilvrctl.plans.record import Recipe
 
 pytest_plugins = ("downloads",)
@@ -205,6 +206,7 @@ def test_what_arrives_damaged_or_is_no_network_is_told(hugging_face: HuggingFace
     hugging_face.put("me/other", {"ema.pt": b"no network at all" * 10})
     damaged = ilvrctl("download", "hf:me/net")
     assert damaged.code == 3 and "its digest is" in damaged.err, damaged.err
+    assert here(Address.parse("hf:me/net")) is None  # and is not used by the next run
     other = ilvrctl("download", "hf:me/other")
     assert other.code == 3 and "hf:me/other" in other.err, other.err
 
@@ -231,6 +233,19 @@ def test_a_record_of_a_stranger_has_nothing_fetched(
     ran = ilvrctl("translate", FOX, "--from-image", tmp_path / "a.png", "-o", tmp_path / "b.png")
     assert ran.code == 3 and f"ilvrctl download hf:me/net@{commit}/ema.pt" in ran.err, ran.err
     assert hugging_face.asked == []
+
+
+def test_a_hint_is_safe_to_paste_whatever_a_stranger_calls_a_file(hugging_face: HuggingFace) -> None:
+    with pytest.raises(WeightsError) as refused:
+        named_weights(Path("hf:me/net/$(touch x).pt"), stranger=True)
+    assert refused.value.hint == "ilvrctl download 'hf:me/net/$(touch x).pt'"
+
+
+def test_a_server_may_not_name_files_elsewhere(hugging_face: HuggingFace, networks: Networks) -> None:
+    hugging_face.put("me/net", {"../../ema.pt": networks.file})
+    ran = ilvrctl("download", "hf:me/net")
+    assert ran.code == 2 and "must be a name inside the repository" in ran.err
+    assert hugging_face.files_asked() == []
 
 
 def test_without_the_extra_one_line_tells_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -51,6 +52,11 @@ class Address:
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
         return f"hf:{self.repo}{revision}" + (f"/{self.file}" if self.file else "")
+
+    @property
+    def command(self) -> str:
+        """The command that fetches it, whatever a stranger called it."""
+        return f"ilvrctl download {shlex.quote(str(self))}"
 
     @property
     def pinned(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -23,7 +24,7 @@ from urllib.parse import urlsplit
 from ilvrctl import __version__
 from ilvrctl.errors import IlvrctlError, MissingExtraError, WeightsError
 from ilvrctl.events import Noted
-from ilvrctl.files import file_sha256, write_text
+from ilvrctl.files import file_sha256, inside, write_text
 from ilvrctl.hub.address import Address, choose, holds_network
 from ilvrctl.hub.errors import BrokenOffError, ContentError, DownloadError
 from ilvrctl.hub.events import (
@@ -45,6 +46,7 @@ from ilvrctl.text import visible
 
 _MARGIN = 8 << 20  # bytes left free on the disk
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 Opens = Callable[[Path], None]
 """Opens a file or folder as a network; raises WeightsError that says what it is instead."""
@@ -112,11 +114,12 @@ def verify(address: Address, opens: Opens) -> Iterator[HubEvent]:
     try:
         kept = here(address)
         if kept is None:
-            raise DownloadError(f"{address} is not here", hint=f"ilvrctl download {address}")
+            raise DownloadError(f"{address} is not here", hint=address.command)
         files = [kept.path] if kept.path.is_file() else sorted(p for p in kept.path.rglob("*") if p.is_file())
         yield Checking(str(address))
         for path in files:
-            _compare(address, path, path.resolve().name)
+            if _DIGEST.fullmatch(path.resolve().name):  # not so where the system has no links
+                _compare(address, path, path.resolve().name)
         _opened(address, kept.path, opens)
         main = max(files, key=lambda path: path.stat().st_size)
         size = sum(path.stat().st_size for path in files)
@@ -142,6 +145,8 @@ def _have(
     yield Asking(name, host)
     listed = yield from _patiently(address, limits, lambda tell: _list(hub, address, limits))
     path, files = choose(tuple(listed.sizes), address)
+    for file in files:
+        inside(Path(), file, f"a file of {name}", "the repository")
     pinned = address.at(listed.commit, path)
     snapshot = root_of(address) / "snapshots" / listed.commit
     missing = [file for file in files if overwrite or not (snapshot / file).is_file()]
@@ -153,11 +158,15 @@ def _have(
     yield from _transfer(hub, address, listed, missing, limits, overwrite)
     yield Checking(name)
     for file in missing:
-        _compare(address, snapshot / file, listed.digests[file])
+        try:
+            _compare(address, snapshot / file, listed.digests[file])
+        except ContentError:
+            _discard(snapshot / file)
+            raise
     _opened(address, snapshot / path, opens)
     _remember(address, pinned, listed, files)
     size, digest = sum(listed.sizes[file] for file in files), file_sha256(snapshot / _largest(listed, files))
-    use = f"ilvrctl translate PICTURES --weights {address}"
+    use = f"ilvrctl translate PICTURES --weights {shlex.quote(name)}"
     yield Fetched(name, snapshot / path, host, size, digest, "published", time.monotonic() - start, use)
 
 
@@ -292,8 +301,16 @@ def _compare(address: Address, path: Path, digest: str) -> None:
     if found != digest:
         raise ContentError(
             f"{address}: {path.name} is not the file of the repository: its digest is {found}, and that is {digest}",
-            hint=f"fetch it again: ilvrctl download {address} --overwrite",
+            hint=f"fetch it again: {address.command} --overwrite",
         )
+
+
+def _discard(path: Path) -> None:
+    """Forget a file that is not the one: its name, and its bytes where the library keeps them."""
+    content = path.resolve()
+    for one in (path, content):
+        with suppress(OSError):
+            one.unlink()
 
 
 def _opened(address: Address, path: Path, opens: Opens) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, InputError, UsageError, WeightsError
 from ilvrctl.events import Note, Noted
+from ilvrctl.hub.address import is_address
 from ilvrctl.plans.facts import FACTS, facts_about
 from ilvrctl.plans.named_weights import NamedWeights, named_weights, own_weights, target_called
 from ilvrctl.presets import (
@@ -242,7 +243,7 @@ def _made_by(
     model = override_model(known or ModelPreset(name=name), layer)
     if weights is None and known is not None:
         weights = require_weights(model, domain or name)
-    if weights is None and name.startswith("hf:"):
+    if weights is None and is_address(name):
         weights = named_weights(Path(name), stranger=True).path
     if weights is not None:
         return FoundNetwork(domain, model, weights, sha256)

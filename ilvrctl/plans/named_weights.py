@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ilvrctl.config import Layer
 from ilvrctl.errors import UsageError, WeightsError
+from ilvrctl.hub.address import Address, is_address
 from ilvrctl.presets import (
     WEIGHT_SUFFIXES,
     ModelPreset,
@@ -53,7 +54,7 @@ def fetching(tell: Callable[[Any], object]) -> Iterator[None]:
 def located(name: str | Path, folder: Path = Path()) -> Path:
     """A name of weights in a file of ``folder``: what is there counts from it, a name elsewhere stays."""
     text = Path(name).as_posix()
-    if _on_the_hub(text) or (_may_be_model(text) and not (folder / name).exists()):
+    if is_address(text) or (_may_be_model(text) and not (folder / name).exists()):
         return Path(name)
     return folder / name
 
@@ -65,7 +66,7 @@ def named_weights(name: Path, *, stranger: bool = False) -> NamedWeights:
     WeightsError where they are not here; a file's own reader tells of one that is missing.
     """
     text = name.as_posix()
-    if _on_the_hub(text):
+    if is_address(text):
         return _fetched(text, stranger)
     if _may_be_model(text) and not os.path.lexists(name):
         try:
@@ -115,10 +116,6 @@ def _of_pictures(model: ModelPreset) -> ModelPreset:
     return model
 
 
-def _on_the_hub(text: str) -> bool:
-    return text.startswith("hf:")
-
-
 def _may_be_model(text: str) -> bool:
     """Whether it looks like a name, and not like a path or a file of weights."""
     return (
@@ -130,7 +127,6 @@ def _may_be_model(text: str) -> bool:
 
 def _fetched(text: str, stranger: bool) -> NamedWeights:
     from ilvrctl.hub import hugging_face
-    from ilvrctl.hub.address import Address
     from ilvrctl.hub.events import Failed
     from ilvrctl.models.files.announced import check_network
 
@@ -143,5 +139,5 @@ def _fetched(text: str, stranger: bool) -> NamedWeights:
                 raise event.error
         kept = hugging_face.here(address)
     if kept is None:
-        raise WeightsError(f"{address} is not here", hint=f"ilvrctl download {address}")
+        raise WeightsError(f"{address} is not here", hint=address.command)
     return NamedWeights(kept.path, name=str(kept.address))
