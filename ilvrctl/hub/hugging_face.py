@@ -360,4 +360,5 @@ def library() -> ModuleType:
         raise MissingExtraError(
             "models on Hugging Face need the package huggingface_hub", "pip install 'ilvrctl[hf]'"
         ) from error
-    return huggingface_hub
+    found: ModuleType = huggingface_hub
+    return found
