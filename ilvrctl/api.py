@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from ilvrctl import paths
 from ilvrctl.config import Layer
 from ilvrctl.events import JobEvent, Note
+from ilvrctl.hub.address import is_address
 from ilvrctl.model import Model, Picture, Progress, input_of, inputs_of
 from ilvrctl.plans.asked import Asked, asked_by_values
 from ilvrctl.plans.check import check_networks, make_plan, networks_of
 from ilvrctl.plans.conversion import convert_asked
 from ilvrctl.plans.find_networks import NetworksAsked, find_networks
 from ilvrctl.plans.jobs import plans_of
+from ilvrctl.plans.named_weights import fetching
 from ilvrctl.plans.outputs import Destination
 from ilvrctl.plans.plan import Plan
 from ilvrctl.plans.request import edit as plan_edit
@@ -73,7 +75,8 @@ def translate(
     ...     print(result.path, result.seconds)
     """
     asked = asked_by_values("translate", {"to": to, "weights": weights, **parameters})
-    plan = translation(asked, inputs_of(inputs), _destination(out))
+    with fetching(progress or _silent):
+        plan = translation(asked, inputs_of(inputs), _destination(out))
     return _results(plan, asked, progress)
 
 
@@ -100,7 +103,8 @@ def edit(
         None if one is None else input_of(one, n) for n, one in enumerate((photo, scribbled, mask))
     )
     assert first is not None
-    plan = plan_edit(asked, (first, others[0], others[1]), _destination(out))
+    with fetching(progress or _silent):
+        plan = plan_edit(asked, (first, others[0], others[1]), _destination(out))
     return _results(plan, asked, progress)
 
 
@@ -121,12 +125,13 @@ def batch(
 
     Raises UsageError for the first mistake, with its line.
     """
-    plans, past = plans_of(
-        jobs if isinstance(jobs, Mapping) else Path(jobs),
-        None if out is None else Path(out),
-        overwrite=overwrite,
-        retry=retry_failed,
-    )
+    with fetching(progress or _silent):
+        plans, past = plans_of(
+            jobs if isinstance(jobs, Mapping) else Path(jobs),
+            None if out is None else Path(out),
+            overwrite=overwrite,
+            retry=retry_failed,
+        )
 
     chosen = Machine(**machine)
     parts, shard = share_of(plans, shard)
@@ -167,22 +172,32 @@ def evaluate(
 def download(
     name: str, *, overwrite: bool = False, progress: Callable[[HubEvent], object] = lambda event: None
 ) -> Path:
-    """Have the weights of a model or target here, as ``ilvrctl download`` does; their place.
+    """Have the weights of a model or target, or of ``hf:user/repo``, here, as ``ilvrctl download`` does; their place.
 
     ``progress`` is told of everything that happens. Raises UsageError for an unknown name, and the error of the last
     source where none has it.
     """
-    from ilvrctl.hub.events import Failed
+    from ilvrctl.hub.address import Address
+    from ilvrctl.hub.events import Failed, Fetched, Present
     from ilvrctl.hub.fetch import Order, fetch
-    from ilvrctl.models.files.announced import check
+    from ilvrctl.hub.hugging_face import fetch as fetch_from_the_hub
+    from ilvrctl.models.files.announced import check, check_network
 
-    model = resolve_model(name)
-    order = Order(lambda item, path: check(item.key, item.model.format, path), overwrite=overwrite)
-    for event in fetch([model], order):
+    if is_address(name):
+        events = fetch_from_the_hub(Address.parse(name), check_network, overwrite=overwrite)
+        place = None
+    else:
+        model = resolve_model(name)
+        order = Order(lambda item, path: check(item.key, item.model.format, path), overwrite=overwrite)
+        events, place = fetch([model], order), model.path()
+    for event in events:
         progress(event)
         if isinstance(event, Failed):
             raise event.error
-    return model.path()
+        if place is None and isinstance(event, (Fetched, Present)):
+            place = event.path
+    assert place is not None
+    return place
 
 
 def convert(
@@ -256,7 +271,8 @@ def load(
     batch_size: int | None = None,
     **facts: Any,
 ) -> Model:
-    """A model in memory: a target or model by its name, or a checkpoint file with ``facts`` that it does not tell.
+    """A model in memory: a target or model by its name, or a checkpoint file (or ``hf:user/repo``) with ``facts`` that
+    it does not tell.
 
     Raises UsageError for an unknown name, WeightsError for weights that are not here or broken, DeviceError for a
     device that is not there.
@@ -267,13 +283,15 @@ def load(
     >>> picture.size
     (64, 64)
     """
-    path = Path(name_or_file)
-    file = isinstance(name_or_file, Path) or path.exists() or path.suffix.lower() in WEIGHT_SUFFIXES
+    path, text = Path(name_or_file), str(name_or_file)
+    known = path.exists() or path.suffix.lower() in WEIGHT_SUFFIXES or is_address(text)
+    file = isinstance(name_or_file, Path) or known
     given = _facts(facts)
     asked = (
         NetworksAsked(weights=path, facts=given) if file else NetworksAsked(str(name_or_file), facts=given)
     )
-    networks = find_networks(asked)
+    with fetching(_silent):
+        networks = find_networks(asked)
     engine = networks_of(networks, precision).load(device=device, batch_size=batch_size)
     return Model(networks, engine, precision)
 
@@ -281,6 +299,10 @@ def load(
 def examples() -> list[Path]:
     """The example pictures that ship with ilvrctl."""
     return sorted(paths.EXAMPLES.glob("*.png"))
+
+
+def _silent(event: object) -> None:
+    """Tell nobody."""
 
 
 def _facts(facts: Mapping[str, Any]) -> Layer:

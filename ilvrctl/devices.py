@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from typing import TYPE_CHECKING
 
 from ilvrctl.errors import DeviceError, UsageError
@@ -42,6 +44,64 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type not in ("cpu", "cuda", "mps"):
         raise UsageError(f"device {name!r} is not supported", hint="--device auto, cpu, cuda, cuda:1 or mps")
     return device
+
+
+def torch_build() -> str:
+    """What the installed torch was made for: ``cpu``, ``CUDA 12.8``, ``ROCm 6.4``; on a Mac ``cpu and MPS``."""
+    import torch
+
+    if torch.version.cuda:
+        return f"CUDA {torch.version.cuda}"
+    if getattr(torch.version, "hip", None):
+        return f"ROCm {torch.version.hip}"
+    return "cpu and MPS" if torch.backends.mps.is_built() else "cpu"
+
+
+def gpu_maker() -> str | None:
+    """Whose GPU the system knows, whatever torch sees: ``NVIDIA``, ``AMD``, or None."""
+    if any(map(os.path.exists, ("/proc/driver/nvidia/version", "/dev/nvidia0"))) or shutil.which(
+        "nvidia-smi"
+    ):
+        return "NVIDIA"
+    return "AMD" if os.path.exists("/dev/kfd") else None  # noqa: PTH110  which has no errors
+
+
+def torch_advice(build: str, gpu: str | None, seen: bool) -> str | None:
+    """Where torch and machine do not fit, what that means and the command that helps; None where they do.
+
+    ``build`` as :func:`torch_build` says, ``gpu`` as :func:`gpu_maker`; ``seen``: whether torch can use a GPU.
+    """
+    import torch
+
+    release = torch.__version__.partition("+")[0]
+    again = f"pip install --force-reinstall torch=={release}"
+    if build.startswith("cpu") and gpu is not None:
+        if gpu == "NVIDIA" and sys.platform == "linux":
+            how = again  # what PyPI has for Linux is the CUDA build
+        else:
+            how = f"{again} --index-url ... as https://pytorch.org/get-started/locally tells"
+        return f"an {gpu} GPU is here, and this torch is a build for CPUs: {how}"
+    if not build.startswith("cpu") and gpu is None:
+        return (
+            f"no GPU is here: harmless, but torch takes {size_of_torch() / 1e9:.1f} GB; smaller: "
+            f"{again} --index-url https://download.pytorch.org/whl/cpu"
+        )
+    if not build.startswith("cpu") and not seen:
+        return f"an {gpu} GPU is here that torch cannot use: is its driver new enough for {build}? nvidia-smi tells"
+    return None
+
+
+def size_of_torch() -> int:
+    """Bytes that torch and the libraries of its GPU build take, as their packages tell."""
+    from importlib.metadata import distributions
+
+    found = 0
+    for package in distributions():
+        name = package.name.lower()
+        if name in ("torch", "triton") or name.startswith(("nvidia-", "pytorch-triton")):
+            sizes = (line.rpartition(",")[2] for line in (package.read_text("RECORD") or "").splitlines())
+            found += sum(int(size) for size in sizes if size.isdecimal())
+    return found
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

@@ -199,6 +199,11 @@ class ModelPreset:
         """Whether all its networks are in the package."""
         return all(part.bundled for part in self.parts)
 
+    @property
+    def helper(self) -> bool:
+        """Whether it makes no pictures, but measures or steers what others make."""
+        return self.domain.startswith("auxiliary:")
+
     def installed(self) -> bool:
         """Whether the weights are there, those of all its networks."""
         try:

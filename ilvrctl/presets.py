@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -162,7 +161,7 @@ def find_target(name: str) -> tuple[TargetPreset, Layer]:
         if name in target.aliases:
             return _load(TargetPreset, target.name, files[target.name])
     names = [alias for target in targets.values() for alias in (target.name, *target.aliases)]
-    raise _unknown("targets", name, names)
+    raise _unknown("targets", name, [*names, *preset_files("models")])
 
 
 def find_method(name_or_file: str) -> Layer:
@@ -312,15 +311,6 @@ def require_same(preset: ModelPreset, path: Path, sha256: str) -> None:
             f"and that was {known[:12]}...",
             hint=again if preset.sources else f"put the old file back, or make the preset anew: {mine}",
         )
-
-
-def use_of(model: ModelPreset) -> str:
-    """A command that translates with a model; "" for one that is none for that."""
-    if model.unsupported or model.format not in ("guided-diffusion", "pesser-ddim", "diffusers"):
-        return ""
-    target = next((target.name for target in load_targets().values() if target.model == model.name), None)
-    what = f"--to {target}" if target else f"--weights {shlex.quote(str(model.path()))}"
-    return f"ilvrctl translate PICTURES {what}"
 
 
 @remembered

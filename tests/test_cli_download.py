@@ -268,4 +268,4 @@ def test_bars_on_a_terminal_and_paths_after_them(server: Server, toys: Toys) -> 
     screen = b"".join(seen).decode()
     assert code == 0, screen
     assert "MB/s" in screen and "toy[1].pt" in screen
-    assert screen.rstrip().endswith(str(path))
+    assert screen.rstrip().endswith(f"{path}\r\nuse it: ilvrctl translate PICTURES --to toy")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from commands import FOX, ilvrctl, json_lines
 
-from ilvrctl import paths
-from ilvrctl.presets import load_methods, load_models, load_targets
+from ilvrctl import devices, paths
+from ilvrctl.errors import IlvrctlError
+from ilvrctl.plans.find_networks import NetworksAsked, find_networks
+from ilvrctl.presets import find_model, load_methods, load_models, load_targets
 
 
 def test_presets_lists_targets_and_methods_with_what_is_here() -> None:
@@ -58,3 +61,76 @@ def test_doctor() -> None:
     assert facts["weights_here"] == ["emoji3d-64", "emoji_dse"]
     assert facts["presets"] == str(paths.presets_dir())
     assert facts["torch"]
+
+
+@pytest.mark.parametrize(
+    ("build", "gpu", "seen", "words"),
+    [
+        ("cpu", None, False, None),
+        ("cpu and MPS", None, True, None),
+        ("CUDA 12.8", "NVIDIA", True, None),
+        ("cpu", "NVIDIA", False, "pip install --force-reinstall torch=="),
+        ("cpu", "AMD", False, "pytorch.org/get-started"),
+        ("CUDA 12.8", None, False, "harmless"),
+        ("CUDA 12.8", "NVIDIA", False, "driver"),
+    ],
+)
+def test_doctor_tells_whether_torch_fits_the_machine(
+    build: str, gpu: str | None, seen: bool, words: str | None
+) -> None:
+    advice = devices.torch_advice(build, gpu, seen)
+    assert advice is None if words is None else words in str(advice)
+
+
+def test_doctor_tells_the_build_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "torch_build", lambda: "cpu")
+    monkeypatch.setattr(devices, "gpu_maker", lambda: "NVIDIA")
+    told = ilvrctl("doctor", "--device", "cpu").out.decode()
+    assert "cpu; an NVIDIA GPU is here, and this torch is a build for CPUs: pip install" in told
+    monkeypatch.setattr(devices, "gpu_maker", lambda: None)
+    facts = json.loads(ilvrctl("doctor", "--json", "--device", "cpu").out)
+    assert facts["torch_build"] == "cpu" and facts["torch_advice"] is None
+
+
+def test_what_this_torch_is() -> None:
+    assert devices.torch_build().startswith(("cpu", "CUDA", "ROCm"))
+    assert devices.size_of_torch() > 10_000_000
+
+
+@pytest.mark.parametrize("flag", ["to", "weights"])
+def test_every_model_of_the_list_can_be_named_or_it_is_told_why_not(flag: str) -> None:
+    rows = {row["name"]: row for row in json_lines(ilvrctl("download", "--list", "--json"))}
+    shown = {line.split()[0]: line for line in ilvrctl("download", "--list").lines}
+    for name, row in rows.items():
+        asked = NetworksAsked(to=name) if flag == "to" else NetworksAsked(weights=Path(name))
+        if name == "emoji3d-64":
+            assert find_networks(asked).target.weights == find_model(name).path()
+            continue
+        with pytest.raises(IlvrctlError) as refused:
+            find_networks(asked)
+        if row["domain"].startswith("auxiliary"):
+            assert "makes no pictures" in refused.value.message
+            assert "aux: " in shown[name] or "unusable" in shown[name]
+        elif row["unsupported"]:
+            assert row["unsupported"] in refused.value.message
+            assert "unusable" in shown[name] and row["unsupported"][:10] in shown[name]
+        else:
+            assert str(refused.value.hint).startswith("ilvrctl download ")
+
+
+def test_a_name_near_a_model_is_told(tmp_path: Path) -> None:
+    assert "did you mean 'ffhq_10m'" in ilvrctl("translate", FOX, "--to", "ffhq_10").err
+    ran = ilvrctl("translate", FOX, "--weights", "ffhq10m")
+    assert ran.code == 3 and "did you mean" in ran.err
+    jobs = tmp_path / "jobs.yaml"
+    jobs.write_text(f"jobs:\n  - name: a\n    inputs: {FOX}\n    weights: emoji3d-64\n    steps: 2\n")
+    ran = ilvrctl("batch", jobs, "--dry-run")
+    assert ran.code == 0, ran.err
+
+
+def test_a_model_by_its_name_has_the_facts_of_its_preset(tmp_path: Path) -> None:
+    result = tmp_path / "a.png"
+    ran = ilvrctl("translate", FOX, "--to", "emoji3d-64", "--steps", "2", "-o", result)
+    assert ran.code == 0, ran.err
+    for words in (("--weights", "emoji3d-64"), ("--weights", "EMOJI3D_64")):
+        assert "there already" in ilvrctl("translate", FOX, *words, "--steps", "2", "-o", result).err

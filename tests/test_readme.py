@@ -9,11 +9,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from conftest import EMOJI
+from hugging import HuggingFace, real_environment, small_networks
 from PIL import Image, ImageChops, ImageStat
 
 from ilvrctl import paths
@@ -171,6 +173,12 @@ def short() -> Iterator[str]:
 def test_commands_do_what_the_page_says(section: Section, tmp_path: Path, short: str) -> None:
     place, environment = _place(tmp_path, section)
     environment["RAY_TMPDIR"] = short  # no cluster of others, living or dead
+    with _hugging_face(section, tmp_path) as more:
+        _carry_out(section, place, {**environment, **more})
+    CHECKS.get(str(section), lambda place: None)(place)
+
+
+def _carry_out(section: Section, place: Path, environment: dict[str, str]) -> None:
     for kind, text in section.blocks:
         if kind == "yaml":
             (place / text.split()[1]).write_text(text)
@@ -178,7 +186,17 @@ def test_commands_do_what_the_page_says(section: Section, tmp_path: Path, short:
             _run(["bash", "-o", "pipefail", "-c", words.replace("FILE", "model.pt")], place, environment)
         if kind == "python":
             _run([sys.executable, "-c", text], place, environment)
-    CHECKS.get(str(section), lambda place: None)(place)
+
+
+@contextmanager
+def _hugging_face(section: Section, folder: Path) -> Iterator[dict[str, str]]:
+    """A server in the place of the real one, with the repository that the pages name."""
+    if not any("hf:" in text for _, text in section.blocks):
+        yield {}
+        return
+    with HuggingFace() as server:
+        server.put("google/ddpm-cat-256", small_networks(folder).folder)
+        yield real_environment(server, folder / "huggingface")
 
 
 def _run(words: list[str], place: Path, environment: dict[str, str]) -> None:

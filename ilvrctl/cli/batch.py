@@ -129,12 +129,14 @@ def batch(
     elif jobs is None:
         raise UsageError("no jobs file", hint="ilvrctl batch --init writes an example, jobs.yaml")
     else:
+        from ilvrctl.cli.fetching import fetching_shown
         from ilvrctl.plans.jobs import plans_of
         from ilvrctl.work.machine import Machine, share_of
 
         where = options["device"], options["batch_size"], options["compile"]
         machine = Machine(*where, devices, engine, address, workers)
-        plans, past = plans_of(jobs, out, overwrite=overwrite, retry=retry_failed)
+        with fetching_shown(display, wanted=not options["dry_run"]):
+            plans, past = plans_of(jobs, out, overwrite=overwrite, retry=retry_failed)
         parts, part = share_of(plans, _shard(shard))
         machine.check(parts)
         if options["dry_run"]:

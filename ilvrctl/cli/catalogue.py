@@ -11,6 +11,7 @@ from ilvrctl import paths
 from ilvrctl.cli.display import amount
 from ilvrctl.cli.output import data, data_json, data_path, say
 from ilvrctl.errors import ConfigError
+from ilvrctl.hub.address import Address
 from ilvrctl.hub.registry import Item, items_of
 from ilvrctl.model_preset import ModelPreset, parts_of
 from ilvrctl.presets import Broken, preset_files
@@ -40,17 +41,20 @@ def show_list(models: Iterable[ModelPreset], broken: Sequence[Broken] = (), *, a
         data(_line(row, width))
     sound = [row for row in rows if "broken" not in row]
     say(f"{len(sound)} models, {sum(row['installed'] for row in sound)} here, in {paths.weights_dir()}")
+    say(
+        "ilvrctl download NAME, then ilvrctl translate PICTURES --to NAME; of aux: ones, methods and eval make use"
+    )
 
 
 def _line(row: dict[str, Any], width: int) -> str:
-    """One row of the table; a long text is cut, so that it holds in 80 columns."""
+    """One row of the table; a long text is cut, so that it holds in 80 columns. Of an unusable one it says why."""
     if "broken" in row:
         return f"{row['name']:<{width}} broken: {visible(row['broken'])}"
     here = "missing" if row["bundled"] else "-" if row["sources"] else "by hand"
     state = "unusable" if row["unsupported"] else "here" if row["installed"] else here
     use = _USE[row["use"]]
     start = f"{row['name']:<{width}} {_size(row):>8} {row['image_size'] or '?':>4}  {state:<8} {use:<8} "
-    makes = visible(row["domain"] or row["title"])
+    makes = visible(row["unsupported"] or row["domain"] or row["title"])
     for long, short in (("photographs of ", ""), ("photographs: ", ""), ("auxiliary: ", "aux: ")):
         makes = short + makes[len(long) :] if makes.startswith(long) else makes
     room = max(80 - len(start), 8)
@@ -96,9 +100,14 @@ def _row(model: ModelPreset) -> dict[str, Any]:
     }
 
 
-def show_plan(models: Sequence[ModelPreset], *, as_json: bool) -> None:
+def show_plan(models: Sequence[ModelPreset], hubs: Sequence[Address] = (), *, as_json: bool) -> None:
     """What would be fetched, from where, and whether it fits; no network is used."""
     from ilvrctl.hub.partial import unfinished
+
+    for hub in hubs:
+        _show_on_the_hub(hub, as_json=as_json)
+    if hubs and not models:
+        return
 
     need = 0
     for item in items(models):
@@ -124,3 +133,17 @@ def show_plan(models: Sequence[ModelPreset], *, as_json: bool) -> None:
             say(f"{item.name}: already here")
     folder = next(p for p in (paths.weights_dir(), *paths.weights_dir().parents) if p.exists())
     say(f"to fetch: about {amount(need)}; {amount(shutil.disk_usage(folder).free)} are free in {folder}")
+
+
+def _show_on_the_hub(hub: Address, *, as_json: bool) -> None:
+    from ilvrctl.hub.hugging_face import here
+
+    kept = here(hub)
+    status = "to fetch" if kept is None else "present"
+    if as_json:
+        path = None if kept is None else str(kept.path)
+        data_json({"event": "planned", "name": str(hub), "path": path, "status": status, "bytes": None})
+    elif kept is None:
+        say(f"{hub}: to fetch; how large it is, Hugging Face tells")
+    else:
+        say(f"{hub}: already here")

@@ -63,13 +63,15 @@ def doctor(
 def _told(facts: Mapping[str, Any]) -> dict[str, str]:
     """The facts for people."""
     lists = {key: ", ".join(value) or "none" for key, value in facts.items() if isinstance(value, list)}
-    name = facts["device_name"]
+    name, build = facts["device_name"], facts["torch_build"]
+    fits = facts["torch_advice"] or "which fits this machine"
     return {
         **{
             key: "missing" if value is None else str(value)
             for key, value in facts.items()
-            if key != "device_name"
+            if key not in ("device_name", "torch_advice")
         },
+        "torch_build": f"{build}; {fits}",
         "device": f"{facts['device']} ({name})" if name else facts["device"],
         **lists,
         "weights_to_get": f"{len(facts['weights_to_get'])}: ilvrctl download --list",
@@ -115,11 +117,19 @@ def _facts(name: str) -> dict[str, Any]:
 
     import torch
 
-    from ilvrctl.devices import choose_device, choose_precision, precision_name
+    from ilvrctl.devices import (
+        choose_device,
+        choose_precision,
+        gpu_maker,
+        precision_name,
+        torch_advice,
+        torch_build,
+    )
     from ilvrctl.presets import broken_presets, load_models, load_targets
 
     broken = [visible(f"{bad.path} ({bad.error.message})") for bad in broken_presets()]
-    device = choose_device(name)
+    device, build = choose_device(name), torch_build()
+    seen = torch.cuda.is_available() or torch.backends.mps.is_available()
     models = load_models()
     ready = [
         n
@@ -130,6 +140,8 @@ def _facts(name: str) -> dict[str, Any]:
         "ilvrctl": __version__,
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
+        "torch_build": build,
+        "torch_advice": torch_advice(build, gpu_maker(), seen),
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "precision": precision_name(choose_precision("auto", device)),

@@ -15,6 +15,7 @@ from ilvrctl.cli import signals
 from ilvrctl.cli.display import Display, amount
 from ilvrctl.cli.output import command, data_json, interrupted, say
 from ilvrctl.errors import ConfigError, UsageError
+from ilvrctl.hub.address import Address, is_address
 from ilvrctl.presets import (
     ModelPreset,
     broken_presets,
@@ -34,6 +35,8 @@ EPILOG = """Examples:
 
   ilvrctl download ffhq dog
 
+  ilvrctl download hf:google/ddpm-cat-256
+
   ilvrctl download my-model --url https://example.org/model.pt --sha256 HEX
 
   ilvrctl download dog --file ~/Downloads/afhq_dog_4m.pt
@@ -50,7 +53,10 @@ _CARE = "Care"
 def download(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME...", help="Models or targets, as --list names them."),
+        typer.Argument(
+            metavar="NAME...",
+            help="Models or targets, as --list names them; or hf:user/repo@revision/file.",
+        ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", "-l", help="What there is, and what is here.")] = False,
     verify: Annotated[
@@ -111,14 +117,22 @@ def download(
         else:
             show_list(load_models().values(), broken_presets("models"), as_json=as_json)
         return
-    models = _models(names, url=url, file=file, move=move, sha256=sha256, verify=verify)
+    hubs = [Address.parse(name) for name in names or () if is_address(name)]
+    if hubs and (url or file or sha256 or cookies):
+        raise UsageError(
+            f"--url, --file, --sha256 and --cookies are not for {hubs[0]}", hint=f"ilvrctl download {hubs[0]}"
+        )
+    models = []
+    if not hubs or len(hubs) < len(names or ()):
+        names = [name for name in names or () if not is_address(name)]
+        models = _models(names, url=url, file=file, move=move, sha256=sha256, verify=verify)
     if dry_run:
         from ilvrctl.cli.catalogue import show_plan
 
-        show_plan(models, as_json=as_json)
+        show_plan(models, hubs, as_json=as_json)
         return
     order = _order(timeout, retries, cookies, overwrite, offline)
-    events = _events(models, order, verify=verify, file=file, move=move)
+    events = _events(models, hubs, order, verify=verify, file=file, move=move)
     if not (verify or quiet):
         _show_licences(models, as_json=as_json)
     code = _carry_out(events, models, Display.of(as_json, quiet, verbose, color))
@@ -184,17 +198,30 @@ def _order(timeout: float, retries: int, cookies: Path | None, overwrite: bool, 
 
 
 def _events(
-    models: Sequence[ModelPreset], order: Order, *, verify: bool, file: Path | None, move: bool
+    models: Sequence[ModelPreset],
+    hubs: Sequence[Address],
+    order: Order,
+    *,
+    verify: bool,
+    file: Path | None,
+    move: bool,
 ) -> Iterator[HubEvent]:
+    from ilvrctl.hub import hugging_face
     from ilvrctl.hub.fetch import fetch
     from ilvrctl.hub.local import bring
     from ilvrctl.hub.verify import verify_all
+    from ilvrctl.models.files.announced import check_network
 
-    if verify:
-        return verify_all(models, order.check)
-    if file is not None:
-        return bring(models[0], file, order, move=move)
-    return fetch(models, order)
+    if file is not None and not verify:
+        yield from bring(models[0], file, order, move=move)
+        return
+    yield from verify_all(models, order.check) if verify else fetch(models, order)
+    for hub in hubs:
+        if verify:
+            yield from hugging_face.verify(hub, check_network)
+        else:
+            how = {"overwrite": order.overwrite, "offline": order.offline}
+            yield from hugging_face.fetch(hub, check_network, order.limits, **how)
 
 
 def _show_licences(models: Iterable[ModelPreset], *, as_json: bool) -> None:
@@ -265,4 +292,4 @@ def _keep_own(model: ModelPreset, *, quiet: bool) -> None:
     if model.name not in load_models():
         path = save_own(model)
         if not quiet:
-            say(f"{model.name} is known from now on, by {path}; use it with --weights {model.path()}")
+            say(f"{model.name} is known from now on, by {path}; use it with --weights {model.name}")

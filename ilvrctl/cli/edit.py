@@ -49,6 +49,7 @@ def edit(
 
     A single picture is edited as a whole.
     """
+    from ilvrctl.cli.fetching import fetching_shown
     from ilvrctl.cli.show import show_or_carry_out
     from ilvrctl.plans.inputs import STDIN
     from ilvrctl.plans.outputs import Destination
@@ -62,7 +63,8 @@ def edit(
     pictures = photo, scribbled, options["mask"]
     if pictures.count(STDIN) > 1:
         raise UsageError("- can be read once", hint="give the other picture as a file")
-    plan = editing(asked, pictures, destination, stdin=picture_on_stdin([p for p in pictures if p]))
+    with fetching_shown(display, wanted=not options["dry_run"] and options["preview"] is None):
+        plan = editing(asked, pictures, destination, stdin=picture_on_stdin([p for p in pictures if p]))
     if options["preview"] is not None:
         _preview(plan, options["preview"], display, overwrite=options["overwrite"])
         return

@@ -56,11 +56,12 @@ def inspect(
     from ilvrctl.models.files.contents import contents_of
     from ilvrctl.models.files.verdict import verdict_on
     from ilvrctl.new_presets import check_new_name
+    from ilvrctl.plans.named_weights import named_weights
     from ilvrctl.plans.own_presets import preset_text, save_presets
 
     if save_preset:
         check_new_name(save_preset, overwrite=overwrite)
-    assigned = _facts_given(set_)
+    assigned, file = _facts_given(set_), named_weights(file).path
     info = contents_of(file, _which(assigned))
     extra: dict[str, Any] = {}
     if probe:

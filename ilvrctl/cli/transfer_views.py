@@ -6,7 +6,7 @@ import time
 
 from ilvrctl.cli.display import amount
 from ilvrctl.cli.screen import Bar, Line, View, facts, warned
-from ilvrctl.events import Warned
+from ilvrctl.events import Noted, Warned
 from ilvrctl.hub import events as hub
 
 
@@ -20,6 +20,8 @@ class Transfers:
         """What a screen shows of an event."""
         if isinstance(event, Warned):
             return warned(event)
+        if isinstance(event, Noted):
+            return View((Line(event.message),), record=facts("note", event, "message"))
         if isinstance(event, hub.Asking):
             self._start, self._kept = time.perf_counter(), event.kept
         if isinstance(event, hub.Received):

@@ -43,6 +43,7 @@ def translate(
 
     A comma list in a setting (--N 2,4,8) makes a grid: a folder a combination, and one labelled sheet.
     """
+    from ilvrctl.cli.fetching import fetching_shown
     from ilvrctl.cli.show import show_or_carry_out
     from ilvrctl.plans.outputs import Destination
     from ilvrctl.plans.request import translation
@@ -52,7 +53,8 @@ def translate(
     destination = Destination.parse(options["out"])
     check_stdout(destination.stdout, options["json"])
     names = _names(inputs or [], options["from_file"], options["null"])
-    plan = translation(asked, names, destination, stdin=picture_on_stdin(inputs or []))
+    with fetching_shown(display, wanted=not options["dry_run"]):
+        plan = translation(asked, names, destination, stdin=picture_on_stdin(inputs or []))
     show_or_carry_out(plan, options, display)
 
 

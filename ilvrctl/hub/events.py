@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ilvrctl.errors import IlvrctlError
-from ilvrctl.events import Warned
+from ilvrctl.events import Noted, Warned
 
 Trust = Literal["published", "pinned", "first seen"]
 
@@ -118,5 +118,6 @@ HubEvent = (
     | Fetched
     | Verified
     | Failed
+    | Noted
     | Warned
 )

@@ -17,10 +17,9 @@ from ilvrctl.hub.events import Asking, Failed, Fetched, HubEvent, Present, Retry
 from ilvrctl.hub.limits import LONGEST_WAIT, Limits, Pace
 from ilvrctl.hub.partial import Part, part_of, unfinished
 from ilvrctl.hub.pins import load_pins, lock_path, save_pin
-from ilvrctl.hub.registry import Item, Source, items_of
+from ilvrctl.hub.registry import Item, Source, items_of, use_of
 from ilvrctl.hub.verify import Check, Proof, own_place, prove
 from ilvrctl.model_preset import ModelPreset, parts_of
-from ilvrctl.presets import use_of
 
 _POLL = 0.2  # seconds
 _MOST = 200  # attempts at one source, however well each goes

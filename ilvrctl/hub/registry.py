@@ -12,7 +12,7 @@ from ilvrctl import paths
 from ilvrctl.errors import ConfigError, UsageError
 from ilvrctl.files import inside
 from ilvrctl.new_presets import check_preset_name, write_preset
-from ilvrctl.presets import WEIGHT_SUFFIXES, ModelPreset
+from ilvrctl.presets import WEIGHT_SUFFIXES, ModelPreset, load_targets
 from ilvrctl.text import visible
 
 _HEX = {"sha256": 64, "md5": 32}
@@ -176,3 +176,11 @@ def with_facts(model: ModelPreset, *, url: str | None = None, sha256: str | None
     if url:
         model = replace(model, sources=(url,), size=None if not model.sha256 else model.size)
     return replace(model, sha256=sha256, sha256_start="", md5="", size=None) if sha256 else model
+
+
+def use_of(model: ModelPreset) -> str:
+    """A command that translates with a model; "" for one that is none for that."""
+    if model.unsupported or model.helper:
+        return ""
+    targets = (target.name for target in load_targets().values() if target.model == model.name)
+    return f"ilvrctl translate PICTURES --to {next(targets, model.name)}"

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ilvrctl.settings import Settings
 
 
-
 @dataclass(frozen=True)
 class Asked:
     """The ``choices`` of settings, the ``facts`` of networks, and all ``values`` of other parameters by name."""

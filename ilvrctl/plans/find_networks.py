@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 from ilvrctl.config import Layer
 from ilvrctl.errors import ConfigError, InputError, UsageError, WeightsError
 from ilvrctl.events import Note, Noted, Warned
+from ilvrctl.hub.address import is_address
 from ilvrctl.memory import recalled
 from ilvrctl.model_preset import PLACE, Expert
 from ilvrctl.plans.digest import weights_sha256
-from ilvrctl.plans.facts import facts_about
+from ilvrctl.plans.facts import FACTS, facts_about
+from ilvrctl.plans.named_weights import NamedWeights, named_weights, own_weights, target_called
 from ilvrctl.presets import (
     ModelPreset,
     TargetPreset,
     find_expert,
     find_model,
-    find_target,
     load_models,
     override_model,
     require_same,
@@ -101,21 +102,24 @@ def find_networks(asked: NetworksAsked) -> FoundNetworks:
 
 
 def _found(asked: NetworksAsked) -> FoundNetworks:
+    weights = None if asked.weights is None else named_weights(asked.weights)
+    from_weights = None if asked.from_weights is None else named_weights(asked.from_weights)
     if asked.from_image is not None:
-        found = _replay(asked.from_image, asked)
+        found = _replay(asked, weights, from_weights)
     elif asked.to is not None:
-        target, settings = find_target(asked.to)
+        target, settings = target_called(asked.to)
         implied = target.source is not None and {asked.from_, asked.from_weights, asked.weights} == {None}
+        weights = weights or own_weights(target)
         found = FoundNetworks(
-            _of_target(target, asked.weights),
+            _of_target(target, weights),
             settings,
-            _encoder(replace(asked, from_=target.source) if implied else asked),
+            _encoder(replace(asked, from_=target.source) if implied else asked, from_weights),
             published=target.published_layer(settings),
             two_models=target.two_models_layer,
             implied=implied,
         )
-    elif asked.weights is not None:
-        found = FoundNetworks(_of_file(asked.weights), Layer({}), _encoder(asked))
+    elif weights is not None:
+        found = FoundNetworks(_of_file(weights), Layer({}), _encoder(asked, from_weights))
     else:
         raise UsageError(
             "no target: --to says what the pictures become", hint="--to emoji3d, or see: ilvrctl presets"
@@ -123,34 +127,51 @@ def _found(asked: NetworksAsked) -> FoundNetworks:
     facts, new = asked.facts, asked.from_image is None
     encoder = found.encoder
     if encoder is not None:
-        encoder = _with_facts(encoder, facts, "source", asked.from_weights is None, new)
+        encoder = _with_facts(encoder, facts, "source", _of_preset(from_weights), new)
     return replace(
-        found, target=_with_facts(found.target, facts, "model", asked.weights is None, new), encoder=encoder
+        found, target=_with_facts(found.target, facts, "model", _of_preset(weights), new), encoder=encoder
     )
 
 
-def _of_target(target: TargetPreset, weights: Path | None) -> FoundNetwork:
+def _of_preset(weights: NamedWeights | None) -> bool:
+    """Whether the preset was written for the weights."""
+    return weights is None or weights.model is not None
+
+
+def _of_target(target: TargetPreset, weights: NamedWeights | None) -> FoundNetwork:
     model = find_model(target.model)
-    if weights is not None:  # in the place of all its networks
-        return FoundNetwork(target.name, replace(model, experts=()), weights)
-    return FoundNetwork(target.name, model, require_weights(model, target.name))
+    if weights is None:
+        return FoundNetwork(target.name, model, require_weights(model, target.name))
+    model = replace(model, experts=())  # one file in the place of all its networks
+    if weights.model is not None:
+        return replace(_of_file(weights), domain=target.name)
+    return FoundNetwork(target.name, _called(model, weights), weights.path)
 
 
-def _of_file(weights: Path) -> FoundNetwork:
+def _of_file(weights: NamedWeights) -> FoundNetwork:
     """A checkpoint (file or folder) by itself, with the facts that are known of it."""
     from ilvrctl.models.files.container import sniff
     from ilvrctl.models.files.diffusers_folder import weights_file
 
-    sniff(weights_file(weights))
-    known = facts_about(weights)
-    return FoundNetwork(None, known.model, weights, notes=known.notes, origins=known.origins)
+    if weights.model is not None:
+        origins = dict.fromkeys(FACTS, f"preset {weights.model.name}")
+        return FoundNetwork(None, weights.model, weights.path, origins=origins)
+    sniff(weights_file(weights.path))
+    known = facts_about(weights.path)
+    model = _called(known.model, weights)
+    return FoundNetwork(None, model, weights.path, notes=known.notes, origins=known.origins)
 
 
-def _encoder(asked: NetworksAsked) -> FoundNetwork | None:
+def _called(model: ModelPreset, weights: NamedWeights) -> ModelPreset:
+    """The facts under the name that records give the weights."""
+    return replace(model, name=weights.name) if weights.name else model
+
+
+def _encoder(asked: NetworksAsked, weights: NamedWeights | None) -> FoundNetwork | None:
     """The model of the inputs' own kind that ``--from`` and ``--from-weights`` name, if any."""
     if asked.from_ is not None:
-        return _of_target(find_target(asked.from_)[0], asked.from_weights)
-    return None if asked.from_weights is None else _of_file(asked.from_weights)
+        return _of_target(target_called(asked.from_)[0], weights)
+    return None if weights is None else _of_file(weights)
 
 
 def _with_facts(
@@ -222,11 +243,15 @@ def _taken_for_granted(
         return None
 
 
-def _replay(result: Path, asked: NetworksAsked) -> FoundNetworks:
+def _replay(
+    asked: NetworksAsked, weights: NamedWeights | None, from_weights: NamedWeights | None
+) -> FoundNetworks:
     """What made an earlier result, from the record in its file; its precision is the one that was used."""
     from ilvrctl.images.io import read_bytes
     from ilvrctl.plans.record import Recipe
 
+    result = asked.from_image
+    assert result is not None
     for flag, given, what in (("--to", asked.to, "target"), ("--from", asked.from_, "source")):
         if given is not None:
             raise UsageError(f"--from-image brings its own {what}", hint=f"leave out {flag}")
@@ -235,15 +260,19 @@ def _replay(result: Path, asked: NetworksAsked) -> FoundNetworks:
     except InputError as error:
         raise UsageError(error.message, hint=error.hint) from error
     target = _made_by(
-        recipe.model, recipe.facts, recipe.weights_sha256, recipe.target, asked.weights, result.name
+        recipe.model, recipe.facts, recipe.weights_sha256, recipe.target, _path_of(weights), result.name
     )
     settings = {**recipe.settings, "precision": recipe.precision}
     return FoundNetworks(
         target,
         Layer.of(result.name, settings, trusted=False),
-        _replayed_encoder(recipe, asked.from_weights, result.name),
+        _replayed_encoder(recipe, _path_of(from_weights), result.name),
         (recipe.sample,),
     )
+
+
+def _path_of(weights: NamedWeights | None) -> Path | None:
+    return None if weights is None else weights.path
 
 
 def _replayed_encoder(recipe: Recipe, weights: Path | None, origin: str) -> FoundNetwork | None:
@@ -279,6 +308,8 @@ def _made_by(
     model = replace(model, experts=() if weights is not None else tuple(map(_placed, model.experts)))
     if weights is None and known is not None:
         weights = require_weights(model, domain or name)
+    if weights is None and is_address(name):
+        weights = named_weights(Path(name), stranger=True).path
     if weights is not None:
         return FoundNetwork(domain, model, weights, sha256)
     raise WeightsError(

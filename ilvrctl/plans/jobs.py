@@ -20,6 +20,7 @@ from ilvrctl.plans.grid import Choice, Variant, naming
 from ilvrctl.plans.inputs import Collected, Item, collect, read_list, refuse_equal
 from ilvrctl.plans.jobs_file import PARAMETERS, JobAsked, read_jobs
 from ilvrctl.plans.manifest import read_manifest
+from ilvrctl.plans.named_weights import located
 from ilvrctl.plans.names import name_results
 from ilvrctl.plans.outputs import FORMATS, Destination, Output, numbers_to, outputs_of, suffix_of
 from ilvrctl.plans.parameter import Parameter
@@ -99,8 +100,11 @@ def _file(origin: str) -> str:
 def _networks(job: JobAsked, folder: Path) -> FoundNetworks:
     spec, to = job.spec, job.value("to")
     facts = {word: value for word, value in (("model", spec.model), ("source", spec.source)) if value}
-    named = map(job.value, ("weights", "from_image", "from_weights"))
-    weights, from_image, encoder = (None if name is None else folder / name for name in named)
+    from_image = None if job.value("from_image") is None else folder / job.value("from_image")
+    weights, encoder = (
+        None if name is None else located(name, folder)
+        for name in map(job.value, ("weights", "from_weights"))
+    )
     to = "emoji3d" if job.value("examples") and not (to or weights or from_image) else to
     facts_given = Layer(facts, dict(job.origins))
     found = find_networks(NetworksAsked(to, weights, from_image, job.value("from"), encoder, facts_given))

@@ -355,7 +355,7 @@ TABLE: tuple[Parameter, ...] = (
         flags=("--compile/--no-compile",),
         shown="where it pays",
     ),
-    Parameter("weights", "A checkpoint you have: a file, or a folder of diffusers.", file, panel=MACHINE),
+    Parameter("weights", "A file, a diffusers folder, a model's name, or hf:user/repo.", file, panel=MACHINE),
     Parameter("from_weights", "A checkpoint of the inputs' kind.", file, commands=_JOBS, panel=MACHINE),
     Parameter(
         "ext", "Format of results: png, jpg, webp.", one_of("png", "jpg", "webp"), panel=OUTPUT, default="png"

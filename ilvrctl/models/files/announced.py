@@ -26,6 +26,15 @@ def check(name: str, kind: str, path: Path) -> None:
         _check_network(kind, path)
 
 
+def check_network(path: Path) -> None:
+    """Open a file or folder as a network of any kind that can be read. WeightsError that says what it is instead."""
+    from ilvrctl.models.files.contents import contents_of
+
+    found = contents_of(path, numbers=False)
+    if not found.readable:
+        raise WeightsError(f"{path}: this is {found.what}", found.instead or None)
+
+
 def _check_json(expected: str, path: Path) -> None:
     """A JSON file, and of a diffusers network its flags must be supported."""
     from ilvrctl.models.files.diffusers_config import read_config
