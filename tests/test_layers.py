@@ -32,6 +32,7 @@ GROUND = frozenset(
         "choices",
         "classes",
         "memory",
+        "sizes",
         "__init__",
     }
 )

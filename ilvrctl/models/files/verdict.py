@@ -19,9 +19,9 @@ from ilvrctl.models.files.formats import readable_hint
 from ilvrctl.models.files.info import PRECISIONS, SMALLER, CheckpointInfo, channel_problem
 from ilvrctl.models.files.stated import UNKNOWN
 from ilvrctl.presets import ModelPreset
+from ilvrctl.sizes import LARGEST, AnySize, Size
 
 Use = Literal["translate", "energy"]
-_LARGEST = 1 << 14
 _MOST_LEVELS = 100_000
 
 
@@ -122,13 +122,34 @@ def _of_facts(path: Path, info: CheckpointInfo, model: ModelPreset, word: str) -
 
 def _check_size(info: CheckpointInfo, model: ModelPreset, word: str) -> None:
     size, factor = model.image_size, _number(info, "downsample_factor") or 1
-    if size is not None and (size < 1 or size % factor or size > _LARGEST):
-        right = min(max(1, round(size / factor)), 1024 // factor or 1) * factor
-        most = f" and at most {_LARGEST:,}" if size > _LARGEST else ""
+    if size is None:
+        return
+    sides = Size.of(size) if isinstance(size, str) else Size(size, size)
+    if not (0 < min(sides) and sides.longest <= LARGEST and sides.fits(factor)):
+        most = 1024 // factor or 1
+        right = Size(*(min(max(1, round(side / factor)), most) * factor for side in sides))
+        beyond = f" and at most {LARGEST:,}" if sides.longest > LARGEST else ""
         raise UsageError(
-            f"this network needs pictures of a size that {factor} divides{most}, not {size}",
+            f"this network needs pictures of a size that {factor} divides{beyond}, not {size}",
             hint=f"--set {word}.image_size={right}",
         )
+
+
+def size_problem(info: CheckpointInfo, size: AnySize | None) -> UsageError | None:
+    """The error of a ``--size`` that the network's levels do not divide; None where it can be run at it."""
+    factor = _number(info, "downsample_factor") or 1
+    return None if size is None else wrong_size(Size.of(size), factor)
+
+
+def wrong_size(size: Size, factor: int) -> UsageError | None:
+    """The error of a size that is no multiple of ``factor``, or too large; None for another."""
+    if size.fits(factor) and size.longest <= LARGEST:
+        return None
+    right = (Size(*(min(side, LARGEST // factor * factor) for side in near)) for near in size.nearest(factor))
+    what = f"goes up to {LARGEST:,} px a side" if size.fits(factor) else f"needs sides that {factor} divides"
+    return UsageError(
+        f"--size {size}: this network {what}", hint=" or ".join(f"--size {s}" for s in dict.fromkeys(right))
+    )
 
 
 def _check_levels(info: CheckpointInfo, model: ModelPreset, word: str) -> None:
