@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 Fit = Literal["crop", "pad", "stretch", "native"]
+FITTINGS = (*get_args(Fit), "grey", *(f"{fit}+grey" for fit in get_args(Fit)))
+"""What is said of fitting: how inputs get the shape, and whether coloured ones become grey."""
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Speed = Literal["exact", "fast", "turbo"]
 Mode = Literal["scribble", "paint"]

@@ -64,7 +64,8 @@ class ModelPreset:
     What the tensors hide. ``image_size`` in pixels, or as "64x32", width first; None means unknown. ``num_heads``
     or ``num_head_channels`` of the attention, ``use_new_attention_order`` as in guided-diffusion.
     ``noise_schedule`` with ``diffusion_steps`` levels, ``beta_start`` and ``beta_end`` where these are not the
-    published ones, or all ``betas``; ``zero_snr``: rescaled so that the highest is noise alone (:class:`ilvrctl.diffusion.schedule.LevelFacts`).
+    published ones, or all ``betas``; ``zero_snr``: rescaled so that the highest is noise alone
+    (:class:`ilvrctl.diffusion.schedule.LevelFacts`).
     A schedule or prediction that is ``unknown`` has to be given before the network can be used.
     ``timestep_spacing`` and ``steps_offset``: which levels a smaller number of steps walks. ``rescale_timesteps``
     where the network was given levels scaled to 0 .. 1000. ``clip_sample``: whether clean estimates are kept in

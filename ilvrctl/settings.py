@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from ilvrctl.choices import Fit, Precision, Speed
+from ilvrctl.choices import FITTINGS, Fit, Precision, Speed
 from ilvrctl.classes import class_number
 from ilvrctl.config import Layer, build, build_named, merge, unknown_name
 from ilvrctl.diffusion.samplers import DDPM, SAMPLERS, Sampler
@@ -60,13 +60,6 @@ COMPAT: dict[str, PublishedCode] = {
 """``ilvr_adm``: the reference at level t. ``sddm``: plain noise at the start, the refinement's last output used
 again. ``egsde``: one noise of the reference, energies at the last step too, no clipping, the learned variance left
 out, and the 1000 levels one by one from 500. Each is explained with its field."""
-
-FITTINGS: dict[str, tuple[str | None, bool]] = {
-    **{shape: (shape, False) for shape in get_args(Fit)},
-    "grey": (None, True),
-    **{f"{shape}+grey": (shape, True) for shape in get_args(Fit)},
-}
-"""What ``fit`` can say in layers: how pictures get the size, None as otherwise, and whether colours become grey."""
 
 SPEEDS: dict[str, Layer] = {
     "exact": Layer.of("speed: exact", {"precision": "fp32"}),
@@ -255,8 +248,13 @@ def _written_out(layer: Layer) -> Layer:
     if "steps" in values:
         values.setdefault("timestep_respacing", None)
     if isinstance(fit := values.get("fit"), str) and fit in FITTINGS:
-        shape, grey = FITTINGS[values.pop("fit")]
-        values = {"grey": grey, **values, **({"fit": shape} if shape else {})}
+        del values["fit"]
+        shape, plus, _ = fit.partition("+")
+        values = {
+            "grey": bool(plus) or shape == "grey",
+            **({"fit": shape} if shape != "grey" else {}),
+            **values,
+        }
     if isinstance(values.get("method"), Mapping):
         values["method"] = written_out(values["method"])
     return Layer(values, origins)

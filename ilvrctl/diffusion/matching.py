@@ -55,6 +55,15 @@ def match_sizes(source: AnySize, target: AnySize) -> None:
         )
 
 
+def match_channels(source: int, target: int) -> None:
+    """UsageError unless two networks make pictures of as many channels: noise has as many as its picture."""
+    if source != target:
+        raise UsageError(
+            f"the source's model makes pictures of {source} channels and the target's of {target}",
+            hint="a model of the inputs' own kind for such pictures",
+        )
+
+
 def _farthest(source: Schedule, target: Schedule) -> float:
     return max(abs(a - b) for a, b in zip(source.alphas_cumprod, target.alphas_cumprod, strict=True))
 

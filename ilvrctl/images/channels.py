@@ -80,5 +80,3 @@ def _fine(seen: Seen) -> Image.Image | None:
         return None
     array = seen.profile.deep_to_srgb(deep.paintable().sixteen(levels))
     return Image.fromarray(array[..., 1].astype("float32") / 257)
-
-

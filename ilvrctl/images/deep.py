@@ -162,9 +162,13 @@ class Deep:
         low, scale = (high, -scale) if self.negative else (low, scale)
         found = self._band(0, low).point(lambda value: value * scale + 0.0)
         floor, white = (Image.new("F", found.size, value) for value in (0.0, 255.0))
-        return ImageMath.lambda_eval(
-            lambda of: of["min"](of["max"](of["x"], of["floor"]), of["white"]), x=found, floor=floor, white=white
+        clipped: Image.Image = ImageMath.lambda_eval(
+            lambda of: of["min"](of["max"](of["x"], of["floor"]), of["white"]),
+            x=found,
+            floor=floor,
+            white=white,
         )
+        return clipped
 
     def sixteen(self, levels: Range) -> Any:
         """uint16 (H, W, channels but alpha), black 0 and white 65535; of what is in ``array``."""

@@ -11,9 +11,7 @@ FITS = ("crop", "pad", "stretch")
 """How a picture gets the shape: the centre of it, the whole on a background, or out of shape."""
 
 
-def fit_picture(
-    image: Image.Image, size: AnySize, fit: str, background: tuple[int, int, int]
-) -> Image.Image:
+def fit_picture(image: Image.Image, size: AnySize, fit: str, background: tuple[int, int, int]) -> Image.Image:
     """The picture at ``size``, in RGB, RGBA or F (grey); one of that size already is returned as it is.
 
     ``fit``: "crop" keeps the largest part of that shape around the centre, "pad" the whole picture, centred on

@@ -144,12 +144,27 @@ def _with_facts(
         model = with_stated(model, stated)
     if given:
         model = override_model(model, Layer(given, facts.origins), word)
+    model = _with_channels(model, weights)
     notes, origins = network.notes, network.origins
     if new and not preset_weights:
         origins = {**origins, **dict.fromkeys(stated, FILE), **dict.fromkeys(given, "--set")}
         told = (weights_note(weights, model.weights), _taken_for_granted(weights, model, origins, word))
         notes += tuple(Noted(text) for text in told if text is not None)
     return replace(network, model=model, notes=notes, origins=origins)
+
+
+def _with_channels(model: ModelPreset, weights: Path) -> ModelPreset:
+    """The facts with the channels that the tensors have; what is wrong with the file is told when it is used."""
+    from ilvrctl.models.files.contents import contents_of
+    from ilvrctl.models.files.info import CHANNELS
+
+    if model.bundled and weights == model.path():
+        return model  # known, without a look
+    try:
+        channels: Any = contents_of(weights, model.weights, numbers=False).facts.get("channels")
+    except (WeightsError, UsageError):
+        return model
+    return replace(model, channels=channels) if channels in CHANNELS else model
 
 
 def _taken_for_granted(

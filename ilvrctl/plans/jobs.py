@@ -63,8 +63,10 @@ def plan_of(job: JobAsked, folder: Path, past: Past) -> Plan:
     try:
         networks = _networks(job, folder)
         masked = bool(spec.scribbled or spec.masks)
-        way = way_of(networks.target, spec.edit, masked=masked) if spec.edit is not None else None
-        variants = Asked(tuple(_choices(job, folder))).variants(networks, way)
+        asked = Asked(tuple(_choices(job, folder)))
+        edit = spec.edit
+        way = way_of(networks.target, edit, asked.choices, masked=masked) if edit is not None else None
+        variants = asked.variants(networks, way)
         found = _found(job, folder, out)
         items = _with_companions(job, found.items, folder)
         outputs = _outputs(job, items, variants, past)

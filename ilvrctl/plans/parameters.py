@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import get_args
 
-from ilvrctl.choices import Fit, Precision, Speed
+from ilvrctl.choices import Precision, Speed
 from ilvrctl.plans.parameter import MAKING, Command, Parameter
+from ilvrctl.plans.parameters_of_pictures import JOBS, PICTURES, ROWS_OF_PICTURES
 from ilvrctl.plans.values import bounds, decimal, file, jumps, label, level, one_of, switch, whole, words
 
 _COMMANDS = frozenset[Command]({"translate", "edit"})
@@ -17,11 +18,9 @@ _EDIT = frozenset[Command]({"edit", "jobs"})
 _RUNS = frozenset[Command]({"translate", "edit", "batch"})
 _ALL = frozenset[Command]({*_RUNS, "jobs"})
 _TRANSLATE = frozenset[Command]({"translate"})
-_JOBS = frozenset[Command]({"translate", "jobs"})
 
 METHOD = "Method"
 SAMPLING = "Sampling"
-PICTURES = "Pictures"
 MACHINE = "Machine"
 OUTPUT = "Output"
 EDITED = "What is edited"
@@ -60,14 +59,14 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "from",
         "Domain of the inputs, for methods with two models: ddib, cyclediffusion.",
-        commands=_JOBS,
+        commands=JOBS,
         panel=METHOD,
     ),
     Parameter(
         "compat",
         "Follow published code where it differs from the paper: ilvr_adm, sddm, egsde.",
         key="compat",
-        commands=_JOBS,
+        commands=JOBS,
         panel=METHOD,
     ),
     Parameter(
@@ -203,7 +202,7 @@ TABLE: tuple[Parameter, ...] = (
         "examples",
         "Also take the twelve example pictures that ship with ilvrctl.",
         switch,
-        commands=_JOBS,
+        commands=JOBS,
         default=False,
     ),
     Parameter("sheet", "Contact sheet: input, low-pass, samples; grids have one.", file, commands=_COMMANDS),
@@ -231,29 +230,12 @@ TABLE: tuple[Parameter, ...] = (
         default=False,
         sets=False,
     ),
-    Parameter(
-        "fit",
-        "Make inputs square: crop, pad or stretch; or native: keep their size.",
-        one_of(*get_args(Fit)),
-        "fit",
-        commands=_JOBS,
-        panel=PICTURES,
-    ),
-    Parameter(
-        "background", "Behind transparency and padding.", key="background", panel=PICTURES, metavar="COLOR"
-    ),
-    Parameter(
-        "window",
-        "Numbers that are black and white in inputs of more than 8 bits: LO:HI, or auto.",
-        key="window",
-        panel=PICTURES,
-        metavar="LO:HI|auto",
-    ),
+    *ROWS_OF_PICTURES,
     Parameter(
         "recursive",
         "Pictures of subfolders too.",
         switch,
-        commands=_JOBS,
+        commands=JOBS,
         panel=PICTURES,
         flags=("--recursive", "-r"),
         default=False,
@@ -262,12 +244,12 @@ TABLE: tuple[Parameter, ...] = (
         "frames",
         "Of animations and files of many pages: first, or all, each with a numbered result.",
         one_of("first", "all"),
-        commands=_JOBS,
+        commands=JOBS,
         panel=PICTURES,
         metavar="first|all",
         default="first",
     ),
-    Parameter("from_file", "Input names from a file, - for standard input.", commands=_JOBS, panel=PICTURES),
+    Parameter("from_file", "Input names from a file, - for standard input.", commands=JOBS, panel=PICTURES),
     Parameter(
         "null",
         "Names in --from-file end with a zero byte.",
@@ -370,7 +352,7 @@ TABLE: tuple[Parameter, ...] = (
         shown="where it pays",
     ),
     Parameter("weights", "A checkpoint you have: a file, or a folder of diffusers.", file, panel=MACHINE),
-    Parameter("from_weights", "A checkpoint of the inputs' kind.", file, commands=_JOBS, panel=MACHINE),
+    Parameter("from_weights", "A checkpoint of the inputs' kind.", file, commands=JOBS, panel=MACHINE),
     Parameter(
         "ext", "Format of results: png, jpg, webp.", one_of("png", "jpg", "webp"), panel=OUTPUT, default="png"
     ),

@@ -58,11 +58,13 @@ def verdict_on(
     any_class: bool = False,
     word: str = "model",
     numbers: bool = True,
+    size: AnySize | None = None,
 ) -> Verdict:
     """Whether the network in ``path``, with the facts of ``model``, can be used: "translate" is for editing too.
 
     ``class_label``: that of the settings; ``any_class`` leaves it out of the question. ``word``: "model" or
     "source", as the hints name the network. ``numbers``: whether every number is read (remembered, so once a file).
+    ``size``: of the pictures, where the settings give one.
     """
     if model.unsupported:
         return Verdict(
@@ -76,6 +78,9 @@ def verdict_on(
     sound = not problems
     if sound and use == "translate":
         problems += _of_facts(path, info, model, word)
+        factor = _number(info, "downsample_factor") or 1
+        if size is not None and (wrong := wrong_size(Size.of(size), factor)):
+            problems.append(wrong)
         classes = _number(info, "num_classes")
         any_class = any_class or (
             word == "source" and classes is None
@@ -125,7 +130,7 @@ def _check_size(info: CheckpointInfo, model: ModelPreset, word: str) -> None:
     if size is None:
         return
     sides = Size.of(size) if isinstance(size, str) else Size(size, size)
-    if not (0 < min(sides) and sides.longest <= LARGEST and sides.fits(factor)):
+    if not (min(sides) > 0 and sides.longest <= LARGEST and sides.fits(factor)):
         most = 1024 // factor or 1
         right = Size(*(min(max(1, round(side / factor)), most) * factor for side in sides))
         beyond = f" and at most {LARGEST:,}" if sides.longest > LARGEST else ""
@@ -133,12 +138,6 @@ def _check_size(info: CheckpointInfo, model: ModelPreset, word: str) -> None:
             f"this network needs pictures of a size that {factor} divides{beyond}, not {size}",
             hint=f"--set {word}.image_size={right}",
         )
-
-
-def size_problem(info: CheckpointInfo, size: AnySize | None) -> UsageError | None:
-    """The error of a ``--size`` that the network's levels do not divide; None where it can be run at it."""
-    factor = _number(info, "downsample_factor") or 1
-    return None if size is None else wrong_size(Size.of(size), factor)
 
 
 def wrong_size(size: Size, factor: int) -> UsageError | None:
@@ -150,6 +149,27 @@ def wrong_size(size: Size, factor: int) -> UsageError | None:
     return UsageError(
         f"--size {size}: this network {what}", hint=" or ".join(f"--size {s}" for s in dict.fromkeys(right))
     )
+
+
+def picture_problem(
+    channels: int, bits: int, grey: bool, size: AnySize | None = None, *, factor: int = 1
+) -> UsageError | None:
+    """The error of settings that a network cannot have: what is for grey pictures, where it makes others, and a size
+    that ``factor`` does not divide; else None.
+    """
+    if size is not None and (wrong := wrong_size(Size.of(size), factor)):
+        return wrong
+    made = {3: "coloured pictures", 4: "pictures with colours and opacity"}.get(channels)
+    if made is not None and bits != 8:
+        return UsageError(
+            f"--bits {bits} is for networks of grey pictures, and this one makes {made}", hint="leave it out"
+        )
+    if made is not None and grey:
+        return UsageError(
+            f"--fit grey is for networks of grey pictures, and this one makes {made}",
+            hint="--fit crop, pad, stretch or native",
+        )
+    return None
 
 
 def _check_levels(info: CheckpointInfo, model: ModelPreset, word: str) -> None:
