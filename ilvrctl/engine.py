@@ -282,7 +282,7 @@ class Engine:
     def check(self, settings: Settings) -> list[Step]:
         """The chain that the settings mean for this model; UsageError when they cannot work."""
         steps = settings.check(self.schedule, self.image_size)
-        made = (settings.bits, settings.grey, settings.size)
+        made = (settings.bits, settings.grey, settings.picture_size)
         if (wrong := picture_problem(self.channels, *made, factor=self.multiple)) is not None:
             raise wrong
         if isinstance(settings.sampler, DDPM) and settings.sampler.variance == "learned" != self.variance:
@@ -293,7 +293,7 @@ class Engine:
         if settings.method.two_models:
             if self.source is None:
                 raise no_source(settings.method.name)
-            if settings.size is None:
+            if settings.picture_size is None:
                 match_sizes(self.source.image_size, self.image_size)
             check_match(self.source.denoiser.levels, steps)
             if self.source.class_count is not None:

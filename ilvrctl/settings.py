@@ -82,8 +82,8 @@ class Settings:
     class-conditional networks, in layers also by its name of ImageNet. ``fit`` and ``background`` make the input
     square, or with ``native`` keep its size;
     ``edit``: in the place of ``fit``, how parts of a photo are edited. ``window``: which numbers of inputs of more
-    than 8 bits are black and white, "LO:HI" or "auto". ``precision`` as asked for. ``size``: of the pictures that
-    the network makes, as :class:`ilvrctl.sizes.Size` reads it; None is that of its training. ``grey``: of coloured
+    than 8 bits are black and white, "LO:HI" or "auto". ``precision`` as asked for. ``picture_size``: at which
+    the network is run, as :class:`ilvrctl.sizes.Size` reads it; None is that of its training. ``grey``: of coloured
     inputs of a network of grey pictures the luma is taken (Rec. 601); in layers also as ``fit: pad+grey``.
     ``bits`` of a grey result.
 
@@ -107,19 +107,19 @@ class Settings:
     reuse_blocks: int = 1
     edit: Edit | None = None
     window: str | None = field(default=None, metadata=LATER)
-    size: Annotated[int, Between(1, LARGEST)] | Annotated[str, SizeText()] | None = field(
+    picture_size: Annotated[int, Between(1, LARGEST)] | Annotated[str, SizeText()] | None = field(
         default=None, metadata=LATER
     )
     grey: bool = field(default=False, metadata=LATER)
     bits: Literal[8, 16] = field(default=8, metadata=LATER)
 
     def __post_init__(self) -> None:
-        if isinstance(self.size, str):
-            object.__setattr__(self, "size", Size.of(self.size).plain)
+        if isinstance(self.picture_size, str):
+            object.__setattr__(self, "picture_size", Size.of(self.picture_size).plain)
 
-    def picture_size(self, trained: Size) -> Size:
+    def size_for(self, trained: Size) -> Size:
         """The size at which a network is run that was ``trained`` at one."""
-        return trained if self.size is None else Size.of(self.size)
+        return trained if self.picture_size is None else Size.of(self.picture_size)
 
     def chain(self, schedule: Schedule) -> list[Step]:
         """The transitions that a pass walks; UsageError for steps that the schedule cannot give.
@@ -149,10 +149,10 @@ class Settings:
     def check(self, schedule: Schedule, image_size: AnySize) -> list[Step]:
         """The chain, once chain and method are known to work for a model. UsageError when they cannot."""
         steps = self.chain(schedule)
-        self.method.check(self.picture_size(Size.of(image_size)), steps, schedule.T)
+        self.method.check(self.size_for(Size.of(image_size)), steps, schedule.T)
         for energy in self.method.acting.values():
             energy.check_label(self.class_label)
-        if self.fit == "native" and self.size is not None:
+        if self.fit == "native" and self.picture_size is not None:
             raise UsageError(
                 "--fit native keeps the size of every picture, and --size gives all of them one",
                 hint="leave one of them out",

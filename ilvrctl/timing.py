@@ -64,7 +64,7 @@ def measure(engine: Engine, settings: Settings) -> Measured:
     steps = engine.check(settings)
     calls = settings.network_calls(engine.schedule)
     denoise = engine.denoise_batch(settings)
-    size = settings.picture_size(engine.size)
+    size = settings.size_for(engine.size)
     x = torch.randn(B, engine.channels, size.height, size.width, device=device)
 
     def seconds_of(k: Step) -> float:

@@ -80,7 +80,7 @@ def _select(plan: Plan) -> Selection:
 
 def _size(plan: Plan) -> Size:
     """Of what the model sees of each region."""
-    size = plan.variants[0].settings.size or plan.model.image_size
+    size = plan.variants[0].settings.picture_size or plan.model.image_size
     assert size is not None  # as the way of editing has asked
     return Size.of(size)
 

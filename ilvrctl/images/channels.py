@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 _SAME = 1
 """Colours whose red, green and blue differ by no more are grey: so much do profiles round."""
 LUMA = "luma of Rec. 601"
-NAMES = {1: "grey", 3: "coloured", 4: "coloured ones with an opacity"}
-"""Which pictures have so many channels."""
+"""How colours become grey, for the record."""
 
 
 def in_channels(
@@ -65,8 +64,23 @@ def is_grey(image: Image.Image) -> bool:
 def eight_bits(image: Image.Image) -> Image.Image:
     """A grey picture of 16 bits, or of mode F, in 8; others as they are."""
     if image.mode == "I;16":
-        image = image.convert("I").point(lambda v: v / 257).convert("F")
+        image = in_floats(image)
     return image.point(lambda v: v * 1 + 0.5).convert("L") if image.mode == "F" else image
+
+
+def in_floats(image: Image.Image) -> Image.Image:
+    """A grey picture of 8 or 16 bits in mode F, 0 to 255."""
+    if image.mode == "I;16":
+        return image.convert("I").convert("F").point(lambda v: v * (1 / 257) + 0.0)
+    return image.convert("L").convert("F")
+
+
+def as_stored(found: Picture, channels: int) -> Image.Image:
+    """What was read in the mode that results of so many channels have: L or I;16, RGB, or RGBA."""
+    image, _ = in_channels(found, "", channels, (255, 255, 255), grey=True)
+    if channels == 1 and found.seen is not None and found.seen.deep is not None:
+        return image.point(lambda v: v * 257 + 0.5).convert("I").convert("I;16")
+    return eight_bits(image)
 
 
 def _fine(seen: Seen) -> Image.Image | None:

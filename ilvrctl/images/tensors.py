@@ -48,6 +48,11 @@ def to_image(x: Tensor, channels: int = 3, bits: int = 8) -> Image.Image:
     return Image.frombytes(_MODES[channels], (width, height), _bytes_of(levels))
 
 
+def in_colours(x: Tensor) -> Tensor:
+    """The colours of pictures (B, C, H, W) as (B, 3, H, W): grey three times, an opacity left out."""
+    return x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x[:, :3]
+
+
 def _bytes_of(x: Tensor) -> bytes:
     """The numbers of a contiguous tensor on the CPU."""
     import torch

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from ilvrctl.diffusion.lowpass import Kernel, LowPass, check_factor
 from ilvrctl.errors import UsageError
 from ilvrctl.fields import Between, Code, File
+from ilvrctl.images.tensors import in_colours
 from ilvrctl.methods.base import Context, EnergyOf
 from ilvrctl.methods.blocks import Grid, Statistics, block_adain, check_blocks
 from ilvrctl.methods.networks import NetworkFile, load_noisy_classifier, load_vgg, user_energy, weights_of
@@ -340,11 +341,6 @@ class UserEnergy(Energy):
 
     def describe(self) -> str:
         return f"{self.call} {self.weight:g}"
-
-
-def in_colours(x: Tensor) -> Tensor:
-    """The colours of pictures (B, C, H, W) as (B, 3, H, W): grey three times, an opacity left out."""
-    return x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x[:, :3]
 
 
 ENERGIES: dict[str, type[Energy]] = {

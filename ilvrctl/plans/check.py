@@ -83,7 +83,7 @@ def _notes(network: FoundNetwork, digest: str) -> tuple[Note, ...]:
 def _far_sizes(model: ModelPreset, variants: Sequence[Variant]) -> Iterator[Warned]:
     """A word about sizes that are far from what the network was trained on."""
     trained = model.picture_size
-    asked = dict.fromkeys(variant.settings.size for variant in variants)
+    asked = dict.fromkeys(variant.settings.picture_size for variant in variants)
     sizes = [Size.of(size) for size in asked if size is not None]
     if far := [str(size) for size in sizes if trained is not None and size.far_from(trained)]:
         yield Warned(
@@ -103,11 +103,11 @@ def check_networks(plans: Sequence[Plan], *, numbers: bool) -> None:
         if UNKNOWN not in (plan.model.noise_schedule, plan.source and plan.source.model.noise_schedule):
             _check_source(plan)
     asked = {
-        (weights, model, word, variant.settings.class_label, variant.settings.size): variant
+        (weights, model, word, variant.settings.class_label, variant.settings.picture_size): variant
         for plan in plans
         for variant in plan.variants
         for weights, model, word in _used(plan, variant)
-        if not (model.bundled and weights == model.path() and variant.settings.size is None)
+        if not (model.bundled and weights == model.path() and variant.settings.picture_size is None)
     }  # what ships is looked at by the tests
     for (weights, model, word, label, size), variant in asked.items():
         try:
@@ -204,7 +204,7 @@ def _check_source(plan: Plan) -> None:
     _check_levels(plan, plan.source, wanting)
     match_channels(plan.source.model.channels, plan.model.channels)
     source, target = plan.source.model.image_size, plan.model.image_size
-    sized = all(variant.settings.size is not None for variant in wanting)
+    sized = all(variant.settings.picture_size is not None for variant in wanting)
     if source is not None and target is not None and not sized:
         match_sizes(source, target)
 

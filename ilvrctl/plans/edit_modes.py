@@ -26,7 +26,7 @@ def way_of(network: FoundNetwork, mode: str, choices: Sequence[Choice] = (), *, 
     known: dict[str, Mode] = {name: name for name in get_args(Mode)}
     if mode not in known:
         raise UsageError(f"unknown mode {mode!r}; known: {', '.join(known)}", hint=did_you_mean(mode, known))
-    asked = (option.value for choice in choices if choice.key == "size" for option in choice.options)
+    asked = (option.value for choice in choices if choice.key == "picture_size" for option in choice.options)
     size = next(asked, network.model.image_size)
     if size is None:
         raise UsageError(

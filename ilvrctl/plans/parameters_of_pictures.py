@@ -23,7 +23,7 @@ ROWS_OF_PICTURES: tuple[Parameter, ...] = (
         "size",
         "Size of the pictures, width first: 384x256 is 384 wide and 256 high, 384 is a square.",
         picture_size,
-        "size",
+        "picture_size",
         panel=PICTURES,
         shown="that of the training",
     ),

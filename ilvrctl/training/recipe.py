@@ -100,8 +100,10 @@ class AnyRecipe:
     """What every recipe says, of a denoiser or a classifier.
 
     The data: ``size`` in pixels, made square by ``fit`` on ``background``, of so many ``channels`` (1 grey, 3, or 4
-    with an opacity; ``fit: grey`` or ``pad+grey`` takes the luma of coloured ones); ``flip`` half of them left to right, and ``shift`` each by up to so many whole pixels with the edge repeated; ``held_out``: the share that is
-    kept aside. ``network``: the shape where training starts from nothing; ``init``: a model or file to start from.
+    with an opacity; ``fit: grey`` or ``pad+grey`` takes the luma of coloured ones); ``flip`` half of the pictures
+    left to right, and ``shift`` each by up to so many whole pixels with the edge repeated; ``held_out``: the share
+    that is kept aside. ``network``: the shape where training starts from nothing; ``init``: a model or file to
+    start from.
 
     The noise: ``noise_schedule`` with ``diffusion_steps`` levels; None is that of ``init``, else linear with 1000.
     ``levels``: how they are drawn, ``uniform`` or for instance ``below600:40%``, which draws 40 % of them uniformly

@@ -41,7 +41,7 @@ class Shape:
             settings.edit,
             settings.method.multiple,
             settings.window,
-            settings.size,
+            settings.picture_size,
             settings.grey,
         )
 

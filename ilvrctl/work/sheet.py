@@ -151,7 +151,7 @@ def _lead(plan: Plan, item: Item, pictures: Cells) -> dict[str, Image]:
     if settings.fit == "native":
         return {"input": small(picture)}
     trained = plan.model.picture_size or Size(*next(iter(pictures.values())).size)
-    picture = fit_picture(picture, settings.picture_size(trained), settings.fit, ground)
+    picture = fit_picture(picture, settings.size_for(trained), settings.fit, ground)
     preview = None if plan.grid else settings.method.preview(to_tensor(picture))
     shown = {"input": picture}
     if preview is not None:
