@@ -268,7 +268,7 @@ class Engine:
                     raise
                 if len(part) == 1:
                     raise DeviceMemoryError(
-                        f"out of memory on {self.device} with a single {self.image_size} px sample",
+                        f"out of memory on {self.device} with a single {settings.size_for(self.size)} px sample",
                         hint="--precision bf16 halves the memory; --device cpu uses the main memory",
                     ) from error
                 size = len(part) // 2

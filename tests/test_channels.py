@@ -11,24 +11,31 @@ import pytest
 import torch
 from checkpoints import write_random_checkpoint
 from commands import ilvrctl, json_lines
+from conftest import EMOJI
 from PIL import Image, ImageChops
 from test_engine_loop import Fake, engine
+from test_training_loop import job
 
 import ilvrctl as package
 from ilvrctl.config import Layer
 from ilvrctl.diffusion.lowpass import LowPass
+from ilvrctl.diffusion.samplers import DDPM
 from ilvrctl.engine import Engine, Reference
-from ilvrctl.errors import UsageError
+from ilvrctl.errors import ConfigError, UsageError
 from ilvrctl.events import SampleDone
 from ilvrctl.images.channels import eight_bits, in_channels, in_floats, is_grey
 from ilvrctl.images.io import encode_picture, open_picture, read_picture
 from ilvrctl.images.metadata import read_record
 from ilvrctl.images.tensors import to_image, to_tensor
 from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
+from ilvrctl.models.files.facts_header import header_facts
 from ilvrctl.models.files.loading import inspect_file
 from ilvrctl.models.files.verdict import verdict_on
-from ilvrctl.presets import ModelPreset
+from ilvrctl.presets import ModelPreset, find_model
 from ilvrctl.settings import build_settings
+from ilvrctl.training.pictures import Square
+from ilvrctl.training.recipe import Network, Recipe
+from ilvrctl.training.run import run
 
 FACTS = ("--set", "model.image_size=16", "--set", "model.num_heads=2")
 QUICK = (*FACTS, "--steps", "2", "--N", "4", "--precision", "fp32")
@@ -335,3 +342,76 @@ def test_formats_keep_grey_of_16_bits() -> None:
             Image.open(io.BytesIO(encode_picture(image, format_))).convert("I").tobytes()
             == image.convert("I").tobytes()
         )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "dse"),
+    [
+        ({"channels": 1, "fit": "grey"}, False),
+        pytest.param({"channels": 4, "learn_variance": True}, False, marks=pytest.mark.slow),
+        pytest.param({"channels": 1, "fit": "pad+grey"}, True, marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_trained_on_grey_or_with_an_opacity_is_of_that_kind(
+    recipe: dict[str, Any], dse: bool, tmp_path: Path
+) -> None:
+    sheets = {} if dse else {"sheet_every": 1, "references": EMOJI / "flat"}
+    list(run(job(tmp_path, dse=dse, recipe=recipe, **sheets)))
+    file, channels = tmp_path / "glossy" / "average.safetensors", recipe["channels"]
+    assert header_facts(file)["channels"] == find_model("glossy").channels == channels
+    assert inspect_file(file).facts["in_channels"] == channels
+    if dse:
+        return
+    assert (tmp_path / "glossy" / "sheet-000000048.png").is_file()
+    picture = {1: scan(), 4: sprite()}[channels]
+    with package.load("glossy", device="cpu") as model:
+        [made] = model.translate([picture], steps=2, N=2)
+    assert (made.size, made.mode) == ((8, 8), {1: "L", 4: "RGBA"}[channels])
+
+
+def test_coloured_pictures_are_left_out_of_a_grey_training(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"holds 0 different pictures \(\d+ more cannot be read\)"):
+        list(run(job(tmp_path, recipe={"channels": 1})))
+    with pytest.raises(ConfigError, match="fit: grey is for grey pictures"):
+        Recipe(fit="grey")
+    with pytest.raises(UsageError, match="is for pictures of 3 channels, and those of 1 are learned"):
+        list(
+            run(
+                job(
+                    tmp_path,
+                    recipe={
+                        "channels": 1,
+                        "fit": "grey",
+                        "size": 64,
+                        "init": "emoji3d",
+                        "network": Network(),
+                    },
+                )
+            )
+        )
+    plain, grey = Square(8), Square(8, channels=1)
+    assert plain.identity() == "1:8:crop:white" and grey.identity() == "1:8:crop:white:1"
+
+
+@pytest.mark.slow
+def test_diffusers_runs_a_grey_network_of_another_shape_to_the_same_picture(tmp_path: Path) -> None:
+    from diffusers import DDPMPipeline
+
+    path, facts = network(tmp_path / "w.pt", 1), {"num_heads": 2, "noise_schedule": "linear"}
+    levels = {**facts, "image_size": "24x16", "diffusion_steps": 20, "predicts": "eps"}
+    package.convert(path, tmp_path / "folder", to="diffusers", **levels)
+    made = Engine.load(ModelPreset(**levels), path, device="cpu", precision="fp32")  # type: ignore[arg-type]
+    draws = torch.Generator().manual_seed(7)
+    x = torch.randn(1, 1, 16, 24, generator=draws)
+    with torch.inference_mode():
+        for k in made.schedule.steps(range(20)):
+            noise = lambda: torch.randn(1, 1, 16, 24, generator=draws)  # noqa: E731
+            x, _ = DDPM("fixed_small").step(x, made.denoiser(x, k), k, noise, None)
+    pipeline = DDPMPipeline.from_pretrained(tmp_path / "folder")
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(
+        generator=torch.Generator().manual_seed(7), num_inference_steps=20, output_type="np"
+    ).images
+    ours = (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+    assert ours.std() > 0.05
+    assert float((ours - torch.from_numpy(theirs)).abs().max()) < 1e-4

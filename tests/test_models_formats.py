@@ -238,10 +238,10 @@ def rosinality_file(architecture: AdmArchitecture, weights: dict[str, Tensor]) -
 def rosinality_networks(draw: st.DrawFn) -> AdmArchitecture:
     levels = draw(st.integers(1, 3))
     heads = draw(st.sampled_from([1, 2, 4]))
-    fold = draw(st.sampled_from([1, 2]))
+    channels, fold = draw(st.sampled_from([(3, 1), (3, 2), (1, 1), (4, 1)]))
     return AdmArchitecture(
-        in_channels=3 * fold * fold,
-        out_channels=3 * fold * fold,
+        in_channels=channels * fold * fold,
+        out_channels=channels * fold * fold,
         model_channels=32,
         widths=tuple(32 * draw(st.integers(1, 2)) for _ in range(levels)),
         num_res_blocks=draw(st.integers(1, 3)),
@@ -267,7 +267,7 @@ def test_any_network_of_rosinality_is_read(architecture: AdmArchitecture, tmp_pa
     assert ours.keys() == weights.keys()
     assert all(torch.equal(ours[name], x) for name, x in weights.items())
     size = 2 * architecture.downsample_factor
-    x = torch.randn(1, 3, size, size)
+    x = torch.randn(1, architecture.channels, size, size)
     assert network(x, torch.tensor([5.0])).shape == x.shape
 
 

@@ -24,7 +24,7 @@ from ilvrctl.files import Digests, make_folder, replacing
 from ilvrctl.images.channels import eight_bits, in_channels
 from ilvrctl.images.folders import Found, pictures_in
 from ilvrctl.images.geometry import fit_picture, parse_color
-from ilvrctl.images.io import read_bytes, read_picture
+from ilvrctl.images.io import open_picture, read_bytes, read_picture
 from ilvrctl.training.disk import check_room, try_alone
 
 if TYPE_CHECKING:
@@ -63,9 +63,11 @@ class Square:
         """The square of a picture's bytes, and whether it was smaller. InputError where it cannot be one."""
         color = parse_color(self.background)
         shape, _, more = self.fit.partition("+")
-        found = read_picture(data, name, background=color)
-        grey = "grey" in (shape, more)
-        picture, _ = in_channels(found, name, self.channels, color, grey=grey)
+        if self.channels == 3:
+            picture = open_picture(data, name, background=color)
+        else:
+            found, grey = read_picture(data, name, background=color), "grey" in (shape, more)
+            picture, _ = in_channels(found, name, self.channels, color, grey=grey)
         fitted = fit_picture(picture, self.size, "crop" if shape == "grey" else shape, color)
         return fitted, min(picture.size) < self.size
 
