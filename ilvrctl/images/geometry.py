@@ -83,7 +83,7 @@ def _padded(image: Image.Image, size: Size, background: tuple[int, int, int]) ->
 def _ground(mode: str, colour: tuple[int, int, int]) -> float | tuple[int, ...]:
     """The colour of a background in a mode: its luma where it is grey, and nothing of it is opaque."""
     if mode == "F":
-        return float(str(Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0))))
+        return float(Image.new("RGB", (1, 1), colour).convert("L").tobytes()[0])
     return (*colour, 0) if mode == "RGBA" else colour
 
 

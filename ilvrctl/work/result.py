@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ilvrctl.errors import IlvrctlError
+from ilvrctl.errors import IlvrctlError, InputError
 from ilvrctl.events import ItemFailed, JobEvent, Skipped, Written
 from ilvrctl.images.channels import as_stored
 from ilvrctl.images.io import read_picture
@@ -51,7 +51,11 @@ class Result:
     @property
     def image(self) -> Image:
         """The picture, in L, RGB or RGBA as the network makes them, or I;16. The result's error where it failed."""
-        return as_stored(read_picture(self._bytes, self.input), channels_of(self.record))
+        try:
+            channels = channels_of(self.record)
+        except (InputError, ValueError):
+            channels = 3
+        return as_stored(read_picture(self._bytes, self.input), channels)
 
     @property
     def record(self) -> dict[str, Any]:

@@ -198,6 +198,7 @@ class _Round:
         self._at_work: dict[Slot, tuple[Seen, Pieces]] = {}
         self._remarks: deque[str] = deque()
         self._remarked: set[tuple[str, Shape]] = set()
+        self._told: set[str] = set()
 
     def make(self) -> Iterator[JobEvent]:
         """Read up to the first good input, have the networks loaded, and translate it with all that follow."""
@@ -276,7 +277,9 @@ class _Round:
         if (output.item.key, shape) not in self._remarked:
             self._remarked.add((output.item.key, shape))
             suffix = "" if output.path is None else output.path.suffix
-            self._remarks.extend((*pieces.notes, *pieces.lost_in(suffix or ".png")))
+            remarks = (*pieces.notes, *pieces.lost_in(suffix or ".png"))
+            self._remarks.extend(text for text in remarks if text not in self._told)
+            self._told.update(remarks)
         filmed = output.gif is not None
         name, digest = output.item.name, value.seen.digest
         return Wanted(slot, name, pieces.parts, digest, output.sample, settings.seed, filmed=filmed)
