@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import random_state_dict
+from commands import ilvrctl
 from conftest import GOLDEN, golden
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -157,6 +158,21 @@ def test_edm_networks_are_usable_and_one_step_networks_are_refused(
     path.write_bytes(published("openai_edm").read_bytes())
     with pytest.raises(WeightsError, match="consistency network"):
         load_network(path, HiddenFlags(num_heads=1), device=CPU)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*ROSINALITY_FILES, *LUCIDRAINS_FILES, "openai_edm"])
+def test_what_inspect_tells_fits_on_one_screen(name: str, published: Callable[[str], Path]) -> None:
+    """The family, and each fact with its source; the last part is the preset that would be written."""
+    ran = ilvrctl("inspect", published(name))
+    facts, _, _ = ran.out.decode().partition("\n\n")
+    assert ran.code == 0 and len(ran.lines) <= 45
+    rows = {line.split()[0]: line for line in facts.splitlines()}
+    assert rows["format"].split()[1] in (row.name for row in FORMATS)
+    if name in LUCIDRAINS_FILES:
+        assert rows["release"].endswith("the file")
+    for fact in ("channels", "noise_schedule", "predicts"):
+        assert rows[fact].endswith(("the file", "assumed: nobody knows", "unknown"))
 
 
 # --- what a format costs

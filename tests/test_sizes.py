@@ -19,7 +19,7 @@ import ilvrctl as package
 from ilvrctl.config import Layer
 from ilvrctl.diffusion.lowpass import LowPass, check_factor, filtered_plainly, usual_factor
 from ilvrctl.engine import Engine, Reference
-from ilvrctl.errors import ConfigError, UsageError
+from ilvrctl.errors import ConfigError, UsageError, WeightsError
 from ilvrctl.events import SampleDone
 from ilvrctl.images.geometry import FITS, fit_picture
 from ilvrctl.images.io import encode_picture
@@ -28,6 +28,9 @@ from ilvrctl.images.regions import Edit, find_regions
 from ilvrctl.methods.blocks import Statistics, block_adain, check_blocks, join, split
 from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
 from ilvrctl.models.files.diffusers_folder import stated_facts
+from ilvrctl.models.files.facts_header import facts_note, with_header_facts
+from ilvrctl.models.files.saving import save_safetensors
+from ilvrctl.models.files.stated import checked
 from ilvrctl.models.files.verdict import verdict_on
 from ilvrctl.plans.edit_modes import mode_layer
 from ilvrctl.plans.plan import network_facts
@@ -88,6 +91,23 @@ def test_a_preset_has_it_as_it_is_written_and_squares_as_ever() -> None:
     for wrong in ("64*32", "99999x2"):
         with pytest.raises(ConfigError, match=r"model\.image_size"):
             override_model(ModelPreset(), Layer.of("test", {"image_size": wrong}), "model")
+
+
+def test_what_files_and_records_say_of_sizes_and_channels_is_checked(tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    for facts in (
+        {"image_size": "64x"},
+        {"image_size": "64x32; rm"},
+        {"image_size": [64, 32]},
+        {"channels": 2},
+    ):
+        save_safetensors(file, {"a": torch.zeros(1)}, facts_note(facts))
+        with pytest.raises(WeightsError, match=next(iter(facts))):
+            with_header_facts(ModelPreset(), file)
+    for size in ("64x", "99999x9", (64, 32), 0):
+        with pytest.raises(WeightsError, match="image_size"):
+            checked(file, {"image_size": size})
+    assert checked(file, {"image_size": "64x32"}) == {"image_size": "64x32"}
 
 
 def test_settings_without_a_size_are_recorded_as_before() -> None:
@@ -329,7 +349,7 @@ def test_diffusers_tell_the_height_first(here: Path) -> None:
     assert stated_facts(Path("folder"))["image_size"] == "32x16"
     config["sample_size"] = [16, 0]
     Path("folder/unet/config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(package.errors.WeightsError, match="sample_size is 0"):
+    with pytest.raises(WeightsError, match="sample_size is 0"):
         stated_facts(Path("folder"))
 
 
