@@ -24,6 +24,7 @@ import yaml
 from ilvrctl.errors import ConfigError, ForeignSettingError, InputError, did_you_mean
 from ilvrctl.fields import Between
 from ilvrctl.files import read_text
+from ilvrctl.sizes import SizeText
 from ilvrctl.text import visible
 
 T = TypeVar("T")
@@ -355,8 +356,8 @@ def _fit(kind: Any, value: Any, layer: Layer, path: KeyPath) -> Any:
 
 def _in_range(value: Any, extras: Iterable[Any], layer: Layer, path: KeyPath) -> Any:
     """The value; ConfigError where a range that its type has is left."""
-    for extra in extras:
-        wrong = extra.mistake(value) if isinstance(extra, Between) and value is not _NO_FIT else None
+    for extra in () if value is _NO_FIT else extras:
+        wrong = extra.mistake(value) if isinstance(extra, Between | SizeText) else None
         if wrong:
             raise _error(layer, path, f"{'.'.join(path)} {wrong}")
     return value

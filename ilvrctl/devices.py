@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
 from typing import TYPE_CHECKING
 
 from ilvrctl.errors import DeviceError, UsageError
+from ilvrctl.sizes import AnySize, Size
 
 if TYPE_CHECKING:
     import torch
@@ -134,10 +136,10 @@ def _cpu_has_bf16() -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def default_batch_size(device: torch.device, image_size: int) -> int:
+def default_batch_size(device: torch.device, image_size: AnySize) -> int:
     """Samples a batch when nothing is asked for: about as many pixels as keep the device busy."""
     pixels = 16 * 256 * 256 if device.type != "cpu" else 8 * 64 * 64
-    return max(1, min(64, pixels // image_size**2))
+    return max(1, min(64, pixels // math.prod(Size.of(image_size))))
 
 
 COMPILE_FROM = 20_000

@@ -14,7 +14,7 @@ import torch
 
 from ilvrctl.devices import choose_device, choose_precision, default_batch_size, out_of_memory, precision_name
 from ilvrctl.diffusion.denoiser import Denoise, Denoiser, SelfConditioned
-from ilvrctl.diffusion.matching import check_match, match_levels, match_sizes
+from ilvrctl.diffusion.matching import check_match, match_channels, match_levels, match_sizes
 from ilvrctl.diffusion.noise import NoiseStream, noise_seed
 from ilvrctl.diffusion.reuse import Reusing, splitting
 from ilvrctl.diffusion.samplers import DDPM, Sampler, Variance
@@ -31,6 +31,8 @@ from ilvrctl.events import (
 )
 from ilvrctl.methods import Context, Method
 from ilvrctl.methods.encoders import no_source
+from ilvrctl.models.files.verdict import class_problem, picture_problem, verdict_on
+from ilvrctl.sizes import Size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +48,7 @@ CHECK_EVERY = 10
 
 @dataclass(frozen=True)
 class Reference:
-    """An input: ``picture`` (3, H, W) float32 in [-1, 1], and the numbers of the ``samples`` to make of it.
+    """An input: ``picture`` (C, H, W) float32 in [-1, 1], and the numbers of the ``samples`` to make of it.
 
     ``key`` tells it from other inputs; ``digest``, sha256 of the input's bytes, seeds its noise, together with the
     ``seed``, that of the settings where it is None. ``free`` (1, H, W), boolean: the pixels that may change; None
@@ -96,7 +98,7 @@ def sample(
 ) -> Iterator[Transition]:
     """The sampling loop: predict, step, project, for every transition of the chain, in every pass.
 
-    Tensors are (B, 3, H, W) float32. Closing the iterator stops. Gradients are not recorded. What a multistep
+    Tensors are (B, C, H, W) float32. Closing the iterator stops. Gradients are not recorded. What a multistep
     sampler remembers belongs to the path that it walked, so it is dropped where the method moves the sample.
     """
     rounds, walk = method.rounds(steps, context.schedule.T), method.walk(steps)
@@ -129,12 +131,13 @@ class Engine:
     ``variance`` is what ancestral sampling uses unless told otherwise. ``class_count`` is None for an
     unconditional network. ``source``: the network of the references' own kind, for methods with two; both stay in
     memory (a 256 px network is 0.2 to 0.4 GB), as CycleDiffusion calls them in turn at every step. ``multiple``:
-    the sides of a picture of another size must be multiples of it.
+    the sides of a picture of another size must be multiples of it. ``image_size`` as in a model preset;
+    ``channels`` of a picture.
     """
 
     denoiser: Denoiser
     schedule: Schedule
-    image_size: int
+    image_size: int | str
     device: torch.device
     dtype: torch.dtype
     batch_size: int
@@ -142,6 +145,7 @@ class Engine:
     class_count: int | None = None
     source: Engine | None = None
     multiple: int = 1
+    channels: int = 3
 
     @classmethod
     def load(
@@ -162,7 +166,6 @@ class Engine:
         DeviceError for a device that is not there.
         """
         from ilvrctl.models.files.contents import contents_of
-        from ilvrctl.models.files.verdict import verdict_on
         from ilvrctl.models.opened import denoiser_of, late_denoiser
 
         info = verdict_on(weights, model, any_class=True, word=word, numbers=False).require()
@@ -170,29 +173,37 @@ class Engine:
         how = choose_precision(precision, place), place, compiled
         upper = [(e.down_to, e.network) for e in model.experts if e.network is not None]
         known = [info.facts, *(contents_of(one.path(), one.weights, numbers=False).facts for _, one in upper)]
-        size = model.image_size or int(str(info.facts["image_size"]))
+        size = Size.of(model.image_size or str(info.facts["image_size"]))
         experts = tuple((down_to, late_denoiser(one, one.path(), *how)) for down_to, one in upper)
         return cls(
             denoiser=replace(denoiser_of(model, weights, *how), experts=experts),
             schedule=Schedule.of(model),
-            image_size=size,
+            image_size=size.plain,
             device=place,
             dtype=how[0],
             batch_size=batch_size or default_batch_size(place, size),
             variance="learned" if all(facts.get("learn_sigma") for facts in known) else model.variance,
             class_count=cast("int | None", info.facts.get("num_classes")),
             multiple=math.lcm(*(int(str(facts["downsample_factor"])) for facts in known)),
+            channels=int(str(info.facts["channels"])),
         )
 
-    def with_source(self, source: Engine) -> Engine:
+    def with_source(self, source: Engine, *, sized: bool = False) -> Engine:
         """With the network that encodes, asked at the noise levels of this one's chain.
 
-        UsageError when they differ in size.
+        UsageError when they differ in channels or size; ``sized``: settings may give one, see :meth:`check`.
         """
-        match_sizes(source.image_size, self.image_size)
+        match_channels(source.channels, self.channels)
+        if not sized:
+            match_sizes(source.image_size, self.image_size)
         levels = match_levels(source.schedule, self.schedule)
         source = replace(source, denoiser=replace(source.denoiser, levels=levels))
         return replace(self, source=source, multiple=math.lcm(self.multiple, source.multiple))
+
+    @property
+    def size(self) -> Size:
+        """Of the pictures that the network was trained on."""
+        return Size.of(self.image_size)
 
     @property
     def precision(self) -> str:
@@ -251,7 +262,7 @@ class Engine:
                     raise
                 if len(part) == 1:
                     raise DeviceMemoryError(
-                        f"out of memory on {self.device} with a single {self.image_size} px sample",
+                        f"out of memory on {self.device} with a single {settings.size_for(self.size)} px sample",
                         hint="--precision bf16 halves the memory; --device cpu uses the main memory",
                     ) from error
                 size = len(part) // 2
@@ -265,6 +276,9 @@ class Engine:
     def check(self, settings: Settings) -> list[Step]:
         """The chain that the settings mean for this model; UsageError when they cannot work."""
         steps = settings.check(self.schedule, self.image_size)
+        made = (settings.bits, settings.grey, settings.picture_size)
+        if (wrong := picture_problem(self.channels, *made, factor=self.multiple)) is not None:
+            raise wrong
         if isinstance(settings.sampler, DDPM) and settings.sampler.variance == "learned" != self.variance:
             raise UsageError("this network has not learned a variance", hint="--variance fixed_small")
         _check_class(settings.class_label, self.class_count)
@@ -274,6 +288,8 @@ class Engine:
         if settings.method.two_models:
             if self.source is None:
                 raise no_source(settings.method.name)
+            if settings.picture_size is None:
+                match_sizes(self.source.image_size, self.image_size)
             check_match(self.source.denoiser.levels, steps)
             if self.source.class_count is not None:
                 _check_class(settings.class_label, self.source.class_count)
@@ -322,13 +338,13 @@ class Engine:
         return sample(self.denoise_batch(settings), context, steps, settings.method, sampler)
 
     def unconditional(self, count: int, *, seed: int = 0, steps: int = 100) -> Iterator[Tensor]:
-        """``count`` samples out of noise alone, (3, H, W) in about [-1, 1], by ancestral sampling."""
-        size = self.image_size
+        """``count`` samples out of noise alone, (C, H, W) in about [-1, 1], by ancestral sampling."""
+        shape = (self.channels, self.size.height, self.size.width)
         chain = self.schedule.steps(spread_levels(self.schedule.T, steps))
         for start in range(0, count, self.batch_size):
             seeds = [noise_seed(seed, "sample", n) for n in range(start, min(count, start + self.batch_size))]
-            with NoiseStream(seeds, (3, size, size), self.device) as noise:
-                nothing = torch.zeros(len(seeds), 3, size, size, device=self.device)
+            with NoiseStream(seeds, shape, self.device) as noise:
+                nothing = torch.zeros(len(seeds), *shape, device=self.device)
                 context = Context(nothing, self.schedule, noise)
                 for done in sample(self.denoiser, context, chain, Method(), DDPM(self.variance)):
                     x = done.x
@@ -364,8 +380,6 @@ def _noise_seed(settings: Settings, reference: Reference, sample: int) -> int:
 
 def _check_class(label: int | None, count: int | None) -> None:
     """UsageError unless a class label is given just where the network has classes, and is one of them."""
-    from ilvrctl.models.files.verdict import class_problem
-
     if (wrong := class_problem(label, count)) is not None:
         raise wrong
 

@@ -79,7 +79,7 @@ class Model:
         """Pictures of the target domain, those of the first image first; nothing is written.
 
         ``images``: pictures and folders, as for :func:`translate`; ``progress`` is told too what in the folders is
-        passed by. PIL pictures, or with ``as_tensor`` float32 (3, H, W) in [-1, 1]. Raises
+        passed by. PIL pictures, or with ``as_tensor`` float32 (C, H, W) in [-1, 1]. Raises
         the first error of an image.
         """
         from ilvrctl.plans.request import translation
@@ -117,7 +117,7 @@ class Model:
 
         with self._lock:
             found = list(self.engine.unconditional(n, seed=seed, steps=steps))
-        return found if as_tensor else [to_image(x) for x in found]
+        return found if as_tensor else [to_image(x, self.engine.channels) for x in found]
 
     def _asked(self, command: Literal["translate", "edit"], parameters: Mapping[str, Any]) -> Asked:
         from ilvrctl.plans.asked import asked_by_values
@@ -128,6 +128,7 @@ class Model:
         return asked_by_values(command, {"precision": self._precision, **parameters})
 
     def _pictures(self, plan: Plan, as_tensor: bool, progress: Progress | None) -> list[Any]:
+        from ilvrctl.images.channels import in_floats
         from ilvrctl.images.tensors import to_tensor
         from ilvrctl.plans.check import make_plan
         from ilvrctl.work.run import run
@@ -148,7 +149,10 @@ class Model:
                 found[result.input, result.sample, repr(result.changes)] = result.image
         order = [(output.item.name, output.sample, repr(plan.changes(output))) for output in plan.outputs]
         pictures = [found[place] for place in order]
-        return [to_tensor(picture) for picture in pictures] if as_tensor else pictures
+        if not as_tensor:
+            return pictures
+        grey = engine.channels == 1
+        return [to_tensor(in_floats(picture) if grey else picture) for picture in pictures]
 
 
 def inputs_of(pictures: Any) -> list[str | Item]:

@@ -10,24 +10,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from ilvrctl import paths
+from ilvrctl.choices import Content, Use
 from ilvrctl.errors import ConfigError
 from ilvrctl.fields import Between
 from ilvrctl.files import inside
-
-Use = Literal["any", "non-commercial", "research", "unstated"]
-Content = Literal[
-    "guided-diffusion",
-    "guided-diffusion-classifier",
-    "openai-edm",
-    "pesser-ddim",
-    "diffusers",
-    "rosinality",
-    "lucidrains",
-    "vgg",
-    "inception",
-    "statistics",
-    "other",
-]
+from ilvrctl.sizes import Size, SizeText
 
 LATER_FACTS = (
     "weights",
@@ -38,6 +25,7 @@ LATER_FACTS = (
     "timestep_spacing",
     "steps_offset",
     "clip_sample",
+    "channels",
 )
 """Facts of a model preset that are recorded only where they differ from their defaults."""
 
@@ -95,14 +83,16 @@ class ModelPreset:
     ``weights``: which of the networks in the file is meant, "averaged" (where there are such), "raw", or the name
     that ``inspect`` shows, keys with / between them.
 
-    What the tensors hide. ``image_size`` in pixels; None means unknown. ``num_heads`` or ``num_head_channels`` of
-    the attention, ``use_new_attention_order`` as in guided-diffusion. ``noise_schedule`` with ``diffusion_steps``
-    levels, ``beta_start`` and ``beta_end`` where these are not the published ones, or all ``betas``; ``zero_snr``:
-    rescaled so that the highest is noise alone (:class:`ilvrctl.diffusion.schedule.LevelFacts`).
+    What the tensors hide. ``image_size`` in pixels, or as "64x32", width first; None means unknown. ``num_heads``
+    or ``num_head_channels`` of the attention, ``use_new_attention_order`` as in guided-diffusion.
+    ``noise_schedule`` with ``diffusion_steps`` levels, ``beta_start`` and ``beta_end`` where these are not the
+    published ones, or all ``betas``; ``zero_snr``: rescaled so that the highest is noise alone
+    (:class:`ilvrctl.diffusion.schedule.LevelFacts`).
     A schedule or prediction that is ``unknown`` has to be given before the network can be used.
     ``timestep_spacing`` and ``steps_offset``: which levels a smaller number of steps walks. ``rescale_timesteps``
     where the network was given levels scaled to 0 .. 1000. ``clip_sample``: whether clean estimates are kept in
-    [-1, 1]. ``variance`` is used where the network has not learned one.
+    [-1, 1]. ``variance`` is used where the network has not learned one. ``channels`` of a picture: 1 grey, 3, or 4
+    with an opacity; the tensors tell it, whatever a preset says.
 
     The file. ``file`` is looked for among the downloaded weights, or in the package when ``bundled``; an absolute
     path is a file of one's own somewhere else, which is not downloaded. It is a
@@ -131,7 +121,7 @@ class ModelPreset:
     format: Content = "guided-diffusion"
     unsupported: str = ""
     weights: str = "averaged"
-    image_size: Annotated[int, Between(1, 16384)] | None = None
+    image_size: Annotated[int, Between(1, 16384)] | Annotated[str, SizeText()] | None = None
     num_heads: Annotated[int, Between(1)] | None = None
     num_head_channels: int | None = None
     num_heads_upsample: int | None = None
@@ -149,6 +139,7 @@ class ModelPreset:
     rescale_timesteps: bool = False
     predicts: Literal["eps", "x0", "v", "edm", "unknown"] = "eps"
     clip_sample: bool = True
+    channels: Literal[1, 3, 4] = 3
     variance: Literal["fixed_small", "fixed_large"] = "fixed_small"
     sources: tuple[str, ...] = ()
     dead: tuple[str, ...] = ()
@@ -161,6 +152,15 @@ class ModelPreset:
     licence: str = ""
     notes: str = ""
     experts: tuple[Expert, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.image_size, str):
+            object.__setattr__(self, "image_size", Size.of(self.image_size).plain)
+
+    @property
+    def picture_size(self) -> Size | None:
+        """That of the pictures that the network was trained on, where it is known."""
+        return None if self.image_size is None else Size.of(self.image_size)
 
     def path(self) -> Path:
         """Where the weights are, or would be once downloaded. ConfigError for a name that leads out of there."""

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ilvrctl import paths
+from ilvrctl.choices import Content as Content
+from ilvrctl.choices import Use as Use
 from ilvrctl.config import Layer, build, read_yaml, unknown_name
 from ilvrctl.errors import ConfigError, UsageError, WeightsError, did_you_mean
 from ilvrctl.memory import remembered
 from ilvrctl.model_preset import LATER_FACTS as LATER_FACTS
 from ilvrctl.model_preset import SHARED, as_one_model, with_experts
-from ilvrctl.model_preset import Content as Content
 from ilvrctl.model_preset import ModelPreset as ModelPreset
-from ilvrctl.model_preset import Use as Use
 from ilvrctl.quality import Quality
 from ilvrctl.text import visible
 

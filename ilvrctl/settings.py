@@ -7,19 +7,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from ilvrctl.choices import Fit, Precision, Speed
+from ilvrctl.choices import FITTINGS, Fit, Precision, Speed
 from ilvrctl.classes import class_number
 from ilvrctl.config import Layer, build, build_named, merge, unknown_name
 from ilvrctl.diffusion.samplers import DDPM, SAMPLERS, Sampler
 from ilvrctl.diffusion.schedule import Schedule, Step, space_timesteps
 from ilvrctl.errors import ForeignSettingError, UsageError
-from ilvrctl.fields import LATER, recorded
+from ilvrctl.fields import LATER, Between, recorded
 from ilvrctl.images.deep import parse_window
 from ilvrctl.images.regions import Edit
 from ilvrctl.methods import Method
 from ilvrctl.methods.build import FIELDS, SHORT, build_method, family, name_of, written_out
+from ilvrctl.sizes import LARGEST, AnySize, Size, SizeText
 from ilvrctl.trust import check_trust
 
 
@@ -81,7 +82,10 @@ class Settings:
     class-conditional networks, in layers also by its name of ImageNet. ``fit`` and ``background`` make the input
     square, or with ``native`` keep its size;
     ``edit``: in the place of ``fit``, how parts of a photo are edited. ``window``: which numbers of inputs of more
-    than 8 bits are black and white, "LO:HI" or "auto". ``precision`` as asked for.
+    than 8 bits are black and white, "LO:HI" or "auto". ``precision`` as asked for. ``picture_size``: at which
+    the network is run, as :class:`ilvrctl.sizes.Size` reads it; None is that of its training. ``grey``: of coloured
+    inputs of a network of grey pictures the luma is taken (Rec. 601); in layers also as ``fit: pad+grey``.
+    ``bits`` of a grey result.
 
     ``speed``: what the settings began with, see :data:`SPEEDS`. ``reuse``: the deep part of the network is run at
     every so many steps, 1 at all of them; ``reuse_blocks`` blocks of the decoder are run at every step
@@ -103,6 +107,19 @@ class Settings:
     reuse_blocks: int = 1
     edit: Edit | None = None
     window: str | None = field(default=None, metadata=LATER)
+    picture_size: Annotated[int, Between(1, LARGEST)] | Annotated[str, SizeText()] | None = field(
+        default=None, metadata=LATER
+    )
+    grey: bool = field(default=False, metadata=LATER)
+    bits: Literal[8, 16] = field(default=8, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.picture_size, str):
+            object.__setattr__(self, "picture_size", Size.of(self.picture_size).plain)
+
+    def size_for(self, trained: Size) -> Size:
+        """The size at which a network is run that was ``trained`` at one."""
+        return trained if self.picture_size is None else Size.of(self.picture_size)
 
     def chain(self, schedule: Schedule) -> list[Step]:
         """The transitions that a pass walks; UsageError for steps that the schedule cannot give.
@@ -129,16 +146,19 @@ class Settings:
         """Calls of the denoising network for one sample."""
         return self.method.network_calls(self.chain(schedule), schedule.T, self.sampler)
 
-    def check(self, schedule: Schedule, image_size: int) -> list[Step]:
+    def check(self, schedule: Schedule, image_size: AnySize) -> list[Step]:
         """The chain, once chain and method are known to work for a model. UsageError when they cannot."""
         steps = self.chain(schedule)
-        self.method.check(image_size, steps, schedule.T)
+        self.method.check(self.size_for(Size.of(image_size)), steps, schedule.T)
         for energy in self.method.acting.values():
             energy.check_label(self.class_label)
-        if self.fit == "native" and not self.method.constraint.any_size:
+        if self.fit == "native" and self.picture_size is not None:
             raise UsageError(
-                "blocks of a size in pixels are counted for square pictures", hint="--blocks, or --fit crop"
+                "--fit native keeps the size of every picture, and --size gives all of them one",
+                hint="leave one of them out",
             )
+        if self.edit is not None and self.bits != 8:
+            raise UsageError("an edited photo keeps the depth that it has", hint="leave out bits")
         self.method.encoder.check(self.sampler)
         self._check_reuse()
         if self.window is not None:
@@ -240,6 +260,14 @@ def _written_out(layer: Layer) -> Layer:
         origins |= {("method", *path): at for path, at in layer.origins.items() if path[0] in lifted}
     if "steps" in values:
         values.setdefault("timestep_respacing", None)
+    if isinstance(fit := values.get("fit"), str) and fit in FITTINGS:
+        del values["fit"]
+        shape, plus, _ = fit.partition("+")
+        values = {
+            "grey": bool(plus) or shape == "grey",
+            **({"fit": shape} if shape != "grey" else {}),
+            **values,
+        }
     if isinstance(values.get("method"), Mapping):
         values["method"] = written_out(values["method"])
     return Layer(values, origins)

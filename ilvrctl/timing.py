@@ -39,7 +39,7 @@ class Measured:
     device: str
     precision: str
     threads: int
-    image_size: int
+    image_size: int | str
     batch_size: int
     ms_a_call: float
     gflop_a_call: float
@@ -64,7 +64,8 @@ def measure(engine: Engine, settings: Settings) -> Measured:
     steps = engine.check(settings)
     calls = settings.network_calls(engine.schedule)
     denoise = engine.denoise_batch(settings)
-    x = torch.randn(B, 3, engine.image_size, engine.image_size, device=device)
+    size = settings.size_for(engine.size)
+    x = torch.randn(B, engine.channels, size.height, size.width, device=device)
 
     def seconds_of(k: Step) -> float:
         return statistics.median(_timed(lambda: denoise(x, k), device) for _ in range(CALLS))
@@ -80,7 +81,7 @@ def measure(engine: Engine, settings: Settings) -> Measured:
         device=str(device),
         precision=precision_name(engine.dtype),
         threads=torch.get_num_threads(),
-        image_size=engine.image_size,
+        image_size=size.plain,
         batch_size=B,
         ms_a_call=1e3 * whole,
         gflop_a_call=gflop,
@@ -99,7 +100,7 @@ def call_seconds(engine: Engine, size: int, rounds: int = CALLS) -> float:
     import torch
 
     step = engine.schedule.steps([engine.schedule.T // 2])[0]
-    x = torch.zeros(size, 3, engine.image_size, engine.image_size, device=engine.device)
+    x = torch.zeros(size, engine.channels, engine.size.height, engine.size.width, device=engine.device)
     denoiser = replace(engine.denoiser, class_label=None if engine.class_count is None else 0)
     with torch.no_grad():
         return min([_timed(lambda: denoiser(x, step), engine.device) for _ in range(rounds + 1)][1:])

@@ -35,6 +35,7 @@ GROUND = frozenset(
         "choices",
         "classes",
         "memory",
+        "sizes",
         "__init__",
     }
 )

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import random_state_dict
+from commands import ilvrctl
 from conftest import GOLDEN, golden
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -159,6 +160,21 @@ def test_edm_networks_are_usable_and_one_step_networks_are_refused(
         load_network(path, HiddenFlags(num_heads=1), device=CPU)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*ROSINALITY_FILES, *LUCIDRAINS_FILES, "openai_edm"])
+def test_what_inspect_tells_fits_on_one_screen(name: str, published: Callable[[str], Path]) -> None:
+    """The family, and each fact with its source; the last part is the preset that would be written."""
+    ran = ilvrctl("inspect", published(name))
+    facts, _, _ = ran.out.decode().partition("\n\n")
+    assert ran.code == 0 and len(ran.lines) <= 45
+    rows = {line.split()[0]: line for line in facts.splitlines()}
+    assert rows["format"].split()[1] in (row.name for row in FORMATS)
+    if name in LUCIDRAINS_FILES:
+        assert rows["release"].endswith("the file")
+    for fact in ("channels", "noise_schedule", "predicts"):
+        assert rows[fact].endswith(("the file", "assumed: nobody knows", "unknown"))
+
+
 # --- what a format costs
 
 SMALL = AdmArchitecture(3, 3, 32, (32, 64), 1, (False, True), hidden=HiddenFlags(num_heads=2))
@@ -238,10 +254,10 @@ def rosinality_file(architecture: AdmArchitecture, weights: dict[str, Tensor]) -
 def rosinality_networks(draw: st.DrawFn) -> AdmArchitecture:
     levels = draw(st.integers(1, 3))
     heads = draw(st.sampled_from([1, 2, 4]))
-    fold = draw(st.sampled_from([1, 2]))
+    channels, fold = draw(st.sampled_from([(3, 1), (3, 2), (1, 1), (4, 1)]))
     return AdmArchitecture(
-        in_channels=3 * fold * fold,
-        out_channels=3 * fold * fold,
+        in_channels=channels * fold * fold,
+        out_channels=channels * fold * fold,
         model_channels=32,
         widths=tuple(32 * draw(st.integers(1, 2)) for _ in range(levels)),
         num_res_blocks=draw(st.integers(1, 3)),
@@ -267,7 +283,7 @@ def test_any_network_of_rosinality_is_read(architecture: AdmArchitecture, tmp_pa
     assert ours.keys() == weights.keys()
     assert all(torch.equal(ours[name], x) for name, x in weights.items())
     size = 2 * architecture.downsample_factor
-    x = torch.randn(1, 3, size, size)
+    x = torch.randn(1, architecture.channels, size, size)
     assert network(x, torch.tensor([5.0])).shape == x.shape
 
 

@@ -45,8 +45,8 @@ def test_a_sound_network_can_be_used_by_all_who_ask(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("into", "out", "what"),
     [
-        (1, 1, "a network of 1"),
-        (4, 4, "a network of 4"),
+        (2, 2, "a network of 2"),
+        (3, 5, "a network of 3 input and 5 output"),
         (5, 5, "a network of 5"),
         (6, 6, "a super-resolution"),
     ],

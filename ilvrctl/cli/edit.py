@@ -13,6 +13,7 @@ from ilvrctl.cli.options import display_of, given_of, takes
 from ilvrctl.cli.output import check_stdout, command, data, data_json, picture_on_stdin, say
 from ilvrctl.errors import UsageError
 from ilvrctl.plans.asked import asked_by_flags
+from ilvrctl.sizes import Size
 
 if TYPE_CHECKING:
     from ilvrctl.plans.plan import Plan
@@ -75,9 +76,15 @@ def _select(plan: Plan) -> Selection:
     from ilvrctl.images.regions import Edit
     from ilvrctl.work.edit import select
 
-    item, settings, size = plan.outputs[0].item, plan.variants[0].settings, plan.model.image_size
-    assert size is not None
+    item, settings, size = plan.outputs[0].item, plan.variants[0].settings, _size(plan)
     return select(item, item.contents(), settings.edit or Edit(), settings.background, size, settings.window)
+
+
+def _size(plan: Plan) -> Size:
+    """Of what the model sees of each region."""
+    size = plan.variants[0].settings.picture_size or plan.model.image_size
+    assert size is not None  # as the way of editing has asked
+    return Size.of(size)
 
 
 def _preview(plan: Plan, file: Path, display: Display, *, overwrite: bool) -> None:
@@ -93,7 +100,7 @@ def _preview(plan: Plan, file: Path, display: Display, *, overwrite: bool) -> No
         raise UsageError(f"{file} is there already", hint="--overwrite, or another name")
     found = _select(plan)
     make_folder(file.parent)
-    save_picture(draw_preview(found, plan.variants[0].settings, plan.model.image_size or 0), file)
+    save_picture(draw_preview(found, plan.variants[0].settings, _size(plan)), file)
     _warn(found, display)
     if display.as_json:
         data_json({"event": "preview", "output": str(file), **_facts(found)})

@@ -27,7 +27,7 @@ def run_probe(file: Path, *, device: str, quiet: bool, color: bool, table: bool)
     start, place = time.monotonic(), choose_device(device)
     network = load_unet(file, HiddenFlags(num_heads=1), device=place)
     size = guess_image_size(network.architecture)
-    pictures, names = probe_pictures(size)
+    pictures, names = probe_pictures(size, network.architecture.channels)
     if not quiet:
         say(f"probing with {len(names)} pictures at {size} px")
     findings: Findings | None = None

@@ -46,6 +46,15 @@ Pictures = Annotated[
 ]
 Name = Annotated[str | None, _option("--name", "What --to will call it.", "NAME", _COMMON)]
 Size = Annotated[int | None, _option("--size", "Pixels a side.", panel=_COMMON, min=8)]
+Channels = Annotated[
+    int | None,
+    _option(
+        "--channels",
+        "Of the pictures: 1 grey, 3, or 4 with an opacity. Coloured ones become grey with --set fit=grey.",
+        "1|3|4",
+        show_default="3",
+    ),
+]
 Out = Annotated[
     Path | None,
     _option(
@@ -145,6 +154,7 @@ def train(
     pictures: Pictures = None,
     name: Name = None,
     size: Size = None,
+    channels: Channels = None,
     out: Out = None,
     recipe: RecipeName = None,
     init: Init = None,
@@ -192,6 +202,7 @@ def train(
         layer_of(
             {
                 "--size": ("size", size),
+                "--channels": ("channels", channels),
                 "--init": ("init", init),
                 "--images": ("images", images),
                 "--batch-size": ("batch_size", batch_size),

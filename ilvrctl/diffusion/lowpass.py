@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from ilvrctl.errors import UsageError, did_you_mean
+from ilvrctl.sizes import AnySize, Size
 
 if TYPE_CHECKING:
     import torch
@@ -62,19 +63,21 @@ _KERNELS: dict[str, tuple[Callable[[float], float], float]] = {
 KERNELS = tuple(_KERNELS)
 
 
-def usual_factor(size: int) -> int:
-    """N for pictures of ``size`` pixels where nobody knows better: a sixteenth, as for emoji3d and face, or the
-    next smaller one that divides.
+def usual_factor(size: AnySize) -> int:
+    """N for pictures of ``size`` pixels where nobody knows better: a sixteenth of the shorter side, as for emoji3d and
+    face, or the next smaller one that divides.
     """
-    return next(N for N in range(max(1, size // 16), 0, -1) if size % N == 0)
+    sides = Size.of(size)
+    return next(N for N in range(max(1, min(sides) // 16), 0, -1) if sides.fits(N))
 
 
-def check_factor(N: int, size: int) -> None:
-    """Raise UsageError unless N is at least 1 and divides ``size``; the hint lists the factors that do."""
-    if N < 1 or size % N:
-        factors = [str(n) for n in range(1, size + 1) if size % n == 0]
+def check_factor(N: int, size: AnySize) -> None:
+    """Raise UsageError unless N is at least 1 and divides both sides; the hint lists the factors that do."""
+    sides = Size.of(size)
+    if N < 1 or not sides.fits(N):
+        factors = [str(n) for n in range(1, min(sides) + 1) if sides.fits(n)]
         raise UsageError(
-            f"N = {N} does not divide the picture size {size}, so there is no grid of {size}/{N} pixels",
+            f"N = {N} does not divide the picture size {sides}, so there is no grid of {sides}/{N} pixels",
             hint=f"choose N from {', '.join(factors)}",
         )
 
@@ -143,9 +146,13 @@ class LowPass:
         return U_h @ x.float() @ U_w.mT
 
 
-def filtered_plainly(rows: Sequence[Sequence[float]], N: int, kernel: str) -> list[list[float]]:
-    """phi_N of one channel as rows of plain numbers, for a preview before torch is there."""
-    for _ in range(2):
+def filtered_plainly(
+    rows: Sequence[Sequence[float]], factors: int | tuple[int, int], kernel: str
+) -> list[list[float]]:
+    """phi_N of one channel as rows of plain numbers, for a preview before torch is there; ``factors``: N, or N
+    down and across.
+    """
+    for N in factors if isinstance(factors, tuple) else (factors, factors):
         length = len(rows)
         for out in (length // N, length):
             rows = _resized_plainly(rows, resize_weights(len(rows), out, kernel))

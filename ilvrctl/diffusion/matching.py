@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ilvrctl.diffusion.schedule import LEAST_ABAR, Schedule, Step
 from ilvrctl.errors import UsageError
+from ilvrctl.sizes import AnySize, Size
 
 SAME_ABAR = 1e-6
 """Schedules that differ by no more, and have as many levels, are one: their levels match by number."""
@@ -44,13 +45,22 @@ def check_match(levels: Sequence[float] | None, steps: Sequence[Step]) -> None:
     )
 
 
-def match_sizes(source: int, target: int) -> None:
+def match_sizes(source: AnySize, target: AnySize) -> None:
     """UsageError unless two networks make pictures of one size: noise of another size is not the picture's."""
-    if source != target:
+    if Size.of(source) != Size.of(target):
         raise UsageError(
             f"the source's model makes pictures of {source} px and the target's of {target} px: noise that one "
             "finds in a picture cannot be resized for the other and stay noise",
-            hint="a model of the inputs' own kind for the same size",
+            hint=f"a model of the inputs' own kind for the same size, or both at one: --size {target}",
+        )
+
+
+def match_channels(source: int, target: int) -> None:
+    """UsageError unless two networks make pictures of as many channels: noise has as many as its picture."""
+    if source != target:
+        raise UsageError(
+            f"the source's model makes pictures of {source} channels and the target's of {target}",
+            hint="a model of the inputs' own kind for such pictures",
         )
 
 

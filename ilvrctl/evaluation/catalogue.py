@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ilvrctl.diffusion.lowpass import LowPass
+from ilvrctl.images.tensors import in_colours
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +82,11 @@ def pixel_metrics(side: Side, N: int | None, *, egsde: bool, lpips: OfPair | Non
         what = f"mean |phi_{N}(out) - phi_{N}(source)| in 1/255"
         found.append(Metric(f"phi_{N}", f"phi_{N} {to}", what, of=phi, grid=N))
     if lpips is not None:
-        found.append(metric("lpips", "LPIPS", lpips, "LPIPS 0.1, AlexNet", digits=3))
+
+        def of_colours(a: Tensor, b: Tensor) -> Tensor:
+            return lpips(in_colours(a), in_colours(b))
+
+        found.append(metric("lpips", "LPIPS", of_colours, "LPIPS 0.1, AlexNet", digits=3))
     return found
 
 

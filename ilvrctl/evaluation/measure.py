@@ -14,6 +14,8 @@ from ilvrctl.evaluation.failures import Failures
 from ilvrctl.evaluation.pairing import Partners
 from ilvrctl.evaluation.sets import Picture
 from ilvrctl.images.geometry import FITS, fit_picture, parse_color, resized_bicubic
+from ilvrctl.images.tensors import to_tensor
+from ilvrctl.sizes import Size
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -78,33 +80,42 @@ def measure_pair(pair: Partners, protocol: Protocol) -> dict[str, float | None]:
 
 
 def _prepared(picture: Picture, protocol: Protocol, of: tuple[Picture, str, Tensor] | None = None) -> Tensor:
-    """One picture as (1, 3, H, W) float64 in [0, 1], at the size that the protocol asks for.
+    """One picture as (1, C, H, W) float64 in [0, 1], at the size that the protocol asks for, in the channels that the
+    network of the result makes.
 
     ``of``: the result that it is a partner of, on which side, and that result prepared.
     """
-    image = picture.open()
+    result = picture if of is None else of[0]
+    image = picture.open_in(3 if protocol.egsde else result.channels)
     if protocol.egsde:
         if image.width != image.height:
             raise UsageError(f"{picture.path} is not square, as EGSDE's protocol asks")
         image = resized_bicubic(image, EGSDE_SIZE)
     elif of is not None:
-        result, side, output = of
+        _, side, output = of
         height, width = output.shape[-2:]
         if image.size != (width, height):
             fit = protocol.fit_of(result, side)
-            if fit is None or width != height:
+            if fit is None:
                 raise _other_size(picture, image.size, result, (width, height))
             background = parse_color(str(result.settings.get("background", "white")))
-            image = fit_picture(image, width, fit, background)
-    return levels(image).double()[None] / 255
+            image = fit_picture(image, Size(width, height), fit, background)
+    return _unit(image)
+
+
+def _unit(image: Image.Image) -> Tensor:
+    """A picture as (1, C, H, W) float64 in [0, 1]."""
+    import torch
+
+    if image.mode == "RGB":
+        return levels(image).double()[None] / 255
+    return (to_tensor(image).to(torch.float64)[None] + 1) / 2
 
 
 def _other_size(
     picture: Picture, size: tuple[int, int], output: Picture, wanted: tuple[int, int]
 ) -> UsageError:
     what = f"{picture.path} has {size[0]} x {size[1]} pixels, and {output.path} {wanted[0]} x {wanted[1]}"
-    if wanted[0] != wanted[1]:
-        return UsageError(what, "only square results can be fitted to; resize one of them")
     return UsageError(what, "--fit crop fits the partner as translate does (also pad, stretch)")
 
 
@@ -119,7 +130,7 @@ def factor_of(pairs: Sequence[Sequence[Partners]]) -> int:
     failures = Failures()
     for output in (pair.output for run in pairs for pair in run):
         with failures.noted("reading", output.path):
-            return usual_factor(min(output.open().size))
+            return usual_factor(Size(*output.open().size))
     raise failures.none()
 
 
@@ -141,7 +152,7 @@ def diversity(pairs: Sequence[Partners], failures: Failures) -> list[tuple[str, 
         tensors = []
         for pair in members:
             with failures.noted("comparing", pair.output.path):
-                tensors.append(levels(pair.output.open()).double()[None] / 255)
+                tensors.append(_unit(pair.output.open_in(pair.output.channels)))
         if len({t.shape for t in tensors}) == 1 and len(tensors) > 1:
             distances = [float(l2(a, b)) for a, b in combinations(tensors, 2)]
             found.append((key, sum(distances) / len(distances)))

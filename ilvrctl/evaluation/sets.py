@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from ilvrctl.errors import IlvrctlError, InputError, UsageError, stage
 from ilvrctl.events import PassedBy
+from ilvrctl.images.channels import in_channels
 from ilvrctl.images.folders import pictures_in
+from ilvrctl.images.io import Picture as Read
 from ilvrctl.images.io import read_bytes, read_picture
 from ilvrctl.images.metadata import read_record
 from ilvrctl.plans.manifest import manifest_files, read_manifest
-from ilvrctl.plans.record import UNREADABLE
+from ilvrctl.plans.record import UNREADABLE, channels_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
+_WHITE = (255, 255, 255)
 _NUMBERED = re.compile(r"(.+)_(\d+)")
 
 
@@ -32,7 +35,7 @@ class Picture:
 
     A result of ilvrctl tells its input's name (``source_file``, below the folder) and ``source_digest``, its
     ``sample`` number, the ``frame`` that was taken of several, from 1, and the ``settings`` with their ``identity``.
-    Of an input ``frame`` is the one to open.
+    Of an input ``frame`` is the one to open. ``channels``: of the pictures that its network makes.
     """
 
     stem: str
@@ -44,6 +47,7 @@ class Picture:
     identity: str | None = None
     frame: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    channels: int = 3
 
     @property
     def source_stem(self) -> str | None:
@@ -54,8 +58,15 @@ class Picture:
 
     def open(self) -> Image.Image:
         """Upright 8-bit RGB. InputError when the file is broken."""
+        return self._read().image
+
+    def open_in(self, channels: int) -> Image.Image:
+        """Upright in grey (mode F, with all its bits, the luma of colours), RGB or RGBA. InputError as above."""
+        return in_channels(self._read(), str(self.path), channels, _WHITE, grey=True)[0]
+
+    def _read(self) -> Read:
         frame = None if self.frame is None or self.source_file is not None else self.frame - 1
-        return read_picture(read_bytes(self.path), str(self.path), frame=frame).image
+        return read_picture(read_bytes(self.path), str(self.path), frame=frame)
 
 
 @dataclass(frozen=True)
@@ -133,6 +144,7 @@ def _picture(path: Path, folder: Path) -> Picture | None:
             frame=None if given.get("frame") is None else int(given["frame"]),
             identity=str(record["identity"]),
             settings=dict(record["settings"]),
+            channels=channels_of(record),
         )
     except (IlvrctlError, *UNREADABLE):
         return plain

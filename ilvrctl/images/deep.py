@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from PIL import Image
+from PIL import Image, ImageMath
 
 from ilvrctl.errors import InputError, UsageError
 
@@ -154,6 +154,21 @@ class Deep:
         bands = [_to_byte(self._band(k, low), scale) for k in range(len(self.mode))]
         opacity = self._opacity()
         return (bands[0] if len(bands) == 1 else Image.merge(self.mode, bands)), opacity
+
+    def grey(self, levels: Range) -> Image.Image:
+        """A grey one in mode F, black 0 and white 255, its bits not cut."""
+        low, high = levels
+        scale = 255.0 / (high - low)
+        low, scale = (high, -scale) if self.negative else (low, scale)
+        found = self._band(0, low).point(lambda value: value * scale + 0.0)
+        floor, white = (Image.new("F", found.size, value) for value in (0.0, 255.0))
+        clipped: Image.Image = ImageMath.lambda_eval(
+            lambda of: of["min"](of["max"](of["x"], of["floor"]), of["white"]),
+            x=found,
+            floor=floor,
+            white=white,
+        )
+        return clipped
 
     def sixteen(self, levels: Range) -> Any:
         """uint16 (H, W, channels but alpha), black 0 and white 65535; of what is in ``array``."""

@@ -22,7 +22,7 @@ class Seen:
     ``own``: its colours in 8 bits as they are stored, in mode L, RGB or CMYK. ``levels``: the numbers of a
     deep picture that mean black and white. ``notes``: what people should know. ``read``: how it was read
     where that is not plain, for the record: "profile", the name of that it was converted from, and "window",
-    as ``--window`` takes it.
+    as ``--window`` takes it. ``deep``: the picture as it is stored, where it has more than 8 bits.
     """
 
     rgb: Image.Image
@@ -32,6 +32,7 @@ class Seen:
     levels: Range | None = None
     notes: tuple[str, ...] = ()
     read: Mapping[str, str] = field(default_factory=dict)
+    deep: Deep | None = None
 
     def flat(self, background: Colour) -> Image.Image:
         """On a background. Not a copy where nothing is transparent."""
@@ -66,7 +67,8 @@ def see(loaded: Loaded, window: str | None = None) -> Seen:
     if profile is not None:
         read["profile"] = profile.name
     rgb.info = {}
-    return Seen(rgb, alpha, own, profile, levels, tuple(notes), read)
+    deep = pixels if isinstance(pixels, Deep) else None
+    return Seen(rgb, alpha, own, profile, levels, tuple(notes), read, deep)
 
 
 def _in_srgb(

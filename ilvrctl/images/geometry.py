@@ -1,33 +1,36 @@
-"""Fit a picture of any shape to the square that the model works on."""
+"""Fit a picture of any shape to that which the model works on."""
 
 from __future__ import annotations
 
 from PIL import Image, ImageColor
 
 from ilvrctl.errors import UsageError, did_you_mean
+from ilvrctl.sizes import LARGEST, AnySize, Size
 
 FITS = ("crop", "pad", "stretch")
-"""How a picture becomes square: the centre of it, the whole on a background, or out of shape."""
+"""How a picture gets the shape: the centre of it, the whole on a background, or out of shape."""
 
 
-def fit_picture(image: Image.Image, size: int, fit: str, background: tuple[int, int, int]) -> Image.Image:
-    """RGB picture of ``size`` x ``size`` pixels; an RGB ``image`` of that size already is returned as it is.
+def fit_picture(image: Image.Image, size: AnySize, fit: str, background: tuple[int, int, int]) -> Image.Image:
+    """The picture at ``size``, in RGB, RGBA or F (grey); one of that size already is returned as it is.
 
-    ``fit``: "crop" keeps the centre square, "pad" keeps the whole picture, centred on ``background``
-    (0 to 255 each), "stretch" ignores the aspect ratio. Resampling is antialiased (Lanczos).
+    ``fit``: "crop" keeps the largest part of that shape around the centre, "pad" the whole picture, centred on
+    ``background`` (0 to 255 each; transparent in RGBA), "stretch" ignores the aspect ratio. Resampling is
+    antialiased (Lanczos).
     Raises UsageError for an unknown ``fit`` or a ``size`` below 1.
     """
     if fit not in FITS:
         raise UsageError(f"unknown fit {fit!r}; known are {', '.join(FITS)}", did_you_mean(fit, FITS))
-    if size < 1:
+    if size in range(-LARGEST, 1):
         raise UsageError(f"the size of a picture must be at least 1 pixel, not {size}")
-    if image.mode != "RGB":
+    wanted = Size.of(size)
+    if image.mode not in ("RGB", "RGBA", "F"):
         image = image.convert("RGB")
-    if image.size == (size, size):
+    if image.size == wanted:
         return image
     if fit == "pad":
-        return _padded(image, size, background)
-    return _resized(_centre_square(image) if fit == "crop" else image, size, size)
+        return _padded(image, wanted, background)
+    return _resized(_centre(image, wanted) if fit == "crop" else image, *wanted)
 
 
 def resized_bicubic(image: Image.Image, size: int) -> Image.Image:
@@ -59,21 +62,29 @@ def parse_color(text: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _centre_square(image: Image.Image) -> Image.Image:
-    """The largest square around the centre; pasting does what crop() does, without its own pixel limit."""
-    side = min(image.size)
-    square = Image.new("RGB", (side, side))
-    square.paste(image, (-((image.width - side) // 2), -((image.height - side) // 2)))
-    return square
+def _centre(image: Image.Image, shape: Size) -> Image.Image:
+    """The largest part of that shape around the centre; pasting does what crop() does, without its own pixel limit."""
+    scale = min(image.width / shape.width, image.height / shape.height)
+    width, height = (max(1, round(side * scale)) for side in shape)
+    part = Image.new(image.mode, (width, height))
+    part.paste(image, (-((image.width - width) // 2), -((image.height - height) // 2)))
+    return part
 
 
-def _padded(image: Image.Image, size: int, background: tuple[int, int, int]) -> Image.Image:
-    """The whole picture in the middle of a square of the colour ``background``."""
-    scale = size / max(image.size)
+def _padded(image: Image.Image, size: Size, background: tuple[int, int, int]) -> Image.Image:
+    """The whole picture in the middle of the colour ``background``."""
+    scale = min(size.width / image.width, size.height / image.height)
     width, height = (max(1, round(side * scale)) for side in image.size)
-    canvas = Image.new("RGB", (size, size), background)
-    canvas.paste(_resized(image, width, height), ((size - width) // 2, (size - height) // 2))
+    canvas = Image.new(image.mode, size, _ground(image.mode, background))
+    canvas.paste(_resized(image, width, height), ((size.width - width) // 2, (size.height - height) // 2))
     return canvas
+
+
+def _ground(mode: str, colour: tuple[int, int, int]) -> float | tuple[int, ...]:
+    """The colour of a background in a mode: its luma where it is grey, and nothing of it is opaque."""
+    if mode == "F":
+        return float(Image.new("RGB", (1, 1), colour).convert("L").tobytes()[0])
+    return (*colour, 0) if mode == "RGBA" else colour
 
 
 def _resized(image: Image.Image, width: int, height: int) -> Image.Image:

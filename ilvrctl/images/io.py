@@ -15,7 +15,7 @@ from ilvrctl.errors import InputError, OutputError, UsageError, did_you_mean
 from ilvrctl.files import replacing
 from ilvrctl.images.decode import MAX_PIXELS, decoding
 from ilvrctl.images.deep import Deep
-from ilvrctl.images.flatten import see, to_rgb
+from ilvrctl.images.flatten import Seen, see, to_rgb
 from ilvrctl.images.kinds import kind_of
 from ilvrctl.images.load import load
 from ilvrctl.images.metadata import Kept, save_options, with_record
@@ -32,14 +32,18 @@ _FORMATS = {
     ".tiff": "TIFF",
 }
 _KEPT_MODES = {
-    "PNG": ("L", "LA", "RGB", "RGBA"),
+    "PNG": ("L", "LA", "RGB", "RGBA", "I;16"),
     "WEBP": ("RGB", "RGBA"),
-    "TIFF": ("L", "LA", "RGB", "RGBA"),
+    "TIFF": ("L", "LA", "RGB", "RGBA", "I;16"),
     "JPEG": ("L", "RGB"),
     "BMP": ("L", "RGB"),
     "GIF": ("L",),
 }
 
+DEEP_SUFFIXES = tuple(suffix for suffix, name in _FORMATS.items() if "I;16" in _KEPT_MODES[name])
+"""Extensions of the pictures that can have 16 bits."""
+OPAQUE_SUFFIXES = tuple(suffix for suffix, name in _FORMATS.items() if "RGBA" not in _KEPT_MODES[name])
+"""Extensions of those without a place for an opacity."""
 PICTURE_SUFFIXES: frozenset[str] = frozenset(_FORMATS)
 """Extensions of the pictures that are written: lower case, with the dot. What is read is told by its content."""
 
@@ -99,13 +103,15 @@ class Picture:
     """A picture that was read: upright 8-bit sRGB without metadata.
 
     ``notes``: what people should know about it. ``read``: how it was read where that is not plain, for the record,
-    see :class:`~ilvrctl.images.flatten.Seen`. ``frames``: how many frames or pages its file has.
+    see :class:`~ilvrctl.images.flatten.Seen`. ``frames``: how many frames or pages its file has. ``seen``: the picture
+    before its transparency was composed, at its depth.
     """
 
     image: Image.Image
     notes: tuple[str, ...] = ()
     read: Mapping[str, str] = field(default_factory=dict)
     frames: int = 1
+    seen: Seen | None = field(default=None, repr=False)
 
 
 def read_picture(
@@ -129,7 +135,7 @@ def read_picture(
     with decoding(data, name):
         loaded = load(data, name, max_pixels=max_pixels, frame=frame)
         seen = see(loaded, window)
-        return Picture(seen.flat(background), seen.notes, seen.read, loaded.frames)
+        return Picture(seen.flat(background), seen.notes, seen.read, loaded.frames, seen)
 
 
 def open_picture(

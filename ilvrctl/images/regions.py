@@ -1,4 +1,4 @@
-"""Regions of a photo: squares around what is edited, cut out for the model and put back."""
+"""Regions of a photo: boxes of the model's shape around what is edited, cut out for it and put back."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from PIL import Image
 
 from ilvrctl.fields import Between
 from ilvrctl.images.masks import Grid, feathered
+from ilvrctl.sizes import AnySize, Size
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom, the last two just outside. May reach beyond the picture, which is mirrored there."""
@@ -17,14 +18,14 @@ _LEAST_CONTEXT = 0.05
 
 @dataclass(frozen=True)
 class Edit:
-    """What of a photo is edited, and in which squares. Distances in pixels of the photo.
+    """What of a photo is edited, and in which boxes. Distances in pixels of the photo.
 
-    ``mask`` off: all of it, in one square, which is what single pictures get anyhow. ``threshold``: pixels that
+    ``mask`` off: all of it, in one box, which is what single pictures get anyhow. ``threshold``: pixels that
     differ by more, of 255, are scribbled on. ``grow``: how far the mask is grown around them; None is 1 % of the
     longer side, 2 at least, and 0 for a mask from a file. ``feather``: how far outside of it the result fades into
     the photo; None is 1 % of the longer side, 2 and a pixel of the model at least.
     ``context``: what is seen around a part that is edited, on each side, as a part of its own size. ``whole``: the
-    square is laid over the whole picture.
+    box is laid over the whole picture.
     """
 
     mask: bool = True
@@ -49,32 +50,37 @@ def _hundredth(size: tuple[int, int]) -> int:
 
 @dataclass(frozen=True)
 class Region:
-    """A square of the photo, ``box``, and in it the mask: 255 is edited, 0 kept, between them blended."""
+    """A part of the photo, ``box``, and in it the mask: 255 is edited, 0 kept, between them blended."""
 
     box: Box
     mask: Image.Image
 
     @property
+    def size(self) -> Size:
+        """Of the box, in pixels of the photo."""
+        return Size(self.box[2] - self.box[0], self.box[3] - self.box[1])
+
+    @property
     def side(self) -> int:
-        """Of the square, in pixels of the photo."""
-        return self.box[2] - self.box[0]
+        """The longer one of the box, in pixels of the photo."""
+        return self.size.longest
 
-    def cut(self, picture: Image.Image, size: int) -> Image.Image:
-        """The square of the picture at ``size`` pixels, by an antialiased filter; as it is at its own size."""
-        return mirrored(picture, self.box).resize((size, size), Image.Resampling.LANCZOS)
+    def cut(self, picture: Image.Image, size: AnySize) -> Image.Image:
+        """The box of the picture at ``size`` pixels, by an antialiased filter; as it is at its own size."""
+        return mirrored(picture, self.box).resize(Size.of(size), Image.Resampling.LANCZOS)
 
-    def free(self, size: int) -> Image.Image:
+    def free(self, size: AnySize) -> Image.Image:
         """255 where the model may paint: its pixels that hold one that is edited alone; of 0 and 255."""
         core = self.mask.point(lambda v: 255 if v == 255 else 0)
-        return core.resize((size, size), Image.Resampling.BOX).point(lambda v: 255 if v else 0)
+        return core.resize(Size.of(size), Image.Resampling.BOX).point(lambda v: 255 if v else 0)
 
     def part(self, edited: Image.Image) -> tuple[Image.Image, tuple[int, int], Image.Image] | None:
         """What of ``edited``, of any size, comes into the photo, at which (left, top), and the mask of it."""
         inside = self.mask.getbbox()
         if inside is None:
             return None
-        scale = edited.width / self.side
-        seen = tuple(edge * scale for edge in inside)
+        across, down = edited.width / self.size.width, edited.height / self.size.height
+        seen = tuple(edge * scale for edge, scale in zip(inside, (across, down) * 2, strict=True))
         size = (inside[2] - inside[0], inside[3] - inside[1])
         part = edited.resize(size, Image.Resampling.BICUBIC, (seen[0], seen[1], seen[2], seen[3]))
         return part, (self.box[0] + inside[0], self.box[1] + inside[1]), self.mask.crop(inside)
@@ -85,24 +91,25 @@ class Region:
             photo.paste(*found)
 
 
-def find_regions(mask: Image.Image, edit: Edit, size: int) -> list[Region]:
-    """The squares for a model of ``size`` pixels around the connected parts of a mask of 0 and 255.
+def find_regions(mask: Image.Image, edit: Edit, size: AnySize) -> list[Region]:
+    """The boxes for a model of ``size`` pixels around the connected parts of a mask of 0 and 255.
 
-    Parts that are seen in one square anyway share it.
+    Parts that are seen in one box anyway share it.
     """
+    frame = _Frame(Size.of(size))
     if edit.whole or not edit.mask:
-        box = _around((0, 0, *mask.size), max(mask.size), mask.size)
-        return [_masked(box, mask, edit, size)]
+        box = _around((0, 0, *mask.size), frame.box(frame.over(*mask.size)), mask.size)
+        return [_masked(box, mask, edit, frame)]
     grid = Grid.of(mask)
     parts = [_Part(frozenset({n}), _bounds(grid, mask, n)) for n in range(1, max(grid.labels) + 1)]
     return [
         _masked(
-            part.square(mask.size, edit, size),
+            part.seen(mask.size, edit, frame),
             grid.only(mask, set(part.labels), (0, 0, *mask.size)),
             edit,
-            size,
+            frame,
         )
-        for part in _merged(parts, mask.size, edit, size)
+        for part in _merged(parts, mask.size, edit, frame)
     ]
 
 
@@ -125,21 +132,52 @@ def mirrored(picture: Image.Image, box: Box) -> Image.Image:
 
 
 @dataclass(frozen=True)
+class _Frame:
+    """Boxes of the shape of a ``model``, told by their longer side."""
+
+    model: Size
+
+    def box(self, side: int) -> tuple[int, int]:
+        """Width and height."""
+        width, height = (max(1, round(side * own / self.model.longest)) for own in self.model)
+        return width, height
+
+    def over(self, width: int, height: int) -> int:
+        """The side of the smallest box that covers so much."""
+        longest = self.model.longest
+        return -int(-max(width * (longest / self.model.width), height * (longest / self.model.height)) // 1)
+
+    def within(self, width: int, height: int) -> int:
+        """The side of the largest box that fits into so much."""
+        longest = self.model.longest
+        return int(min(width * (longest / self.model.width), height * (longest / self.model.height)))
+
+    def pixel(self, side: int) -> float:
+        """How many pixels of the photo one of the model covers."""
+        return side / self.model.longest
+
+
+@dataclass(frozen=True)
 class _Part:
-    """Connected parts of the mask that share a square, and the box around them."""
+    """Connected parts of the mask that share a box of the model's, and the one around them."""
 
     labels: frozenset[int]
     bounds: Box
 
-    def square(self, size: tuple[int, int], edit: Edit, model: int) -> Box:
+    def seen(self, size: tuple[int, int], edit: Edit, frame: _Frame) -> Box:
         """With its context, not smaller than the model's; the whole picture where nothing less will do."""
-        longest = max(self.bounds[2] - self.bounds[0], self.bounds[3] - self.bounds[1])
-        wanted = max(model, round(longest * (1 + 2 * max(edit.context, _LEAST_CONTEXT))))
-        fits = min(size)
+        context = 1 + 2 * max(edit.context, _LEAST_CONTEXT)
+        wanted = max(frame.model.longest, round(self.side(frame) * context))
+        fits = max(1, frame.within(*size))
         side = min(wanted, fits)
-        if longest + 2 * edit.softness(size, side / model) > side:
-            side = wanted if wanted <= fits else max(size)
-        return _around(self.bounds, side, size)
+        if self.side(frame, edit.softness(size, frame.pixel(side))) > side:
+            side = wanted if wanted <= fits else frame.over(*size)
+        return _around(self.bounds, frame.box(side), size)
+
+    def side(self, frame: _Frame, around: int = 0) -> int:
+        """Of the smallest box with so many pixels around the part."""
+        left, top, right, bottom = self.bounds
+        return frame.over(right - left + 2 * around, bottom - top + 2 * around)
 
     def joined(self, other: _Part) -> _Part:
         """Both in one."""
@@ -148,17 +186,17 @@ class _Part:
         return _Part(self.labels | other.labels, bounds)
 
 
-def _merged(parts: list[_Part], size: tuple[int, int], edit: Edit, model: int) -> list[_Part]:
-    """The parts, two in one as long as their common bounds fit into the square of one of them."""
+def _merged(parts: list[_Part], size: tuple[int, int], edit: Edit, frame: _Frame) -> list[_Part]:
+    """The parts, two in one as long as their common bounds fit into the box of one of them."""
     parts = sorted(parts, key=lambda part: part.bounds)
     for n, part in enumerate(parts):
         for other in parts[n + 1 :]:
             both = part.joined(other)
-            needed = max(both.bounds[2] - both.bounds[0], both.bounds[3] - both.bounds[1])
-            side = max(box[2] - box[0] for box in (p.square(size, edit, model) for p in (part, other)))
-            if needed + 2 * edit.softness(size, side / model) <= side:
+            boxes = (p.seen(size, edit, frame) for p in (part, other))
+            side = max(max(box[2] - box[0], box[3] - box[1]) for box in boxes)
+            if both.side(frame, edit.softness(size, frame.pixel(side))) <= side:
                 rest = [p for p in parts if p not in (part, other)]
-                return _merged([both, *rest], size, edit, model)
+                return _merged([both, *rest], size, edit, frame)
     return parts
 
 
@@ -173,21 +211,23 @@ def _bounds(grid: Grid, mask: Image.Image, label: int) -> Box:
     return (left + inner[0], top + inner[1], left + inner[2], top + inner[3])
 
 
-def _around(bounds: Box, side: int, size: tuple[int, int]) -> Box:
-    """A square around the middle of the bounds, moved into the picture as far as it fits."""
+def _around(bounds: Box, shape: tuple[int, int], size: tuple[int, int]) -> Box:
+    """A box of this shape around the middle of the bounds, moved into the picture as far as it fits."""
 
-    def start(low: int, high: int, length: int) -> int:
+    def start(low: int, high: int, side: int, length: int) -> int:
         if side >= length:
             return (length - side) // 2
         return max(0, min((low + high - side) // 2, length - side))
 
-    left, top = start(bounds[0], bounds[2], size[0]), start(bounds[1], bounds[3], size[1])
-    return (left, top, left + side, top + side)
+    left = start(bounds[0], bounds[2], shape[0], size[0])
+    top = start(bounds[1], bounds[3], shape[1], size[1])
+    return (left, top, left + shape[0], top + shape[1])
 
 
-def _masked(box: Box, mask: Image.Image, edit: Edit, size: int) -> Region:
+def _masked(box: Box, mask: Image.Image, edit: Edit, frame: _Frame) -> Region:
     """The region with the mask feathered in its box; beyond the picture nothing is edited."""
-    soft = edit.softness(mask.size, (box[2] - box[0]) / size) if edit.mask else 0
+    width, height = box[2] - box[0], box[3] - box[1]
+    soft = edit.softness(mask.size, frame.pixel(max(width, height))) if edit.mask else 0
     wide = (box[0] - soft, box[1] - soft, box[2] + soft, box[3] + soft)
-    inner = (soft, soft, soft + box[2] - box[0], soft + box[3] - box[1])
+    inner = (soft, soft, soft + width, soft + height)
     return Region(box, feathered(mask.crop(wide), soft).crop(inner))

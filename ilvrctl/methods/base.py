@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ilvrctl.methods.blocks import Statistics
+from ilvrctl.methods.blocks import Grid, Statistics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,10 +41,10 @@ class Context:
     source: Denoise | None = None
     free: Tensor | None = None
     class_label: int | None = None
-    _statistics: dict[int, Statistics] = field(default_factory=dict, repr=False, compare=False)
+    _statistics: dict[Grid, Statistics] = field(default_factory=dict, repr=False, compare=False)
 
-    def statistics(self, blocks: int) -> Statistics:
-        """mu_0 and s_0 of the reference with so many blocks a side; computed once."""
+    def statistics(self, blocks: Grid) -> Statistics:
+        """mu_0 and s_0 of the reference with so many blocks; computed once."""
         if blocks not in self._statistics:
             self._statistics[blocks] = Statistics.of(self.reference, blocks)
         return self._statistics[blocks]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ilvrctl.errors import UsageError
+from ilvrctl.sizes import AnySize, Size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,26 +21,32 @@ VARIANCE_FLOOR = 1e-5
 PIXELS = (-2, -1)
 
 
-def check_blocks(blocks: int, size: int) -> None:
+Grid = int | tuple[int, int]
+"""How many blocks there are: a side, or down and across."""
+
+
+def check_blocks(blocks: int, size: AnySize) -> None:
     """Raise UsageError unless ``blocks`` blocks a side, of 2 px or more, cut a picture of ``size`` pixels."""
-    if blocks < 1 or size % blocks or size == blocks > 1:
-        counts = [str(n) for n in range(1, size // 2 + 1) if size % n == 0]
+    sides = Size.of(size)
+    if blocks < 1 or not sides.fits(blocks) or (blocks > 1 and blocks in sides):
+        counts = [str(n) for n in range(1, min(sides) // 2 + 1) if sides.fits(n)]
         raise UsageError(
-            f"{blocks} blocks a side do not cut a picture of {size} pixels into whole blocks of 2 px or more",
+            f"{blocks} blocks a side do not cut a picture of {sides} pixels into whole blocks of 2 px or more",
             hint=f"choose --blocks from {', '.join(counts)}",
         )
 
 
-def split(x: Tensor, blocks: int) -> Tensor:
-    """(B, C, H, W) as (B, C, A, A, H/A, W/A) with A = ``blocks``."""
+def split(x: Tensor, blocks: Grid) -> Tensor:
+    """(B, C, H, W) as (B, C, A, A, H/A, W/A) with A = ``blocks``; or with as many down and across as it says."""
     B, C, H, W = x.shape
-    return x.reshape(B, C, blocks, H // blocks, blocks, W // blocks).transpose(3, 4)
+    down, across = blocks if isinstance(blocks, tuple) else (blocks, blocks)
+    return x.reshape(B, C, down, H // down, across, W // across).transpose(3, 4)
 
 
 def join(x: Tensor) -> Tensor:
     """The inverse of :func:`split`."""
-    B, C, A, _, h, w = x.shape
-    return x.transpose(3, 4).reshape(B, C, A * h, A * w)
+    B, C, down, across, h, w = x.shape
+    return x.transpose(3, 4).reshape(B, C, down * h, across * w)
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Statistics:
     std: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, blocks: int) -> Statistics:
+    def of(cls, x: Tensor, blocks: Grid) -> Statistics:
         """Those of x (B, C, H, W): the unbiased variance plus 1e-5, as published."""
         import torch
 
@@ -62,9 +69,9 @@ class Statistics:
         return Statistics(alpha_t * self.mean, ((alpha_t * self.std) ** 2 + sigma_t**2).sqrt())
 
     @property
-    def blocks(self) -> int:
-        """A, the blocks a side."""
-        return self.mean.shape[2]
+    def blocks(self) -> tuple[int, int]:
+        """The blocks down and across."""
+        return self.mean.shape[2], self.mean.shape[3]
 
 
 def block_adain(x: Tensor, asked: Statistics) -> Tensor:
@@ -85,10 +92,11 @@ def tangent(x: Tensor, v: Tensor, mu_t: Tensor, order: int = 2) -> Tensor:
     In every block ``v1 = v - mean(v)``, ``u = x - mu_t``, ``v_m = v1 - <v1, u> / <u, u> u``: it changes neither the
     block's mean nor, to first order, its deviation. With ``order`` 1 only the means are held: ``v_m = v1``.
     """
-    parts = split(v, mu_t.shape[2])
+    grid = mu_t.shape[2], mu_t.shape[3]
+    parts = split(v, grid)
     v1 = parts - parts.mean(PIXELS, keepdim=True)
     if order == 1:
         return join(v1)
-    u = split(x, mu_t.shape[2]) - mu_t
+    u = split(x, grid) - mu_t
     along = (v1 * u).sum(PIXELS, keepdim=True) / (u * u).sum(PIXELS, keepdim=True).clamp_min(1e-20)
     return join(v1 - along * u)

@@ -10,8 +10,9 @@ from ilvrctl.diffusion.lowpass import Kernel, LowPass, check_factor
 from ilvrctl.errors import UsageError
 from ilvrctl.fields import LATER, Between
 from ilvrctl.methods.base import Context
-from ilvrctl.methods.blocks import Statistics, block_adain, block_means, check_blocks, join, tangent
+from ilvrctl.methods.blocks import Grid, Statistics, block_adain, block_means, check_blocks, join, tangent
 from ilvrctl.methods.levels import Level, level_of, mistake
+from ilvrctl.sizes import Size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ilvrctl.diffusion.schedule import Step
 
 StepEnd = Literal["s", "t"]
+Filter = tuple[tuple[int, int], Kernel]
+"""A low-pass filter: its factors down and across, and its kernel."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +42,19 @@ class Constraint:
         return 1
 
     @property
-    def any_size(self) -> bool:
-        """Whether it goes with pictures that are not square."""
-        return True
-
-    @property
     def published_level(self) -> bool:
         """Whether the reference is noised one level too high, as the published code of ILVR does."""
         return False
 
-    def count(self, pixels: int) -> int | None:
-        """Blocks a side of a picture of ``pixels`` pixels; None without blocks."""
+    def count(self, x: Tensor) -> Grid | None:
+        """Blocks of pictures x (..., H, W); None without blocks."""
         return None
 
-    def check(self, size: int) -> None:
-        """UsageError when it cannot work for pictures of ``size`` pixels."""
+    def check(self, size: Size) -> None:
+        """UsageError when it cannot work for pictures of this size."""
 
-    def seen(self, size: int) -> LowPass | None:
-        """The filter that a reference of ``size`` pixels is seen through, if any."""
+    def seen(self, size: Size) -> Filter | None:
+        """The filter that a reference of this size is seen through, if any."""
         return None
 
     def retract(self, context: Context, x: Tensor, t: int) -> Tensor:
@@ -140,7 +138,7 @@ class LowPassConstraint(Constraint):
     def published_level(self) -> bool:
         return self.reference_level == "t"
 
-    def check(self, size: int) -> None:
+    def check(self, size: Size) -> None:
         for N in (self.N, *(N for _, N in self.N_above)):
             check_factor(N, size)
         for level, _ in self.N_above:
@@ -149,8 +147,8 @@ class LowPassConstraint(Constraint):
                     f"N_above: {wrong}", hint="--set N_above=[[0.5,8]]: N = 8 from half of the levels up"
                 )
 
-    def seen(self, size: int) -> LowPass:
-        return self.phi
+    def seen(self, size: Size) -> Filter:
+        return (self.N, self.N), self.kernel
 
     def retract(self, context: Context, x: Tensor, t: int) -> Tensor:
         """Plain noise, as published: at the highest level nothing of the reference is left."""
@@ -203,21 +201,23 @@ class BlockStatistics(Constraint):
         """What the sides of a picture must be multiples of, for blocks of 2 px and more."""
         return 2 * self.blocks if self.size is None else self.size
 
-    @property
-    def any_size(self) -> bool:
-        return self.size is None
+    def count(self, x: Tensor) -> Grid:
+        H, W = x.shape[-2:]
+        return self.blocks if self.size is None else (H // self.size, W // self.size)
 
-    def count(self, pixels: int) -> int:
-        return self.blocks if self.size is None else pixels // self.size
+    def check(self, size: Size) -> None:
+        if self.size is None:
+            check_blocks(self.blocks, size)
+            return
+        check_factor(self.size, size)
+        if self.size == 1 < size.longest:
+            raise UsageError("blocks of 1 pixel have no statistics", hint="method.constraint.size from 2 up")
 
-    def check(self, size: int) -> None:
-        if self.size is not None:
-            check_factor(self.size, size)
-        check_blocks(self.count(size), size)
-
-    def seen(self, size: int) -> LowPass:
+    def seen(self, size: Size) -> Filter:
         """The means of the blocks, as a filter."""
-        return LowPass(size // self.count(size), "box")
+        width, height = size
+        own = self.size
+        return (own or height // self.blocks, own or width // self.blocks), "box"
 
     def retract(self, context: Context, x: Tensor, t: int) -> Tensor:
         """Noise mapped onto the manifold of level t, as in the paper's text."""
@@ -225,7 +225,7 @@ class BlockStatistics(Constraint):
 
     def expected(self, context: Context, t: int) -> Statistics:
         """mu_t and s_t."""
-        return context.statistics(self.count(context.reference.shape[-1])).at(*context.schedule.level(t))
+        return context.statistics(self.count(context.reference)).at(*context.schedule.level(t))
 
     def moved(self, x: Tensor, asked: Statistics) -> Tensor:
         return block_adain(x, asked) if self.order == 2 else block_means(x, asked)
@@ -238,15 +238,17 @@ class BlockStatistics(Constraint):
         """x on the manifold of level s."""
         if self.reference == "drawn" or (self.reference == "auto" and self.order == 1):
             drawn = noised_reference(context, prediction, k)
-            return self.moved(x, Statistics.of(drawn, self.count(x.shape[-1])))
+            return self.moved(x, Statistics.of(drawn, self.count(x)))
         return self.moved(x, self.expected(context, k.s))
 
     def preview(self, reference: Tensor) -> Tensor | None:
         import torch
 
-        mean = Statistics.of(reference[None], self.count(reference.shape[-1])).mean
-        size = reference.shape[-1] // mean.shape[2]
-        return join(mean.expand(*mean.shape[:4], size, size).contiguous())[0].to(torch.float32)
+        mean = Statistics.of(reference[None], self.count(reference)).mean
+        down, across = mean.shape[2:4]
+        H, W = reference.shape[-2:]
+        size = H // down, W // across
+        return join(mean.expand(*mean.shape[:4], *size).contiguous())[0].to(torch.float32)
 
     def describe(self) -> str:
         blocks = f"{self.blocks}x{self.blocks} blocks" if self.size is None else f"blocks of {self.size} px"

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from ilvrctl.diffusion.lowpass import Kernel, LowPass, check_factor
 from ilvrctl.errors import UsageError
 from ilvrctl.fields import Between, Code, File
+from ilvrctl.images.tensors import in_colours
 from ilvrctl.methods.base import Context, EnergyOf
-from ilvrctl.methods.blocks import Statistics, block_adain, check_blocks
+from ilvrctl.methods.blocks import Grid, Statistics, block_adain, check_blocks
 from ilvrctl.methods.networks import NetworkFile, load_noisy_classifier, load_vgg, user_energy, weights_of
+from ilvrctl.sizes import Size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +64,7 @@ class Energy:
         """The filter that the reference is seen through, if any."""
         return None
 
-    def check(self, size: int) -> None:
+    def check(self, size: Size) -> None:
         """UsageError when the energy cannot work for pictures of ``size`` pixels."""
 
     def check_label(self, class_label: int | None) -> None:
@@ -79,8 +81,8 @@ class Energy:
         """What :meth:`bind` wants as ``network``: the energy's network on the device, or None."""
         return None
 
-    def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
-        """The energy for the references of a batch; ``blocks`` a side of the method's constraint, if it has any."""
+    def bind(self, context: Context, network: Any, blocks: Grid | None) -> EnergyOf:
+        """The energy for the references of a batch; ``blocks`` of the method's constraint, if it has any."""
         raise NotImplementedError
 
     def describe(self) -> str:
@@ -109,10 +111,10 @@ class LowPassEnergy(Energy):
     def low_pass(self) -> LowPass:
         return LowPass(self.N, self.kernel)
 
-    def check(self, size: int) -> None:
+    def check(self, size: Size) -> None:
         check_factor(self.N, size)
 
-    def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
+    def bind(self, context: Context, network: Any, blocks: Grid | None) -> EnergyOf:
         """One application of phi: it is linear."""
         phi = self.low_pass
         return lambda x, y_t, t: phi(x - y_t).square().flatten(1).sum(1)
@@ -141,7 +143,7 @@ class PictureEnergy(Energy):
     def multiple(self) -> int:
         return 2 * (self.blocks or BLOCKS)
 
-    def check(self, size: int) -> None:
+    def check(self, size: Size) -> None:
         if self.blocks is not None:
             check_blocks(self.blocks, size)
 
@@ -149,7 +151,7 @@ class PictureEnergy(Energy):
         """F(x), of which the statistics are compared."""
         return x
 
-    def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
+    def bind(self, context: Context, network: Any, blocks: Grid | None) -> EnergyOf:
         """``sum (F(x) - BAdaIN(F(x), F(y)))^2``."""
         asked = Statistics.of(self.features(context.reference, network), self.blocks or blocks or BLOCKS)
 
@@ -177,8 +179,8 @@ class VggEnergy(PictureEnergy):
         return load_vgg(weights_of(self.model, "vgg"), device)
 
     def features(self, x: Tensor, network: Any) -> Tensor:
-        """relu1_1 of the picture on [0, 1]: (B, 64, H, W)."""
-        features: Tensor = network((x + 1) / 2)
+        """relu1_1 of the picture on [0, 1], of its colours: (B, 64, H, W)."""
+        features: Tensor = network(in_colours((x + 1) / 2))
         return features
 
 
@@ -203,6 +205,16 @@ class NoisyClassifierEnergy(Energy):
 
     def weights(self) -> Path:
         return self._file().path
+
+    def check_channels(self, context: Context, network: Any) -> None:
+        """UsageError unless the classifier sees pictures of as many channels as the model makes."""
+        own, made = network.architecture.in_channels, context.reference.shape[1]
+        if own != made:
+            raise UsageError(
+                f"the classifier of the energy {self.name} sees pictures of {own} channels, and the model makes them "
+                f"of {made}",
+                hint=f"{self.wanted}, trained on pictures of {made} channels",
+            )
 
     def _file(self) -> NetworkFile:
         if not self.model:
@@ -230,9 +242,11 @@ class DseEnergy(NoisyClassifierEnergy):
     uses_noised: ClassVar[bool] = True
     weight: float = 500.0
 
-    def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
+    def bind(self, context: Context, network: Any, blocks: Grid | None) -> EnergyOf:
         """``mean_hw cos_c(D(x_t, t), D(y_t, t))``."""
         import torch
+
+        self.check_channels(context, network)
 
         def energy(x: Tensor, y_t: Tensor, t: int) -> Tensor:
             levels = x.new_full((len(x),), max(t, 0))
@@ -271,8 +285,9 @@ class ClassifierEnergy(NoisyClassifierEnergy):
         learned = prediction.log_variance
         return self.weight * (k.posterior_variance if learned is None else learned.exp())
 
-    def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
+    def bind(self, context: Context, network: Any, blocks: Grid | None) -> EnergyOf:
         """``-log softmax(C(x_t, t))`` of the class."""
+        self.check_channels(context, network)
         label, count = self._label(context), network.architecture.out_channels
         if label >= count:
             raise UsageError(
@@ -297,7 +312,7 @@ class ClassifierEnergy(NoisyClassifierEnergy):
 class UserEnergy(Energy):
     """An energy of your own: ``call`` is ``module:function`` of a module that Python can import (PYTHONPATH).
 
-    The function is called as ``function(x, y, t)`` with the sample and the reference (B, 3, H, W) at the level t,
+    The function is called as ``function(x, y, t)`` with the sample and the reference (B, C, H, W) at the level t,
     both noised (or both clean and t = -1 with ``gradient: x0``), pictures in [-1, 1]; it returns (B,), lower is
     better, differentiable in x. It is imported only when the method is run, and never because the record in a
     picture asks for it (:mod:`ilvrctl.trust`).
@@ -311,7 +326,7 @@ class UserEnergy(Energy):
         """The function. UsageError when there is none of that name."""
         return user_energy(self.call)
 
-    def bind(self, context: Context, network: Any, blocks: int | None) -> EnergyOf:
+    def bind(self, context: Context, network: Any, blocks: Grid | None) -> EnergyOf:
         """The function as it is, with its result checked."""
 
         def energy(x: Tensor, y_t: Tensor, t: int) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ilvrctl.methods.blocks import PIXELS, join, split
+from ilvrctl.methods.blocks import PIXELS, Grid, join, split
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,13 +20,13 @@ STOP = 1e-4
 class Sum:
     """The plain sum: energies as the gradient of a product of densities (EGSDE).
 
-    A merge makes one direction (B, C, H, W) out of several, of which the first is the score's; ``blocks`` a side
-    where blocks are merged by themselves.
+    A merge makes one direction (B, C, H, W) out of several, of which the first is the score's; ``blocks``: how many
+    there are where they are merged by themselves.
     """
 
     name: ClassVar[str] = "sum"
 
-    def __call__(self, parts: Sequence[Tensor], blocks: int) -> Tensor:
+    def __call__(self, parts: Sequence[Tensor], blocks: Grid) -> Tensor:
         return sum(parts[1:], start=parts[0])
 
     def describe(self) -> str:
@@ -49,7 +49,7 @@ class MinNorm:
     name: ClassVar[str] = "min_norm"
     over: Over = "channel"
 
-    def __call__(self, parts: Sequence[Tensor], blocks: int) -> Tensor:
+    def __call__(self, parts: Sequence[Tensor], blocks: Grid) -> Tensor:
         """``sum_i w_i d_i`` with w >= 0, sum 1, of least length."""
         import torch
 
@@ -72,7 +72,7 @@ class Pair:
 
     name: ClassVar[str] = "pair"
 
-    def __call__(self, parts: Sequence[Tensor], blocks: int) -> Tensor:
+    def __call__(self, parts: Sequence[Tensor], blocks: Grid) -> Tensor:
         """The score's part in full, and as much of the energies' as the min-norm combination has."""
         d1, d2 = parts[0], sum(parts[2:], start=parts[1])
         whole = (-3, -2, -1)

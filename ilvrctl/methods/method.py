@@ -24,12 +24,13 @@ from ilvrctl.diffusion.resampling import check_resampling, resampled
 from ilvrctl.errors import UsageError
 from ilvrctl.fields import Between, recorded
 from ilvrctl.methods.base import Context, EnergyOf, ancestral_mean, shift_mean, with_mean_of
-from ilvrctl.methods.constraints import Constraint, LowPassConstraint, Unconstrained
+from ilvrctl.methods.constraints import Constraint, Filter, LowPassConstraint, Unconstrained
 from ilvrctl.methods.encoders import NoEncoder, Surprise
 from ilvrctl.methods.energies import Energy
 from ilvrctl.methods.levels import Level, check_level, check_order, level_of
 from ilvrctl.methods.merge import MinNorm, Pair, Sum
 from ilvrctl.presets import method_title
+from ilvrctl.sizes import AnySize, Size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ilvrctl.diffusion.denoiser import Denoise
-    from ilvrctl.diffusion.lowpass import LowPass
     from ilvrctl.diffusion.samplers import Ahead, Sampler
     from ilvrctl.diffusion.schedule import Step
 
@@ -171,16 +171,16 @@ class Method:
                 hint="--steps 100 --repeats 1 --resample 10x1 are usual",
             )
 
-    def check(self, size: int, steps: Sequence[Step], T: int) -> None:
+    def check(self, size: AnySize, steps: Sequence[Step], T: int) -> None:
         """UsageError when the pieces do not fit the size, or the references would not be used at all."""
         if self.two_models and self.repeats > 1:
             raise UsageError(f"{self.name} encodes once and makes one pass", hint="leave out --repeats")
         check_resampling(*self.resample, len(steps))
         if self.two_models and self.resample[1] > 1:
             raise UsageError(f"{self.name} walks its path once", hint="leave out --resample")
-        self.constraint.check(size)
+        self.constraint.check(Size.of(size))
         for energy in self.acting.values():
-            energy.check(size)
+            energy.check(Size.of(size))
         anywhere = any(energy.where == "everywhere" for energy in self.acting.values())
         if (
             self.name == "plain"
@@ -235,7 +235,7 @@ class Method:
         else:
             x = self.constraint.retract(context, e, first.t) if self.noise_on_manifold else e
         x = context.kept(x, first.t, e)
-        blocks = self.constraint.count(context.reference.shape[-1])
+        blocks = self.constraint.count(context.reference)
         bound = {
             name: energy.bind(context, context.networks.get(name), blocks)
             for name, energy in self.acting.items()
@@ -285,7 +285,7 @@ class Method:
             pulls.append(part * (scale * _length_ratio(along, part) if acting[name].relative else scale))
         if not inside:
             return shift_mean(prediction, x, sum(pulls[1:], start=pulls[0]), k)
-        merged = self.merge([along, *pulls], self.constraint.count(x.shape[-1]) or 1)
+        merged = self.merge([along, *pulls], self.constraint.count(x) or 1)
         return shift_mean(prediction, x, merged - along, k)
 
     def _gradients(
@@ -344,9 +344,9 @@ class Method:
         phi = next((phi for phi in filters if phi is not None), None)
         return self.constraint if phi is None else LowPassConstraint(phi.N, phi.kernel)
 
-    def seen(self, size: int) -> LowPass | None:
-        """The filter that a reference of ``size`` pixels is seen through, if any."""
-        return self._shown.seen(size)
+    def seen(self, size: AnySize) -> Filter | None:
+        """The filter that a reference of this size is seen through, if any."""
+        return self._shown.seen(Size.of(size))
 
     def preview(self, reference: Tensor) -> Tensor | None:
         """What is taken from the reference (3, H, W), as a picture for people; None when there is no such thing."""

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ilvrctl.diffusion.matching import check_match, match_levels, match_sizes
+from ilvrctl.diffusion.matching import check_match, match_channels, match_levels, match_sizes
 from ilvrctl.errors import IlvrctlError, UsageError
 from ilvrctl.events import Note, PassedBy, Warned
 from ilvrctl.images.geometry import parse_color
+from ilvrctl.images.io import DEEP_SUFFIXES
 from ilvrctl.methods.encoders import no_source
 from ilvrctl.models.files.stated import UNKNOWN
 from ilvrctl.plans.digest import weights_sha256
@@ -21,6 +22,7 @@ from ilvrctl.plans.places import Limits, exists, real
 from ilvrctl.plans.plan import Networks, Plan, SourceModel, schedule_of
 from ilvrctl.plans.record import is_sheet_of
 from ilvrctl.presets import ModelPreset, require_same
+from ilvrctl.sizes import Size
 
 
 def draft_plan(
@@ -38,7 +40,7 @@ def draft_plan(
     if networks.implied and not any(variant.settings.method.two_models for variant in variants):
         encoder = None
     digest = _digest(target)
-    notes, source = _notes(target, digest), None
+    notes, source = (*_notes(target, digest), *_far_sizes(target.model, variants)), None
     if encoder is not None:
         source = SourceModel(encoder.model, _digest(encoder), encoder.domain, encoder.weights)
         notes += _notes(encoder, source.weights_sha256)
@@ -79,6 +81,18 @@ def _notes(network: FoundNetwork, digest: str) -> tuple[Note, ...]:
     return (*network.notes, Warned(f"{network.weights.name} {NOT_THE_SAME}"))
 
 
+def _far_sizes(model: ModelPreset, variants: Sequence[Variant]) -> Iterator[Warned]:
+    """A word about sizes that are far from what the network was trained on."""
+    trained = model.picture_size
+    asked = dict.fromkeys(variant.settings.picture_size for variant in variants)
+    sizes = [Size.of(size) for size in asked if size is not None]
+    if far := [str(size) for size in sizes if trained is not None and size.far_from(trained)]:
+        yield Warned(
+            f"--size {', '.join(far)} is far from the {trained} px that {model.name} was trained on: things may be "
+            "doubled, or out of proportion"
+        )
+
+
 def check_networks(plans: Sequence[Plan], *, numbers: bool) -> None:
     """See that the networks of plans can be used as their settings want: the verdict that inspect gives too.
 
@@ -90,15 +104,15 @@ def check_networks(plans: Sequence[Plan], *, numbers: bool) -> None:
         if UNKNOWN not in (plan.model.noise_schedule, plan.source and plan.source.model.noise_schedule):
             _check_source(plan)
     asked = {
-        (weights, model, word, variant.settings.class_label): variant
+        (weights, model, word, variant.settings.class_label, variant.settings.picture_size): variant
         for plan in plans
         for variant in plan.variants
         for weights, model, word in _used(plan, variant)
-        if not (model.ships and weights == model.path())  # what ships is looked at by the tests
-    }
-    for (weights, model, word, label), variant in asked.items():
+        if not (model.ships and weights == model.path() and variant.settings.picture_size is None)
+    }  # what ships is looked at by the tests
+    for (weights, model, word, label, size), variant in asked.items():
         try:
-            verdict_on(weights, model, class_label=label, word=word, numbers=numbers).require()
+            verdict_on(weights, model, class_label=label, word=word, numbers=numbers, size=size).require()
         except IlvrctlError as error:
             raise naming(variant.label, error) from None
 
@@ -151,10 +165,30 @@ def _check(plan: Plan, variant: Variant) -> None:
     try:
         variant.settings.method.weights()
         parse_color(variant.settings.background)
+        _check_depth(plan, variant)
         if plan.model.image_size is not None:
             variant.settings.check(plan.schedule(), plan.model.image_size)
     except IlvrctlError as error:
         raise naming(variant.label, error) from None
+
+
+def _check_depth(plan: Plan, variant: Variant) -> None:
+    """UsageError for grey, or 16 bits, of a network that has none, and for files that cannot hold them."""
+    from ilvrctl.models.files.verdict import picture_problem
+
+    settings = variant.settings
+    if wrong := picture_problem(plan.model.channels, settings.bits, settings.grey):
+        raise wrong
+    if settings.bits == 8:
+        return
+    paths = (o.path for o in plan.outputs if plan.variants[o.variant] is variant and o.path is not None)
+    for path in paths:
+        if path.suffix.lower() not in DEEP_SUFFIXES:
+            raise UsageError(
+                f"{path.name}: {path.suffix.lstrip('.')} files cannot hold {settings.bits} bits; those that can end in "
+                f"{', '.join(DEEP_SUFFIXES)}",
+                hint="--ext png, or -o FILE.tiff",
+            )
 
 
 def _check_source(plan: Plan) -> None:
@@ -170,8 +204,10 @@ def _check_source(plan: Plan) -> None:
             hint="--method cyclediffusion or --method ddib",
         )
     _check_levels(plan, plan.source, wanting)
+    match_channels(plan.source.model.channels, plan.model.channels)
     source, target = plan.source.model.image_size, plan.model.image_size
-    if source is not None and target is not None:
+    sized = all(variant.settings.picture_size is not None for variant in wanting)
+    if source is not None and target is not None and not sized:
         match_sizes(source, target)
 
 

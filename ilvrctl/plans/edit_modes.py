@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
 from ilvrctl.choices import Mode
 from ilvrctl.config import Layer
 from ilvrctl.errors import UsageError, did_you_mean
+from ilvrctl.plans.grid import Choice
+from ilvrctl.sizes import AnySize, Size
 
 if TYPE_CHECKING:
     from ilvrctl.plans.find_networks import FoundNetwork
@@ -15,21 +18,24 @@ PAINTINGS = 4
 """Samples of a painting, where nobody says how many."""
 
 
-def way_of(network: FoundNetwork, mode: str, *, masked: bool) -> Layer:
-    """The settings of a way of editing, for the size of the model. UsageError for a mode that there is not, and
-    where the size is not known before the model is loaded.
+def way_of(network: FoundNetwork, mode: str, choices: Sequence[Choice] = (), *, masked: bool) -> Layer:
+    """The settings of a way of editing, for the size of the model, or the first that the ``choices`` give.
+
+    UsageError for a mode that there is not, and where the size is not known before the model is loaded.
     """
     known: dict[str, Mode] = {name: name for name in get_args(Mode)}
     if mode not in known:
         raise UsageError(f"unknown mode {mode!r}; known: {', '.join(known)}", hint=did_you_mean(mode, known))
-    if network.model.image_size is None:
+    asked = (option.value for choice in choices if choice.key == "picture_size" for option in choice.options)
+    size = next(asked, network.model.image_size)
+    if size is None:
         raise UsageError(
             f"{network.weights.name} does not tell its picture size", hint="add --set model.image_size=256"
         )
-    return mode_layer(known[mode], network.model.image_size, masked=masked)
+    return mode_layer(known[mode], size, masked=masked)
 
 
-def mode_layer(mode: Mode, size: int, *, masked: bool) -> Layer:
+def mode_layer(mode: Mode, size: AnySize, *, masked: bool) -> Layer:
     """The settings of a way of editing, for a model of ``size`` pixels.
 
     ``scribble``: N = 8 at 256 px; not ``masked``, as in the paper, levels 1000 to 200, else down to where the
@@ -43,6 +49,7 @@ def mode_layer(mode: Mode, size: int, *, masked: bool) -> Layer:
     return Layer.of("--mode scribble", {"method": method, "edit": {}})
 
 
-def _scaled(N: int, size: int) -> int:
+def _scaled(N: int, size: AnySize) -> int:
     """The factor that is N at 256 px, or the next smaller one, from 2 up, that divides the size."""
-    return next(n for n in range(max(2, N * size // 256), 0, -1) if size % n == 0)
+    sides = Size.of(size)
+    return next(n for n in range(max(2, N * min(sides) // 256), 0, -1) if sides.fits(n))

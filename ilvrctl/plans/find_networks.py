@@ -202,6 +202,7 @@ def _with_facts(
     if given:
         model = override_model(model, Layer(given, facts.origins), word)
     model, changed = _with_digests(model, network.domain or model.name, new)
+    model = _with_channels(model, weights)
     notes, origins = network.notes, network.origins
     if new and not preset_weights:
         origins = {**origins, **dict.fromkeys(stated, FILE), **dict.fromkeys(given, "--set")}
@@ -228,6 +229,20 @@ def _with_digests(model: ModelPreset, name: str, new: bool) -> tuple[ModelPreset
             notes.append(Warned(f"{path.name} {NOT_THE_SAME}"))
         experts.append(replace(expert, sha256=digest))
     return replace(model, experts=tuple(experts)), tuple(notes)
+
+
+def _with_channels(model: ModelPreset, weights: Path) -> ModelPreset:
+    """The facts with the channels that the tensors have; what is wrong with the file is told when it is used."""
+    from ilvrctl.models.files.contents import contents_of
+    from ilvrctl.models.files.info import CHANNELS
+
+    if model.bundled and weights == model.path():
+        return model  # known, without a look
+    try:
+        channels: Any = contents_of(weights, model.weights, numbers=False).facts.get("channels")
+    except (WeightsError, UsageError):
+        return model
+    return replace(model, channels=channels) if channels in CHANNELS else model
 
 
 def _taken_for_granted(

@@ -64,9 +64,10 @@ def plan_of(job: JobAsked, folder: Path, past: Past) -> Plan:
     try:
         networks = _networks(job, folder)
         masked = bool(spec.scribbled or spec.masks or job.value("mask"))
-        way = way_of(networks.target, spec.edit, masked=masked) if spec.edit is not None else None
-        values = {"as_published": job.value("as_published")}
-        variants = Asked(tuple(_choices(job, folder)), values=values).variants(networks, way)
+        asked = Asked(tuple(_choices(job, folder)), values={"as_published": job.value("as_published")})
+        edit = spec.edit
+        way = way_of(networks.target, edit, asked.choices, masked=masked) if edit is not None else None
+        variants = asked.variants(networks, way)
         found = _found(job, folder, out)
         items = _with_companions(job, found.items, folder)
         numbers = networks.samples or numbers_to(job.value("samples") or 1)

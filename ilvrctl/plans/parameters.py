@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import get_args
 
-from ilvrctl.choices import Fit, Precision, Speed
+from ilvrctl.choices import Precision, Speed
 from ilvrctl.plans import parameters_of_inputs
 from ilvrctl.plans.parameter import MAKING, Command, Parameter
 from ilvrctl.plans.parameters_of_methods import METHOD, OF_PAPERS
+from ilvrctl.plans.parameters_of_pictures import JOBS, ROWS_OF_PICTURES
 from ilvrctl.plans.values import (
     bounds,
     decimal,
@@ -31,10 +32,8 @@ _COMMANDS = frozenset[Command]({"translate", "edit"})
 _EDIT = frozenset[Command]({"edit", "jobs"})
 _RUNS = frozenset[Command]({"translate", "edit", "batch"})
 _ALL = frozenset[Command]({*_RUNS, "jobs"})
-_JOBS = frozenset[Command]({"translate", "jobs"})
 
 SAMPLING = "Sampling"
-PICTURES = "Pictures"
 MACHINE = "Machine"
 OUTPUT = "Output"
 EDITED = "What is edited"
@@ -73,7 +72,7 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "from",
         "Domain of the inputs, for methods with two models: ddib, cyclediffusion.",
-        commands=_JOBS,
+        commands=JOBS,
         panel=METHOD,
     ),
     *OF_PAPERS,
@@ -215,7 +214,7 @@ TABLE: tuple[Parameter, ...] = (
         "examples",
         "Also take the twelve example pictures that ship with ilvrctl.",
         switch,
-        commands=_JOBS,
+        commands=JOBS,
         default=False,
     ),
     Parameter("sheet", "Contact sheet: input, low-pass, samples; grids have one.", sheet),
@@ -243,24 +242,7 @@ TABLE: tuple[Parameter, ...] = (
         default=False,
         sets=False,
     ),
-    Parameter(
-        "fit",
-        "Make inputs square: crop, pad or stretch; or native: keep their size.",
-        one_of(*get_args(Fit)),
-        "fit",
-        commands=_JOBS,
-        panel=PICTURES,
-    ),
-    Parameter(
-        "background", "Behind transparency and padding.", key="background", panel=PICTURES, metavar="COLOR"
-    ),
-    Parameter(
-        "window",
-        "Numbers that are black and white in inputs of more than 8 bits: LO:HI, or auto.",
-        key="window",
-        panel=PICTURES,
-        metavar="LO:HI|auto",
-    ),
+    *ROWS_OF_PICTURES,
     *parameters_of_inputs.ROWS,
     Parameter(
         "device",
@@ -356,7 +338,7 @@ TABLE: tuple[Parameter, ...] = (
         shown="where it pays",
     ),
     Parameter("weights", "A file, a diffusers folder, a model's name, or hf:user/repo.", file, panel=MACHINE),
-    Parameter("from_weights", "A checkpoint of the inputs' kind.", file, commands=_JOBS, panel=MACHINE),
+    Parameter("from_weights", "A checkpoint of the inputs' kind.", file, commands=JOBS, panel=MACHINE),
     Parameter(
         "ext", "Format of results: png, jpg, webp.", one_of("png", "jpg", "webp"), panel=OUTPUT, default="png"
     ),

@@ -80,7 +80,9 @@ class Networks:
         if self.source is None:
             return engine
         same = self.source_weights == self.weights and self.source == self.model
-        return engine.with_source(engine if same else one(self.source, self.source_weights, "source"))
+        return engine.with_source(
+            engine if same else one(self.source, self.source_weights, "source"), sized=True
+        )
 
 
 @dataclass(frozen=True)

@@ -175,6 +175,14 @@ def result_record(
     return json.dumps(record, ensure_ascii=False, sort_keys=True)
 
 
+def channels_of(record: Mapping[str, Any]) -> int:
+    """Of the pictures that the network makes which a result's record names."""
+    try:
+        return int(record["weights"]["network"].get("channels", 3))
+    except UNREADABLE:
+        return 3
+
+
 def _matched(plan: Plan, source: SourceModel) -> dict[str, str]:
     """How levels of the source's model were found for those of the target's, where their schedules differ."""
     differ = match_levels(schedule_of(source.model), plan.schedule()) is not None

@@ -80,7 +80,7 @@ def edit(
         )
     everything = any(choice.key == "edit.mask" for choice in asked.choices)
     masked = not everything and any(picture is not None for picture in pictures[1:])
-    way = None if networks.samples else way_of(networks.target, mode, masked=masked)
+    way = None if networks.samples else way_of(networks.target, mode, asked.choices, masked=masked)
     variants = asked.variants(networks, way)
     photo, guide, mask = (None if one is None else _item(one, stdin) for one in pictures)
     assert photo is not None

@@ -10,6 +10,7 @@ from typing import Any
 from ilvrctl.config import Layer, merge, nested, parse_assignment
 from ilvrctl.errors import UsageError
 from ilvrctl.plans.grid import Choice, Option
+from ilvrctl.sizes import Size
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,19 @@ def _read_class(flag: str, text: str) -> int | str:
     return _number(int, flag, text, 0, None) if text.strip().lstrip("+-").isdigit() else text
 
 
+def _read_size(flag: str, text: str) -> int | str:
+    try:
+        return Size.of(text).plain
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error.message}", hint=error.hint) from None
+
+
+def _read_bits(flag: str, text: str) -> int:
+    if text.strip() not in ("8", "16"):
+        raise UsageError(f"{flag} is 8 or 16, not {text}")
+    return int(text)
+
+
 bounds = Kind(_read_bounds, list, {}, metavar="HIGH:LOW")
 """``HIGH:LOW``, two bounds: levels as whole numbers, fractions with their point."""
 jumps = Kind(_read_jumps, list, {}, metavar="JUMPxTIMES")
@@ -135,6 +149,10 @@ level = Kind(_read_level, float, {}, metavar="LEVEL")
 """A level as a whole number, or a fraction of T with its point."""
 label = Kind(_read_class, int, {"type": ["integer", "string"], "minimum": 0}, metavar="N|NAME")
 """The number of a class, or its name."""
+picture_size = Kind(_read_size, str, {"type": ["integer", "string"], "minimum": 1}, metavar="WIDTHxHEIGHT")
+"""The size of a picture, width first; one number is a square."""
+bits = Kind(_read_bits, int, {"enum": [8, 16]}, metavar="8|16")
+"""Bits of a number of a picture."""
 PAIRS = (bounds, jumps)
 """Kinds of which one value is a list."""
 

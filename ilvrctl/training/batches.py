@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -25,19 +26,19 @@ def as_channels_last(network: N, device: torch.device) -> N:
 
 
 def mapped(pictures: Pictures) -> Tensor:
-    """All pictures, (N, H, W, 3) uint8, mapped from their file: read when used."""
-    shape = (pictures.count, pictures.size, pictures.size, 3)
-    count = shape[0] * shape[1] * shape[2] * 3
+    """All pictures, (N, H, W, C) uint8, mapped from their file: read when used."""
+    shape = (pictures.count, pictures.size, pictures.size, pictures.channels)
+    count = math.prod(shape)
     return torch.from_file(str(pictures.file), shared=False, size=count, dtype=torch.uint8).view(shape)
 
 
 def floats(pixels: Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """(B, H, W, 3) uint8 as (B, 3, H, W) float32 in [-1, 1], channels_last."""
+    """(B, H, W, C) uint8 as (B, C, H, W) float32 in [-1, 1], channels_last."""
     return pixels.to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
 def augmented(x: Tensor, flip: Tensor | None, shift: Tensor | None) -> Tensor:
-    """``x`` (B, H, W, 3) uint8 with pictures flipped where ``flip`` (B,) and moved by ``shift`` (B, 2) pixels.
+    """``x`` (B, H, W, C) uint8 with pictures flipped where ``flip`` (B,) and moved by ``shift`` (B, 2) pixels.
 
     Pixels that a shift brings in repeat the edge.
     """
@@ -60,7 +61,7 @@ def augmented(x: Tensor, flip: Tensor | None, shift: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True)
 class Noised:
-    """A batch on the device: pictures x0, noise eps and ``x_t``, each (B, 3, H, W), at levels t (B,) int64."""
+    """A batch on the device: pictures x0, noise eps and ``x_t``, each (B, C, H, W), at levels t (B,) int64."""
 
     x0: Tensor
     eps: Tensor
@@ -69,7 +70,7 @@ class Noised:
 
 
 def noised(pixels: Tensor, random: Draw, mine: slice, flip: bool, levels: Levels) -> Noised:
-    """``pixels`` (B, H, W, 3) uint8, the part ``mine`` of a batch, changed and noised as ``random`` says."""
+    """``pixels`` (B, H, W, C) uint8, the part ``mine`` of a batch, changed and noised as ``random`` says."""
     changed = augmented(pixels, random.flip[mine] if flip else None, random.shift[mine])
     x0, t, eps = floats(changed, levels.alpha.device), random.t[mine], random.eps[mine]
     return Noised(x0, eps, t, levels.noised(x0, t, eps))

@@ -71,7 +71,7 @@ class Denoising(Task[Recipe]):
             return
 
         def error(out: Tensor, b: Noised) -> Tensor:
-            return (self.levels.noise(out[:, :3], b.x_t, b.t) - b.eps).square().mean((1, 2, 3))
+            return (self.levels.noise(out[:, : b.x_t.shape[1]], b.x_t, b.t) - b.eps).square().mean((1, 2, 3))
 
         batch, scale = self.recipe.batch_size, self.start.time_scale
         found = by_level(network, pixels[:MOST], self.levels, scale, batch, LEVELS, error)

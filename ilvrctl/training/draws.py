@@ -51,8 +51,9 @@ def draw(
     shift: int,
     device: torch.device,
     lower: tuple[float, int] | None = None,
+    channels: int = 3,
 ) -> Draw:
-    """Levels (B,) int64, noise (B, 3, H, W), flips (B,) bool, shifts (B, 2) int64 from -shift to shift.
+    """Levels (B,) int64, noise (B, C, H, W), flips (B,) bool, shifts (B, 2) int64 from -shift to shift.
 
     Levels are uniform over all T; with ``lower = (share, below)`` about this share is uniform over those below.
     """
@@ -66,5 +67,5 @@ def draw(
         low = torch.rand(batch, generator=levels) < share
         t = torch.where(low, torch.randint(below, (batch,), generator=levels), t)
     noise = generator(device, seed, "noise", step)
-    eps = torch.randn((batch, size, size, 3), generator=noise, device=device).permute(0, 3, 1, 2)
+    eps = torch.randn((batch, size, size, channels), generator=noise, device=device).permute(0, 3, 1, 2)
     return Draw(t.to(device), eps, flips, shifts)

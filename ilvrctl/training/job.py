@@ -95,9 +95,9 @@ def outlook(job: Job, *, overwrite: bool) -> Outlook:
     """
     recipe = job.recipe
     if recipe.init is None:
-        recipe.network.classifier(recipe.size, 2) if isinstance(
+        recipe.network.classifier(recipe.size, 2, recipe.channels) if isinstance(
             recipe, DomainRecipe
-        ) else recipe.network.unet(recipe.size, 3)
+        ) else recipe.network.unet(recipe.size, recipe.channels, recipe.channels)
     before = None if overwrite else read_progress(job.run)
     if before is None:
         check_name(job.name, overwrite=overwrite)

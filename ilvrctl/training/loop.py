@@ -227,7 +227,7 @@ def _keep(run: Run, trained_on: str, *, final: bool, sheet: bool) -> Iterator[Tr
     facts = {
         **task.model_facts(),
         "format": task.format,
-        "channels": 3,
+        "channels": job.recipe.channels,
         "averaged": job.recipe.ema > 0,
         "pictures_seen": run.images,
         "trained_on": trained_on,

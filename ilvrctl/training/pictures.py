@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
@@ -20,10 +21,14 @@ from ilvrctl import paths
 from ilvrctl.errors import InputError, UsageError
 from ilvrctl.events import PassedBy, Warned
 from ilvrctl.files import Digests, make_folder, replacing
+from ilvrctl.images.channels import eight_bits, in_channels
 from ilvrctl.images.folders import Found, pictures_in
 from ilvrctl.images.geometry import fit_picture, parse_color
-from ilvrctl.images.io import open_picture, read_bytes
+from ilvrctl.images.io import open_picture, read_bytes, read_picture
 from ilvrctl.training.disk import check_room, try_alone
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 FEWEST = 16
 """Fewer pictures than this are refused: a model of them is a copy of them."""
@@ -34,20 +39,42 @@ _VERSION = "1"  # of what is stored; change it when the pixels would differ
 
 @dataclass(frozen=True)
 class Square:
-    """How pictures become squares of ``size`` pixels: see :func:`~ilvrctl.images.geometry.fit_picture`."""
+    """How pictures become squares of ``size`` pixels: see :func:`~ilvrctl.images.geometry.fit_picture`.
+
+    ``channels``: 1 for grey ones, to which ``fit`` with "grey" in it makes coloured ones too; 3, or 4 with an opacity.
+    """
 
     size: int
     fit: str = "crop"
     background: str = "white"
+    channels: int = 3
 
     def identity(self) -> str:
         """Text that differs where the pixels would."""
-        return f"{_VERSION}:{self.size}:{self.fit}:{self.background}"
+        channels = "" if self.channels == 3 else f":{self.channels}"
+        return f"{_VERSION}:{self.size}:{self.fit}:{self.background}{channels}"
+
+    @property
+    def bytes_each(self) -> int:
+        """Of a picture."""
+        return self.channels * self.size**2
+
+    def made_of(self, data: bytes, name: str) -> tuple[Image, bool]:
+        """The square of a picture's bytes, and whether it was smaller. InputError where it cannot be one."""
+        color = parse_color(self.background)
+        shape, _, more = self.fit.partition("+")
+        if self.channels == 3:
+            picture = open_picture(data, name, background=color)
+        else:
+            found, grey = read_picture(data, name, background=color), "grey" in (shape, more)
+            picture, _ = in_channels(found, name, self.channels, color, grey=grey)
+        fitted = fit_picture(picture, self.size, "crop" if shape == "grey" else shape, color)
+        return fitted, min(picture.size) < self.size
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Decoded pictures: ``count`` times (size, size, 3) bytes, RGB, in ``file``; in the order of ``digests``.
+    """Decoded pictures: ``count`` times (size, size, channels) bytes in ``file``; in the order of ``digests``.
 
     ``digests``: sha256 of each picture's file, ascending, each once, so that neither names nor the order of a
     listing matter; ``stems``: the files' names without suffix, in the same order. ``enlarged``: how many were
@@ -63,6 +90,7 @@ class Pictures:
     failed: tuple[tuple[str, str], ...] = ()
     passed_by: tuple[PassedBy, ...] = ()
     copies: int = 0
+    channels: int = 3
 
     @property
     def count(self) -> int:
@@ -128,6 +156,7 @@ def load_pictures(
         tuple(failed),
         tuple(found.passed_by),
         copies,
+        square.channels,
     )
     _check_count(result, folder, fewest)
     return result
@@ -146,7 +175,7 @@ def _stored(files: dict[str, Path], square: Square, target: Path) -> Generator[D
             continue
         try:
             if _read_note(target) is None:
-                check_room({target.parent: 3 * square.size**2 * len(files)})
+                check_room({target.parent: square.bytes_each * len(files)})
                 yield from _decode(files, square, target)
         finally:
             lock.release()
@@ -205,13 +234,11 @@ def _decode(files: dict[str, Path], square: Square, target: Path) -> Iterator[De
     good: list[str] = []
     failed: list[tuple[str, str]] = []
     enlarged = 0
-    color = parse_color(square.background)
 
     def pixels(path: Path) -> tuple[bytes, bool] | InputError:
         try:
-            picture = open_picture(read_bytes(path), path.name, background=color)
-            small = min(picture.size) < square.size
-            return fit_picture(picture, square.size, square.fit, color).tobytes(), small
+            picture, small = square.made_of(read_bytes(path), path.name)
+            return eight_bits(picture).tobytes(), small
         except InputError as error:
             return error
         except Exception as error:  # whatever it is, it is this picture's, and the others are used
@@ -238,7 +265,7 @@ def _decode(files: dict[str, Path], square: Square, target: Path) -> Iterator[De
         "digests": good,
         "enlarged": enlarged,
         "failed": failed,
-        "bytes_each": 3 * square.size**2,
+        "bytes_each": square.bytes_each,
     }
     with replacing(target.with_suffix(".json")) as part:
         part.write_text(json.dumps(note), encoding="utf-8")

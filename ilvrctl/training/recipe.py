@@ -37,15 +37,15 @@ class Network:
     resampling: Resampling = "residual"
     scale_shift: bool = True
 
-    def unet(self, size: int, out_channels: int) -> AdmArchitecture:
+    def unet(self, size: int, out_channels: int, channels: int = 3) -> AdmArchitecture:
         """The U-Net for pictures of ``size`` pixels. UsageError when there is no such network."""
-        return AdmArchitecture(**self._trunk(size, out_channels))
+        return AdmArchitecture(**self._trunk(size, out_channels, channels))
 
-    def classifier(self, size: int, classes: int) -> ClassifierArchitecture:
+    def classifier(self, size: int, classes: int, channels: int = 3) -> ClassifierArchitecture:
         """The classifier, pooled by a mean so that it takes pictures of other sizes too. UsageError as above, and
         for one whose file would not tell what it is.
         """
-        planned = ClassifierArchitecture(**self._trunk(size, classes), pool="adaptive")
+        planned = ClassifierArchitecture(**self._trunk(size, classes, channels), pool="adaptive")
         try:
             read_classifier(Shapes(planned.parameter_shapes(), "classifier"), planned.hidden)
         except WeightsError as error:
@@ -55,7 +55,7 @@ class Network:
             ) from error
         return planned
 
-    def _trunk(self, size: int, out_channels: int) -> dict[str, Any]:
+    def _trunk(self, size: int, out_channels: int, channels: int) -> dict[str, Any]:
         widths = tuple(int(self.channels * m) for m in self.multipliers)
         wrong = [width for width in widths if width < 1 or width % NORM_GROUPS]
         if not widths or wrong:
@@ -71,7 +71,7 @@ class Network:
                 "change network.attention in the recipe",
             )
         return {
-            "in_channels": 3,
+            "in_channels": channels,
             "out_channels": out_channels,
             "model_channels": self.channels,
             "widths": widths,
@@ -99,9 +99,11 @@ def check_size(size: int, levels: int) -> None:
 class AnyRecipe:
     """What every recipe says, of a denoiser or a classifier.
 
-    The data: ``size`` in pixels, made square by ``fit`` on ``background``; ``flip`` half of the pictures left to
-    right, and ``shift`` each by up to so many whole pixels with the edge repeated; ``held_out``: the share that is
-    kept aside. ``network``: the shape where training starts from nothing; ``init``: a model or file to start from.
+    The data: ``size`` in pixels, made square by ``fit`` on ``background``, of so many ``channels`` (1 grey, 3, or 4
+    with an opacity; ``fit: grey`` or ``pad+grey`` takes the luma of coloured ones); ``flip`` half of the pictures
+    left to right, and ``shift`` each by up to so many whole pixels with the edge repeated; ``held_out``: the share
+    that is kept aside. ``network``: the shape where training starts from nothing; ``init``: a model or file to
+    start from.
 
     The noise: ``noise_schedule`` with ``diffusion_steps`` levels; None is that of ``init``, else linear with 1000.
     ``levels``: how they are drawn, ``uniform`` or for instance ``below600:40%``, which draws 40 % of them uniformly
@@ -119,8 +121,9 @@ class AnyRecipe:
     notes: str = ""
     init: str | None = None
     size: int = 64
-    fit: Literal["crop", "pad", "stretch"] = "crop"
+    fit: Literal["crop", "pad", "stretch", "grey", "crop+grey", "pad+grey", "stretch+grey"] = "crop"
     background: str = "white"
+    channels: Literal[1, 3, 4] = 3
     flip: bool = True
     shift: int = 0
     network: Network = dataclasses.field(default_factory=Network)
@@ -156,11 +159,13 @@ class AnyRecipe:
         for name in ("warmup", "weight_decay", "final_rate", "clip"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         _ = self.lower
+        if "grey" in self.fit and self.channels != 1:
+            raise ConfigError(f"fit: {self.fit} is for grey pictures", "--channels 1")
 
     @property
     def square(self) -> Square:
         """How pictures become squares."""
-        return Square(self.size, self.fit, self.background)
+        return Square(self.size, self.fit, self.background, self.channels)
 
     @property
     def schedule(self) -> Schedule:

@@ -60,15 +60,17 @@ class Start(Generic[R]):
             "noise_schedule": self.recipe.noise_schedule,
             "diffusion_steps": self.recipe.diffusion_steps,
             "rescale_timesteps": self.time_scale != 1.0,
+            "channels": self.recipe.channels if self.recipe.channels != 3 else None,
         }
         return {key: value for key, value in facts.items() if value is not None}
 
 
 def begin(recipe: Recipe) -> Start[Recipe]:
     """The denoiser that the recipe starts from. UsageError when it cannot work at the recipe's size or shape."""
-    out = 6 if recipe.learn_variance else 3
+    channels = recipe.channels
+    out = 2 * channels if recipe.learn_variance else channels
     if recipe.init is None:
-        architecture = recipe.network.unet(recipe.size, out)
+        architecture = recipe.network.unet(recipe.size, out, channels)
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(recipe.seed)
             return Start(AdmUNet(architecture), _resolved(recipe, ModelPreset(), []))
@@ -77,11 +79,21 @@ def begin(recipe: Recipe) -> Start[Recipe]:
     network = load_unet(path, HiddenFlags.of(model), device=torch.device("cpu"), which=model.weights)
     if network.architecture.num_classes is not None:
         raise UsageError(f"{path.name} was trained with classes; a target's model has none")
+    check_channels(network.architecture.channels, channels, path)
     check_size(recipe.size, network.architecture.levels)
     if recipe.network != Recipe().network:
-        asked = recipe.network.unet(recipe.size, out).parameter_shapes()
+        asked = recipe.network.unet(recipe.size, out, channels).parameter_shapes()
         _check_shape(asked, network.architecture.parameter_shapes(), path)
     return _start(_with_variance(network, recipe.learn_variance), recipe, model, remarks)
+
+
+def check_channels(own: int, asked: int, path: Path) -> None:
+    """UsageError for a network of pictures of other channels than are learned."""
+    if own != asked:
+        raise UsageError(
+            f"{path.name} is for pictures of {own} channels, and those of {asked} are learned",
+            f"--channels {own}",
+        )
 
 
 def _check_followed(model: ModelPreset) -> None:
@@ -96,7 +108,7 @@ def _check_followed(model: ModelPreset) -> None:
 
 def begin_classifier(recipe: DomainRecipe) -> Start[DomainRecipe]:
     """The classifier of two domains that the recipe starts from; errors as :func:`begin`."""
-    architecture = recipe.network.classifier(recipe.size, 2)
+    architecture = recipe.network.classifier(recipe.size, 2, recipe.channels)
     if recipe.init is None:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(recipe.seed)

@@ -25,7 +25,7 @@ class Task(ABC, Generic[R]):
     """One kind of training: its loss, what it is judged by, and what its presets say.
 
     ``format`` is the published one of its weights. ``pixels`` and ``held_out``: the pictures of each folder, (N, H,
-    W, 3) uint8, to learn from and kept aside.
+    W, C) uint8, to learn from and kept aside.
     """
 
     format: str
@@ -84,4 +84,5 @@ class Task(ABC, Generic[R]):
             recipe.shift,
             alpha.device,
             recipe.lower,
+            recipe.channels,
         )

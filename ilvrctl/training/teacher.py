@@ -18,7 +18,7 @@ from ilvrctl.models.files.loading import load_network
 from ilvrctl.training.batches import Noised
 from ilvrctl.training.loss import Lesson, Levels, weights
 from ilvrctl.training.recipe import Recipe
-from ilvrctl.training.start import find_network, fingerprint, schedule_of, time_scale
+from ilvrctl.training.start import check_channels, find_network, fingerprint, schedule_of, time_scale
 
 MOST = 25.0
 """Where the teacher teaches, the weight is cut above this, not the recipe's gamma: an estimate has no noise."""
@@ -73,6 +73,7 @@ def find_teacher(recipe: Recipe, levels: Levels, dtype: torch.dtype) -> Teacher 
     network = load_network(
         path, HiddenFlags.of(model), dtype=dtype, device=levels.alpha.device, which=model.weights
     )
+    check_channels(network.architecture.channels, recipe.channels, path)
     weight = weights(replace(recipe, weighting="min-snr", gamma=MOST), recipe.schedule)
     return Teacher(
         network,

@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ilvrctl.errors import UsageError
+from ilvrctl.errors import InputError, UsageError
+from ilvrctl.images.channels import is_grey, with_opacity
 from ilvrctl.images.decode import without_pillow_limit
+from ilvrctl.images.flatten import to_rgb
 from ilvrctl.images.geometry import parse_color
 from ilvrctl.images.io import PICTURE_SUFFIXES, what_is_lost
 from ilvrctl.images.masks import binary, difference, grown, looks_inverted, scribbled, share
 from ilvrctl.images.photo import Photo, open_photo
 from ilvrctl.images.regions import Edit, Region, find_regions
-from ilvrctl.work.pieces import Composed, Piece
+from ilvrctl.sizes import AnySize, Size
+from ilvrctl.work.pieces import Composed, Piece, Shape
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,6 +54,7 @@ class Edited:
     parts: tuple[Piece, ...]
     notes: tuple[str, ...] = ()
     window: str | None = None
+    background: str = "white"
     lost: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def lost_in(self, suffix: str) -> tuple[str, ...]:
@@ -62,7 +66,7 @@ class Edited:
         """The photo with the samples put back into their regions, its transparency as it was."""
         photo = open_photo(self.photo, self.name, window=self.window)
         for region, sample in zip(self.regions, samples, strict=True):
-            photo.put(region, sample)
+            photo.put(region, to_rgb(sample, parse_color(self.background)))
         image = photo.rgb
         if photo.alpha is not None:
             image.putalpha(photo.alpha)
@@ -71,20 +75,47 @@ class Edited:
 
 @without_pillow_limit()
 def edit_pieces(
-    item: Item, contents: Contents, edit: Edit, background: str, size: int, window: str | None = None
+    item: Item, contents: Contents, shape: Shape, edit: Edit, size: Size, channels: int = 3
 ) -> Edited:
     """The regions of the item for a model of ``size`` pixels, and what it gets of each. Errors as for
-    :func:`select`.
+    :func:`select`, and InputError for colours that a model of grey pictures does not know.
     """
-    found = select(item, contents, edit, background, size, window)
-    parts = (Piece(r.cut(found.seen, size), None if found.free else r.free(size)) for r in found.regions)
+    found = select(item, contents, edit, shape.background, size, shape.window)
+    seen = _in_channels(found, item, channels, grey=shape.grey)
+    parts = (Piece(r.cut(seen, size), None if found.free else r.free(size)) for r in found.regions)
     lost = {suffix: what_is_lost(found.photo.kept, suffix, item.name) for suffix in PICTURE_SUFFIXES}
-    return Edited(item.name, contents.picture, found.regions, tuple(parts), found.notes, window, lost)
+    return Edited(
+        item.name,
+        contents.picture,
+        found.regions,
+        tuple(parts),
+        found.notes,
+        shape.window,
+        shape.background,
+        lost,
+    )
+
+
+def _in_channels(found: Selection, item: Item, channels: int, *, grey: bool) -> Image:
+    """What the model is shown of: in mode F for grey ones, in RGBA for those with an opacity."""
+    if channels == 1:
+        if not (grey or is_grey(found.seen)):
+            raise InputError(
+                f"{item.name}, or what was drawn on it, has colours, and the network makes grey pictures",
+                "--set grey=true shows it the luma",
+            )
+        return found.seen.convert("L").convert("F")
+    if channels == 4:
+        seen = with_opacity(found.photo.rgb, found.photo.alpha)
+        if item.guide is not None:  # what is drawn is opaque
+            seen.paste(with_opacity(found.seen, None), mask=found.mask)
+        return seen
+    return found.seen
 
 
 @without_pillow_limit()
 def select(
-    item: Item, contents: Contents, edit: Edit, background: str, size: int, window: str | None = None
+    item: Item, contents: Contents, edit: Edit, background: str, size: AnySize, window: str | None = None
 ) -> Selection:
     """What of the item is edited, with a model of ``size`` pixels; ``window`` as in the settings.
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ilvrctl.errors import IlvrctlError, InputError, UsageError, is_shared, stage
+from ilvrctl.images.channels import in_channels
 from ilvrctl.images.geometry import fit_picture, parse_color
 from ilvrctl.images.io import Picture, read_picture
 from ilvrctl.images.regions import mirrored
+from ilvrctl.sizes import AnySize, Size
 from ilvrctl.work.edit import edit_pieces
 from ilvrctl.work.ledger import Seen
 from ilvrctl.work.pieces import Pieces, Shape, Whole
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
 NATIVE_PIXELS = 1 << 20
 """The largest picture that a network is run on at the picture's own size: attention grows with its square."""
 
-Opened = Callable[[int, int], Pieces]
-"""An input that was read, to be brought to the network's size; the second number is what it asks sides of other
-sizes to be multiples of. InputError when it does not fit.
+Opened = Callable[[AnySize, int], Pieces]
+"""An input that was read, to be brought to the network's size; the number is what it asks sides of other sizes to be
+multiples of. InputError when it does not fit.
 """
 
 
@@ -36,7 +38,7 @@ class Input:
     opened: Mapping[Shape, Opened]
     pieces: Mapping[Shape, Pieces] = field(default_factory=dict)
 
-    def fitted(self, size: int, multiple: int) -> Input | Unreadable:
+    def fitted(self, size: AnySize, multiple: int) -> Input | Unreadable:
         """With the pieces for a network of ``size`` pixels, the pictures as they were let go of.
 
         ``multiple``: what the network asks the sides of pictures of other sizes to be multiples of.
@@ -65,8 +67,12 @@ class Unreadable:
         return cls(item, seen, error)
 
 
-def read_input(item: Item, shapes: Sequence[Shape], size: int | None) -> Input | Unreadable:
-    """The input, decoded once for every background; ``size``: the network's, as far as it is known, for edits."""
+def read_input(
+    item: Item, shapes: Sequence[Shape], size: AnySize | None, channels: int = 3
+) -> Input | Unreadable:
+    """The input, decoded once for every background, in the network's ``channels``; ``size``: its own, as far as it is
+    known, for edits.
+    """
     seen = Seen()
     try:
         with stage("reading", item.name):
@@ -74,22 +80,23 @@ def read_input(item: Item, shapes: Sequence[Shape], size: int | None) -> Input |
             contents = item.contents()
             seen = replace(seen, digest=contents.digest)
         with stage("decoding", item.name):
-            opened = open_input(item, contents, shapes, size)
+            opened = open_input(item, contents, shapes, size, channels)
     except IlvrctlError as error:
         return Unreadable.of(item, seen, error)
     return Input(item, seen, opened)
 
 
 def open_input(
-    item: Item, contents: Contents, shapes: Sequence[Shape], size: int | None
+    item: Item, contents: Contents, shapes: Sequence[Shape], size: AnySize | None, channels: int = 3
 ) -> Mapping[Shape, Opened]:
-    """The input in every shape, decoded once; ``size``: the network's, as far as it is known, for edits.
+    """The input in every shape, decoded once; ``size`` and ``channels`` as for :func:`read_input`.
 
-    InputError when one of its pictures cannot be read, UsageError when they do not go together.
+    InputError when one of its pictures cannot be read, or has colours where the network has none; UsageError when
+    they do not go together.
     """
     ways = {(shape.background, shape.window) for shape in shapes if shape.edit is None}
     pictures = {way: decode(item, contents.picture, *way) for way in ways}
-    return {shape: _opened(item, contents, shape, pictures, size) for shape in shapes}
+    return {shape: _opened(item, contents, shape, pictures, size, channels) for shape in shapes}
 
 
 def decode(item: Item, data: bytes, background: str, window: str | None) -> Picture:
@@ -103,18 +110,21 @@ def _opened(
     contents: Contents,
     shape: Shape,
     pictures: Mapping[tuple[str, str | None], Picture],
-    size: int | None,
+    size: AnySize | None,
+    channels: int,
 ) -> Opened:
     if shape.edit is not None:
-        if size is None:
+        if (size := shape.size or size) is None:
             raise UsageError("an edit needs the model's picture size", hint="--set model.image_size=256")
-        pieces = edit_pieces(item, contents, shape.edit, shape.background, size, shape.window)
+        pieces = edit_pieces(item, contents, shape, shape.edit, Size.of(size), channels)
         return lambda *_: pieces
-    picture = pictures[shape.background, shape.window]
-    return lambda size, multiple: _fitted(item.name, picture, shape, size, multiple)
+    found = pictures[shape.background, shape.window]
+    picture, read = in_channels(found, item.name, channels, parse_color(shape.background), grey=shape.grey)
+    found = replace(found, image=picture, read=read, seen=None)
+    return lambda size, multiple: _fitted(item.name, found, shape, shape.size or size, multiple)
 
 
-def _fitted(name: str, found: Picture, shape: Shape, size: int, multiple: int) -> Pieces:
+def _fitted(name: str, found: Picture, shape: Shape, size: AnySize, multiple: int) -> Pieces:
     picture = found.image
     if shape.fit != "native":
         fitted = fit_picture(picture, size, shape.fit, parse_color(shape.background))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from ilvrctl.images.io import OPAQUE_SUFFIXES
 from ilvrctl.images.metadata import Kept
 from ilvrctl.images.regions import Edit
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 class Shape:
     """How an input becomes what the network gets: the settings that decide it.
 
-    ``multiple``: what the sides must be multiples of for the method.
+    ``multiple``: what the sides must be multiples of for the method. ``size``: where the settings give one;
+    ``grey``: the luma of colours is taken where grey is wanted.
     """
 
     fit: str
@@ -27,18 +29,28 @@ class Shape:
     edit: Edit | None = None
     multiple: int = 1
     window: str | None = None
+    size: int | str | None = None
+    grey: bool = False
 
     @classmethod
     def of(cls, settings: Settings) -> Shape:
         """What the settings say."""
         return cls(
-            settings.fit, settings.background, settings.edit, settings.method.multiple, settings.window
+            settings.fit,
+            settings.background,
+            settings.edit,
+            settings.method.multiple,
+            settings.window,
+            settings.picture_size,
+            settings.grey,
         )
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What the network gets: an RGB picture, and what of it is free to change (mode L, 255); None is all."""
+    """What the network gets: a picture in RGB, RGBA or F (grey), and what of it is free to change (mode L, 255);
+    None is all.
+    """
 
     picture: Image
     free: Image | None = None
@@ -85,7 +97,10 @@ class Whole:
         return (Piece(self.picture),)
 
     def lost_in(self, suffix: str) -> tuple[str, ...]:
-        return ()
+        if self.picture.mode != "RGBA" or suffix.lower() not in OPAQUE_SUFFIXES:
+            return ()
+        ends = suffix.lower().lstrip(".")
+        return (f"{ends} files do not hold the opacity of results: they are put on white",)
 
     def result(self, samples: Sequence[Image]) -> Composed:
         image = samples[0] if self.size is None else samples[0].crop((0, 0, *self.size))

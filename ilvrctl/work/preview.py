@@ -9,6 +9,7 @@ from ilvrctl.diffusion.lowpass import filtered_plainly
 from ilvrctl.images.decode import without_pillow_limit
 from ilvrctl.images.overlay import filtered, overlay
 from ilvrctl.images.sheets import SheetRow, contact_sheet
+from ilvrctl.sizes import AnySize
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,7 +23,7 @@ CELL = 256
 
 
 @without_pillow_limit()
-def draw_preview(found: Selection, settings: Settings, size: int) -> Image:
+def draw_preview(found: Selection, settings: Settings, size: AnySize) -> Image:
     """A sheet: the picture, its mask and its regions, then each region as a model of ``size`` pixels sees it, with
     its low frequencies, or whatever the method takes from it.
     """
@@ -30,8 +31,8 @@ def draw_preview(found: Selection, settings: Settings, size: int) -> Image:
     phi = settings.method.seen(size)
     for n, region in enumerate(found.regions[:MOST], start=1):
         piece = region.cut(found.seen, size)
-        kept = None if phi is None else filtered(piece, lambda c: filtered_plainly(c, phi.N, phi.kernel))
-        rows.append(SheetRow(f"region {n}, {region.side} px", (piece, kept)))
+        kept = None if phi is None else filtered(piece, lambda c: filtered_plainly(c, *phi))
+        rows.append(SheetRow(f"region {n}, {region.size} px", (piece, kept)))
     more = len(found.regions) - MOST
     notes = [f"ilvrctl {__version__}", settings.method.describe(), describe(found)]
     notes += [f"{more} more regions are not shown"] * (more > 0)
@@ -42,6 +43,6 @@ def describe(found: Selection) -> str:
     """In words: how much is edited, in how many regions of which sizes."""
     edited = sum(sum(r.mask.histogram()[1:]) for r in found.regions)
     part = min(1.0, edited / (found.photo.size[0] * found.photo.size[1]))
-    sides = ", ".join(f"{region.side} px" for region in found.regions)
+    sides = ", ".join(f"{region.size} px" for region in found.regions)
     count = "1 region" if len(found.regions) == 1 else f"{len(found.regions)} regions"
     return f"{count} of {sides}; {part:.1%} of the picture is edited"

@@ -10,10 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ilvrctl.errors import IlvrctlError
+from ilvrctl.errors import IlvrctlError, InputError
 from ilvrctl.events import ItemFailed, JobEvent, PassedBy, Skipped, Written
-from ilvrctl.images.io import open_picture
+from ilvrctl.images.channels import as_stored
+from ilvrctl.images.io import read_picture
 from ilvrctl.images.metadata import read_record
+from ilvrctl.plans.record import channels_of
 from ilvrctl.work.machine import Tell
 
 if TYPE_CHECKING:
@@ -48,8 +50,12 @@ class Result:
 
     @property
     def image(self) -> Image:
-        """The picture. The result's error where it failed."""
-        return open_picture(self._bytes, self.input)
+        """The picture, in L, RGB or RGBA as the network makes them, or I;16. The result's error where it failed."""
+        try:
+            channels = channels_of(self.record)
+        except (InputError, ValueError):
+            channels = 3
+        return as_stored(read_picture(self._bytes, self.input), channels)
 
     @property
     def record(self) -> dict[str, Any]:

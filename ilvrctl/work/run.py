@@ -23,6 +23,7 @@ from ilvrctl.events import (
     Written,
 )
 from ilvrctl.files import make_folder, sweep
+from ilvrctl.images.channels import eight_bits
 from ilvrctl.images.io import encode_picture, save_gif, save_picture
 from ilvrctl.plans.outputs import Output
 from ilvrctl.plans.record import result_record
@@ -200,12 +201,13 @@ class _Round:
         self._at_work: dict[Slot, tuple[Seen, Pieces]] = {}
         self._remarks: deque[str] = deque()
         self._remarked: set[tuple[str, Shape]] = set()
+        self._told: set[str] = set()
 
     def make(self) -> Iterator[JobEvent]:
         """Read up to the first good input, have the networks loaded, and translate it with all that follow."""
         first = None
         for item in self._items:
-            found = read_input(item, self._shapes, self._networks.model.image_size)
+            found = read_input(item, self._shapes, *_pictures_of(self._networks))
             if isinstance(found, Input):
                 first = found
                 break
@@ -222,7 +224,7 @@ class _Round:
     def _translate(self, first: Input, facts: Facts) -> Iterator[JobEvent]:
         waiting = {slot for slots in self._slots.values() for slot in slots}
         planned = batches(self._plans, waiting.__contains__, facts.batch_size)
-        make = partial(_prepared, shapes=self._shapes, size=self._networks.model.image_size, facts=facts)
+        make = partial(_prepared, shapes=self._shapes, networks=self._networks, facts=facts)
         depth = max(2 * facts.batch_size, 8)
         photos = any(shape.edit is not None for shape in self._shapes)  # of their own size: few in memory
         ahead, kept = (1, 0) if photos else (depth, HELD)
@@ -278,7 +280,9 @@ class _Round:
         if (output.item.key, shape) not in self._remarked:
             self._remarked.add((output.item.key, shape))
             suffix = "" if output.path is None else output.path.suffix
-            self._remarks.extend((*pieces.notes, *pieces.lost_in(suffix or ".png")))
+            remarks = (*pieces.notes, *pieces.lost_in(suffix or ".png"))
+            self._remarks.extend(text for text in remarks if text not in self._told)
+            self._told.update(remarks)
         filmed = output.gif is not None
         name, digest = output.item.name, value.seen.digest
         return Wanted(slot, name, pieces.parts, digest, output.sample, settings.seed, filmed=filmed)
@@ -299,8 +303,13 @@ class _Round:
         return partial(_write, plan, output, seen, pieces, made, facts)
 
 
-def _prepared(item: Item, shapes: Sequence[Shape], size: int | None, facts: Facts) -> Found:
-    found = read_input(item, shapes, size)
+def _pictures_of(networks: Networks) -> tuple[int | str | None, int]:
+    """Size and channels of the pictures that they were trained on."""
+    return networks.model.image_size, networks.model.channels
+
+
+def _prepared(item: Item, shapes: Sequence[Shape], networks: Networks, facts: Facts) -> Found:
+    found = read_input(item, shapes, *_pictures_of(networks))
     return found.fitted(facts.image_size, facts.multiple) if isinstance(found, Input) else found
 
 
@@ -338,5 +347,5 @@ def _saved(plan: Plan, output: Output, seen: Seen, pieces: Pieces, made: Made, f
     save_picture(done.image, output.path, record=record, quality=plan.quality, kept=done.kept)
     if output.gif is None:
         return Saved(made.slot, seen, written, shown)
-    save_gif(list(made.frames) or [made.images[0]], output.gif)
+    save_gif(list(made.frames) or [eight_bits(made.images[0])], output.gif)
     return Saved(made.slot, seen, written, shown, (Extra("gif", output.gif),))

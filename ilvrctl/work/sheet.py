@@ -12,12 +12,15 @@ from ilvrctl import __version__
 from ilvrctl.errors import InputError
 from ilvrctl.events import Extra
 from ilvrctl.files import make_folder
+from ilvrctl.images.channels import eight_bits, in_channels
+from ilvrctl.images.flatten import to_rgb
 from ilvrctl.images.geometry import fit_picture, parse_color
 from ilvrctl.images.io import open_picture, read_bytes, save_picture
 from ilvrctl.images.sheets import SheetRow, contact_sheet
 from ilvrctl.images.tensors import to_image, to_tensor
 from ilvrctl.plans.places import exists
 from ilvrctl.plans.record import sheet_record
+from ilvrctl.sizes import Size
 from ilvrctl.work.opening import decode
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 SHEET_ROWS = 96
 """Inputs on a sheet: more would make a picture that nobody can open."""
 
+WHITE = (255, 255, 255)
 SHOWN = 512
 """Pixels of the longer side of what waits for the sheet."""
 Cell = tuple[int, int]
@@ -93,7 +97,7 @@ def draw_sheet(plan: Plan, made: Mapping[str, Cells]) -> Image | None:
 
 def small(picture: Image) -> Image:
     """A copy that is large enough for a sheet, so that no large one waits in memory for it."""
-    copy = picture.convert("RGB")
+    copy = to_rgb(eight_bits(picture), WHITE)
     copy.thumbnail((SHOWN, SHOWN))
     return copy
 
@@ -139,17 +143,20 @@ def _lead(plan: Plan, item: Item, pictures: Cells) -> dict[str, Image]:
                 )
                 if one is not None
             }
-        picture = decode(item, item.read(), settings.background, settings.window).image
+        found = decode(item, item.read(), settings.background, settings.window)
+        ground, channels = parse_color(settings.background), plan.model.channels
+        picture, _ = in_channels(found, item.name, channels, ground, grey=settings.grey)
     except InputError:
         return {}
     if settings.fit == "native":
         return {"input": small(picture)}
-    size = next(iter(pictures.values())).width
-    picture = fit_picture(picture, size, settings.fit, parse_color(settings.background))
+    trained = plan.model.picture_size or Size(*next(iter(pictures.values())).size)
+    picture = fit_picture(picture, settings.size_for(trained), settings.fit, ground)
     preview = None if plan.grid else settings.method.preview(to_tensor(picture))
-    if preview is None:
-        return {"input": picture}
-    return {"input": picture, settings.method.preview_title(): to_image(preview)}
+    shown = {"input": picture}
+    if preview is not None:
+        shown[settings.method.preview_title()] = to_image(preview, channels)
+    return {title: small(one) for title, one in shown.items()}
 
 
 def _rows(plan: Plan, item: Item, lead: tuple[Image, ...], pictures: Cells) -> list[SheetRow]:

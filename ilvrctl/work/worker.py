@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl.devices import out_of_memory, raise_if_lost
 from ilvrctl.errors import DeviceMemoryError, IlvrctlError, UsageError, item_error
 from ilvrctl.events import BatchShrunk, BatchStarted, SampleDone, SampleFailed, SampleId, StepDone
+from ilvrctl.images.channels import eight_bits
 from ilvrctl.images.tensors import to_image, to_tensor
 from ilvrctl.plans.digest import sha256_hex
 from ilvrctl.plans.grid import Variant, naming
@@ -30,11 +32,11 @@ WorkerEvent = BatchStarted | StepDone | SampleFailed | BatchShrunk | Made
 
 @dataclass(frozen=True)
 class Facts:
-    """What an engine turned out to be; ``run`` is for the records: device, precision, torch. ``multiple``: of
-    :class:`ilvrctl.engine.Engine`.
+    """What an engine turned out to be; ``run`` is for the records: device, precision, torch. ``image_size``
+    and ``multiple``: of :class:`ilvrctl.engine.Engine`.
     """
 
-    image_size: int
+    image_size: int | str
     multiple: int
     batch_size: int
     device: str
@@ -75,7 +77,7 @@ class Worker:
         Parts are made one layer after the other, each in batches of the planned size. One that makes a batch fail
         fails by itself: the batch is tried again in halves. Errors that would meet every batch are raised.
         """
-        work = _BatchInWork(batch)
+        work = _BatchInWork(batch, self._engine.channels)
         method = batch.settings.method
         if self._method != method:
             self._method, self._networks = method, method.load(self._engine.device)
@@ -180,7 +182,9 @@ def _part_digest(digest: str, n: int) -> str:
 class _BatchInWork:
     """The results of a batch as their parts are made."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, channels: int) -> None:
+        self._picture = partial(to_image, channels=channels)
+        self._bits = batch.settings.bits
         self._parts = {wanted.slot: len(wanted.parts) for wanted in batch.wanted}
         self._filmed = {wanted.slot for wanted in batch.wanted if wanted.filmed}
         self._images: dict[Slot, list[Image]] = {slot: [] for slot in self._parts}
@@ -223,11 +227,12 @@ class _BatchInWork:
     def _take(self, event: SampleDone) -> Iterator[Made]:
         slot = _slot(event.sample)
         images = self._images[slot]
-        images.append(to_image(event.x))
+        images.append(self._picture(event.x, bits=self._bits))
         self._seconds[slot] += (time.perf_counter() - self._start) / self._share
         if len(images) == self._parts[slot]:
             frames = self._frames.pop(slot, [])
-            film = (*frames, _side_by_side(images[0], images[0])) if frames else ()
+            last = eight_bits(images[0])
+            film = (*frames, _side_by_side(last, last)) if frames else ()
             yield Made(slot, tuple(images), self._seconds[slot], film)
 
     def _film(self, event: StepDone) -> None:
@@ -236,7 +241,7 @@ class _BatchInWork:
             return
         for b, sample in enumerate(event.samples):
             if sample.key in self._filmed:
-                frame = _side_by_side(to_image(event.x[b]), to_image(event.x0[b]))
+                frame = _side_by_side(self._picture(event.x[b]), self._picture(event.x0[b]))
                 self._frames.setdefault(_slot(sample), []).append(frame)
 
 

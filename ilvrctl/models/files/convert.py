@@ -24,6 +24,7 @@ from ilvrctl.models.files.formats import GUIDED_DIFFUSION, identify
 from ilvrctl.models.files.tensor_names import Dialect, names_in
 from ilvrctl.models.files.verdict import verdict_on
 from ilvrctl.presets import ModelPreset
+from ilvrctl.sizes import Size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -252,7 +253,7 @@ def _write_folder(
     learned = bool(info.facts.get("learn_sigma"))
     scheduler = scheduler_config(model, learned=learned)
     network = _network(weights, model)
-    config = write_config(network.architecture, model.image_size or int(str(info.facts["image_size"])))
+    config = write_config(network.architecture, Size.of(model.image_size or str(info.facts["image_size"])))
     tensors = _in_precision(weights, _stored_as(info, _renamed(network, DIALECT, dimensions=2)), half=half)
     with _replacing_folder(out) as part:
         write_text(part / "model_index.json", _json(_PIPELINE))

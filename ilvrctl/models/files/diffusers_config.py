@@ -13,6 +13,7 @@ from ilvrctl.errors import WeightsError
 from ilvrctl.models.architecture.blocks import Attention, Conventions
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.architecture.unet import AdmArchitecture
+from ilvrctl.sizes import Size
 
 _DEFAULTS: Mapping[str, Any] = {
     "center_input_sample": False,
@@ -99,7 +100,7 @@ def read_config(config: Mapping[str, Any]) -> tuple[HiddenFlags, Conventions]:
     return hidden, conventions
 
 
-def write_config(architecture: AdmArchitecture, size: int) -> dict[str, Any]:
+def write_config(architecture: AdmArchitecture, size: Size) -> dict[str, Any]:
     """``config.json`` of the network as a ``UNet2DModel`` for pictures of ``size``, whose attention keeps q, k and v
     apart. WeightsError that names what such a network cannot have.
     """
@@ -110,7 +111,7 @@ def write_config(architecture: AdmArchitecture, size: int) -> dict[str, Any]:
     scaled = architecture.use_scale_shift_norm
     return {
         "_class_name": "UNet2DModel",
-        "sample_size": size,
+        "sample_size": size.width if size.width == size.height else [size.height, size.width],
         "in_channels": architecture.in_channels,
         "out_channels": architecture.out_channels,
         "block_out_channels": list(architecture.widths),

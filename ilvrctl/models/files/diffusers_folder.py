@@ -15,12 +15,12 @@ from ilvrctl.models.files.averaged import AVERAGED, RAW, choice_note, is_average
 from ilvrctl.models.files.diffusers_config import unholdable
 from ilvrctl.models.files.stated import checked
 from ilvrctl.presets import ModelPreset
+from ilvrctl.sizes import LARGEST, Size
 
 _STEM = "diffusion_pytorch_model"
 _NAMES = (f"{_STEM}.safetensors", f"{_STEM}.bin", f"{_STEM}.fp16.safetensors", f"{_STEM}.fp16.bin")
 _SCHEDULER = "scheduler_config.json"
 _LONGEST = 1 << 20  # bytes of a JSON file
-_LARGEST = 1 << 14  # px
 _MOST_LEVELS = 100_000
 _USUAL_T = 1000  # the levels that the ends of "linear" are scaled from
 _FETCH = "take the file from where the weights came from"
@@ -150,9 +150,10 @@ def stated_facts(path: Path, which: str = AVERAGED) -> dict[str, Any]:
         return {}
     facts: dict[str, Any] = {"format": "diffusers"}
     size = _read(_config(file)).get("sample_size")
-    size = size[0] if isinstance(size, list) and size and all(side == size[0] for side in size) else size
     if size is not None:
-        facts["image_size"] = _whole(_config(file), "sample_size", size, _LARGEST)
+        height, width = size if isinstance(size, list) and len(size) == 2 else (size, size)
+        sides = (_whole(_config(file), "sample_size", side, LARGEST) for side in (width, height))
+        facts["image_size"] = Size(*sides).plain
     scheduler = scheduler_file(file)
     return facts | (_scheduler_facts(scheduler) if scheduler else {})
 

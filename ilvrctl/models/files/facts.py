@@ -193,6 +193,6 @@ def not_as_named(info: CheckpointInfo, model: ModelPreset) -> str | None:
     if about is not None and not any(abs(info.tensor_bytes / about - ratio) < 0.02 for ratio in ratios):
         return f"it has {info.tensor_bytes / 1e6:.1f} MB of weights, not {about / 1e6:.1f}"
     factor = info.facts.get("downsample_factor")
-    if isinstance(factor, int) and model.image_size and model.image_size % factor:
+    if isinstance(factor, int) and model.picture_size and not model.picture_size.fits(factor):
         return f"it cannot make pictures of {model.image_size} px"
     return None

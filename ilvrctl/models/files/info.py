@@ -43,18 +43,23 @@ class CheckpointInfo:
     unknown: tuple[str, ...] = ()
 
 
+CHANNELS = (1, 3, 4)
+"""Of pictures: grey, colours, and colours with an opacity."""
+
+
 def channel_problem(
-    path: Path, channels: int | None, into: int | None, out: int | None, known: tuple[int, ...] = (3,)
+    path: Path, channels: int | None, into: int | None, out: int | None
 ) -> WeightsError | None:
-    """The error of a network that is not for pictures of as many channels as are ``known``; None for one that is.
+    """The error of a network that is not for pictures of one of :data:`CHANNELS`; None for one that is.
 
     ``channels``: of the pictures; ``into`` and ``out``: of the tensors, which are more where pixels are folded, the
     last estimate goes in too, or a variance comes out.
     """
-    if channels in known and into and out in (channels, 2 * channels, into, 2 * into):
+    if channels in CHANNELS and into and out in (channels, 2 * channels, into, 2 * into):
         return None
     kind = "a super-resolution network" if into == 6 else "a network"
     return WeightsError(
-        f"{path}: {kind} of {into} input and {out} output channels; translation needs 3 and 3 or 6",
-        "give a network for colour pictures with --weights or --to",
+        f"{path}: {kind} of {into} input and {out} output channels; pictures have 1 (grey), 3 (colours) or 4 (colours "
+        "and opacity), and as many must come out, or twice as many with a variance",
+        "give a network for such pictures with --weights or --to",
     )

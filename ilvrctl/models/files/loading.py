@@ -213,7 +213,7 @@ def _joined(names: Names, tensors: StateDict) -> StateDict:
 def _check_pictures(path: Path, architecture: Any, tensors: Mapping[str, Stored]) -> None:
     """Raise unless pictures go in, and as many channels (perhaps a variance too) come out."""
     into, out = architecture.in_channels, architecture.out_channels
-    wrong = channel_problem(path, architecture.channels, into, out, known=(1, 3, 4))
+    wrong = channel_problem(path, architecture.channels, into, out)
     if wrong is not None:
         raise wrong
     for name, x in tensors.items():

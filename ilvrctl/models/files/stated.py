@@ -9,6 +9,7 @@ from typing import Any, get_args
 from ilvrctl.diffusion.denoiser import Predicts
 from ilvrctl.diffusion.schedule import NOISE_SCHEDULES, Spacing
 from ilvrctl.errors import WeightsError
+from ilvrctl.sizes import SizeText
 
 UNKNOWN = "unknown"
 """A fact that files of a format do not always tell, that networks of it differ in, and that has to be asked for."""
@@ -27,12 +28,18 @@ def _whole(most: int) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and 1 <= value <= most
 
 
+def _size(value: Any) -> bool:
+    if type(value) is str:
+        return SizeText().mistake(value) is None
+    return _whole(1 << 16)(value)
+
+
 def _beta(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value <= 1
 
 
 _SOUND: Mapping[str, Callable[[Any], bool]] = {
-    "image_size": _whole(1 << 16),
+    "image_size": _size,
     "num_heads": _whole(1 << 12),
     "num_head_channels": _whole(1 << 12),
     "use_new_attention_order": lambda value: type(value) is bool,

@@ -19,9 +19,9 @@ from ilvrctl.models.files.facts import missing_error, missing_facts
 from ilvrctl.models.files.formats import readable_hint
 from ilvrctl.models.files.info import PRECISIONS, SMALLER, CheckpointInfo, channel_problem
 from ilvrctl.models.files.stated import UNKNOWN
+from ilvrctl.sizes import LARGEST, AnySize, Size
 
 Use = Literal["translate", "energy"]
-_LARGEST = 1 << 14
 _MOST_LEVELS = 100_000
 _ALIKE = ("channels", "num_classes", "self_condition")
 """Facts of files in which the experts of a model agree."""
@@ -60,11 +60,13 @@ def verdict_on(
     any_class: bool = False,
     word: str = "model",
     numbers: bool = True,
+    size: AnySize | None = None,
 ) -> Verdict:
     """Whether the network in ``path``, with the facts of ``model``, can be used: "translate" is for editing too.
 
     ``class_label``: that of the settings; ``any_class`` leaves it out of the question. ``word``: "model" or
     "source", as the hints name the network. ``numbers``: whether every number is read (remembered, so once a file).
+    ``size``: of the pictures, where the settings give one.
     """
     if model.unsupported:
         return Verdict(
@@ -78,6 +80,9 @@ def verdict_on(
     sound = not problems
     if sound and use == "translate":
         problems += _of_facts(path, info, model, word)
+        factor = _number(info, "downsample_factor") or 1
+        if size is not None and (wrong := wrong_size(Size.of(size), factor)):
+            problems.append(wrong)
         classes = _number(info, "num_classes")
         any_class = any_class or (
             word == "source" and classes is None
@@ -144,13 +149,49 @@ def _of_facts(path: Path, info: CheckpointInfo, model: ModelPreset, word: str) -
 
 def _check_size(info: CheckpointInfo, model: ModelPreset, word: str) -> None:
     size, factor = model.image_size, _number(info, "downsample_factor") or 1
-    if size is not None and (size < 1 or size % factor or size > _LARGEST):
-        right = min(max(1, round(size / factor)), 1024 // factor or 1) * factor
-        most = f" and at most {_LARGEST:,}" if size > _LARGEST else ""
+    if size is None:
+        return
+    sides = Size.of(size) if isinstance(size, str) else Size(size, size)
+    if not (min(sides) > 0 and sides.longest <= LARGEST and sides.fits(factor)):
+        most = 1024 // factor or 1
+        right = Size(*(min(max(1, round(side / factor)), most) * factor for side in sides))
+        beyond = f" and at most {LARGEST:,}" if sides.longest > LARGEST else ""
         raise UsageError(
-            f"this network needs pictures of a size that {factor} divides{most}, not {size}",
+            f"this network needs pictures of a size that {factor} divides{beyond}, not {size}",
             hint=f"--set {word}.image_size={right}",
         )
+
+
+def wrong_size(size: Size, factor: int) -> UsageError | None:
+    """The error of a size that is no multiple of ``factor``, or too large; None for another."""
+    if size.fits(factor) and size.longest <= LARGEST:
+        return None
+    right = (Size(*(min(side, LARGEST // factor * factor) for side in near)) for near in size.nearest(factor))
+    what = f"goes up to {LARGEST:,} px a side" if size.fits(factor) else f"needs sides that {factor} divides"
+    return UsageError(
+        f"--size {size}: this network {what}", hint=" or ".join(f"--size {s}" for s in dict.fromkeys(right))
+    )
+
+
+def picture_problem(
+    channels: int, bits: int, grey: bool, size: AnySize | None = None, *, factor: int = 1
+) -> UsageError | None:
+    """The error of settings that a network cannot have: what is for grey pictures, where it makes others, and a size
+    that ``factor`` does not divide; else None.
+    """
+    if size is not None and (wrong := wrong_size(Size.of(size), factor)):
+        return wrong
+    made = {3: "coloured pictures", 4: "pictures with colours and opacity"}.get(channels)
+    if made is not None and bits != 8:
+        return UsageError(
+            f"--bits {bits} is for networks of grey pictures, and this one makes {made}", hint="leave it out"
+        )
+    if made is not None and grey:
+        return UsageError(
+            f"--fit grey is for networks of grey pictures, and this one makes {made}",
+            hint="--fit crop, pad, stretch or native",
+        )
+    return None
 
 
 def _check_levels(info: CheckpointInfo, model: ModelPreset, word: str) -> None:

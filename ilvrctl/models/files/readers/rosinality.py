@@ -20,6 +20,7 @@ from ilvrctl.models.architecture.blocks import ROSINALITY, Shape
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.architecture.shapes import Shapes
 from ilvrctl.models.architecture.unet import AdmArchitecture, read_architecture
+from ilvrctl.models.files.info import CHANNELS
 from ilvrctl.models.files.readers.base import TRAINING, File, Reader, adm_facts
 from ilvrctl.models.files.stated import UNKNOWN, checked
 from ilvrctl.models.files.tensor_names import Place
@@ -118,6 +119,15 @@ def _stated(file: File) -> dict[str, Any]:
     return checked(file.path, facts)
 
 
+def _fold(width: int, channels: Any) -> int | None:
+    """The side of the squares of pixels that are folded into so many outputs: of colours, where no ``conf`` tells the
+    channels and that is possible, else the smallest; None where there is none.
+    """
+    known = (channels,) if channels in CHANNELS else (3, 4, 1)
+    sides = ((of, math.isqrt(width // of)) for of in known)
+    return next((side for of, side in sides if side and of * side * side == width), None)
+
+
 def _or(value: Any, usual: Any) -> Any:
     return usual if value is None else value
 
@@ -131,9 +141,9 @@ def _infer(shapes: Shapes, hidden: HiddenFlags, file: File) -> AdmArchitecture:
             "a network that was trained with a later version can",
         )
     width = shapes.shape("out.2.weight", 4)[0]
-    fold = math.isqrt(width // 3)
-    if width != 3 * fold * fold:
-        shapes.misfit("out.2.weight", "its outputs are not colours of folded pixels")
+    fold = _fold(width, file.setting("conf", "model", "in_channel"))
+    if fold is None:
+        shapes.misfit("out.2.weight", "its outputs are not pictures of folded pixels")
     heads = hidden.num_heads if hidden.known else _stated(file).get("num_heads")
     hidden = HiddenFlags(heads, hidden.num_head_channels, hidden.num_heads_upsample)
     return read_architecture(shapes, hidden, replace(ROSINALITY, fold=fold))
