@@ -32,6 +32,7 @@ GROUND = frozenset(
         "choices",
         "classes",
         "memory",
+        "yaml_core",
         "__init__",
     }
 )
