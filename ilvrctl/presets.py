@@ -57,6 +57,7 @@ LATER_FACTS = (
     "timestep_spacing",
     "steps_offset",
     "clip_sample",
+    "theta",
 )
 """Facts of a model preset that are recorded only where they differ from their defaults."""
 _LARGEST = 1 << 20
@@ -72,26 +73,25 @@ class ModelPreset:
     ``weights``: which of the networks in the file is meant, "averaged" (where there are such), "raw", or the name
     that ``inspect`` shows, keys with / between them.
 
-    What the tensors hide. ``image_size`` in pixels; None means unknown. ``num_heads`` or ``num_head_channels`` of
-    the attention, ``use_new_attention_order`` as in guided-diffusion. ``noise_schedule`` with ``diffusion_steps``
-    levels, ``beta_start`` and ``beta_end`` where these are not the published ones, or all ``betas``; ``zero_snr``:
-    rescaled so that the highest is noise alone (:class:`ilvrctl.diffusion.schedule.LevelFacts`).
-    A schedule or prediction that is ``unknown`` has to be given before the network can be used.
-    ``timestep_spacing`` and ``steps_offset``: which levels a smaller number of steps walks. ``rescale_timesteps``
-    where the network was given levels scaled to 0 .. 1000. ``clip_sample``: whether clean estimates are kept in
-    [-1, 1]. ``variance`` is used where the network has not learned one.
+    What the tensors hide. ``image_size`` in pixels; None means unknown. ``num_heads`` or ``num_head_channels`` of the
+    attention, ``use_new_attention_order`` as in guided-diffusion. ``noise_schedule`` with ``diffusion_steps`` levels,
+    ``beta_start`` and ``beta_end`` where these are not the published ones, or all ``betas``; ``zero_snr``: rescaled
+    so that the highest is noise alone (:class:`ilvrctl.diffusion.schedule.LevelFacts`). A schedule or prediction that
+    is ``unknown`` has to be given before the network can be used. ``timestep_spacing`` and ``steps_offset``: which
+    levels a smaller number of steps walks. ``rescale_timesteps`` where the network was given levels scaled to 0 ..
+    1000. ``clip_sample``: whether clean estimates are kept in [-1, 1]. ``theta``: of lucidrains' networks.
+    ``variance`` is used where the network has not learned one.
 
     The file. ``file`` is looked for among the downloaded weights, or in the package when ``bundled``; an absolute
-    path is a file of one's own somewhere else, which is not downloaded. It is a
-    folder when ``files`` names what it holds (``a|b``: one of the two). ``format`` is what the file must turn out
-    to be; ``unsupported`` says why a file can be fetched but not used.
+    path is a file of one's own somewhere else, which is not downloaded. It is a folder when ``files`` names what it
+    holds (``a|b``: one of the two). ``format`` is what the file must turn out to be; ``unsupported`` says why a file
+    can be fetched but not used.
 
-    Where to get it. ``sources`` in order of trust: an https address, ``gdrive:ID`` (``/NAME``: only if Drive calls
-    it so), or ``gdrive-folder:ID/NAME``; with ``files`` the address of the folder. ``dead``: addresses that worked
-    once. ``size`` in bytes is exact and enforced, ``size_about`` computed from the architecture and only used to
-    plan. ``sha256`` and ``md5`` in hexadecimal, "" when none was published; ``sha256_start``: its first digits,
-    where a file's name tells no more. ``use``: what the licences of code and
-    data allow.
+    Where to get it. ``sources`` in order of trust: an https address, ``gdrive:ID`` (``/NAME``: only if Drive calls it
+    so), or ``gdrive-folder:ID/NAME``; with ``files`` the address of the folder. ``dead``: addresses that worked once.
+    ``size`` in bytes is exact and enforced, ``size_about`` computed from the architecture and only used to plan.
+    ``sha256`` and ``md5`` in hexadecimal, "" when none was published; ``sha256_start``: its first digits, where a
+    file's name tells no more. ``use``: what the licences of code and data allow.
     """
 
     name: str = "custom"
@@ -122,6 +122,7 @@ class ModelPreset:
     rescale_timesteps: bool = False
     predicts: Literal["eps", "x0", "v", "edm", "unknown"] = "eps"
     clip_sample: bool = True
+    theta: Annotated[float, Between(2)] = 10_000.0
     variance: Literal["fixed_small", "fixed_large"] = "fixed_small"
     sources: tuple[str, ...] = ()
     dead: tuple[str, ...] = ()

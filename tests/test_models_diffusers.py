@@ -16,7 +16,7 @@ from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.errors import WeightsError
 from ilvrctl.models.files.diffusers_config import read_config
 from ilvrctl.models.files.diffusers_folder import network_files, stated_facts, weights_file
-from ilvrctl.models.files.loading import inspect_file
+from ilvrctl.models.files.inspection import inspect_file
 from ilvrctl.presets import ModelPreset
 
 SIZE: dict[str, Any] = {"sample_size": 32, "block_out_channels": (32, 64, 64), "layers_per_block": 1}

@@ -32,6 +32,7 @@ FACTS = (
     "beta_end",
     "predicts",
     "variance",
+    "theta",
 )
 """What no tensor tells, under the names of a model preset."""
 GUESS = "a guess"
