@@ -1,4 +1,4 @@
-"""The engine: load once, then translate. The only sampling loop; it yields events and writes nothing."""
+"""The engine: load once, then translate, batch by batch. It yields events and writes nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ilvrctl.diffusion.denoiser import Denoise, Denoiser, Predicts, SelfConditio
 from ilvrctl.diffusion.matching import check_match, match_levels, match_sizes
 from ilvrctl.diffusion.noise import NoiseStream, noise_seed
 from ilvrctl.diffusion.reuse import Reusing, splitting
-from ilvrctl.diffusion.samplers import DDPM, Sampler, Variance
+from ilvrctl.diffusion.samplers import DDPM, Variance
 from ilvrctl.diffusion.schedule import Schedule, Step, spread_levels
 from ilvrctl.errors import DeviceMemoryError, NonFiniteError, UsageError
 from ilvrctl.events import (
@@ -30,8 +30,9 @@ from ilvrctl.events import (
     StepDone,
 )
 from ilvrctl.methods import Context, Method
-from ilvrctl.methods.encoders import no_source
+from ilvrctl.methods.encoders import Inversion, no_source
 from ilvrctl.paths import cache_dir
+from ilvrctl.sampling import Transition, sample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +52,8 @@ class Reference:
 
     ``key`` tells it from other inputs; ``digest``, sha256 of the input's bytes, seeds its noise, together with the
     ``seed``, that of the settings where it is None. ``free`` (1, H, W), boolean: the pixels that may change; None
-    is all of them.
+    is all of them. ``given``: noise that the sampling starts from, where its method wants it; ``keep``: whether the
+    noise that an encoder finds is told with the sample.
     """
 
     key: Hashable
@@ -60,6 +62,8 @@ class Reference:
     samples: tuple[int, ...] = (1,)
     seed: int | None = None
     free: Tensor | None = None
+    given: Inversion | None = None
+    keep: bool = False
 
     @property
     def kind(self) -> tuple[Any, ...]:
@@ -74,53 +78,6 @@ class Reference:
 
 Asked = tuple[SampleId, Reference]
 """A sample to make, and of what."""
-
-
-@dataclass(frozen=True)
-class Transition:
-    """One step of the loop as it happened: the step k, the new sample x = x_s, the clean estimate x0 at t.
-
-    ``i`` counts the transitions of all passes from 0, ``n`` is how many there are. Where the method encodes by
-    DDIM, the steps upwards come first, with x = x_t.
-    """
-
-    k: Step
-    x: Tensor
-    x0: Tensor
-    i: int
-    n: int
-
-
-@torch.no_grad()  # as a decorator: a with block around a yield would reach into the caller
-def sample(
-    denoise: Denoise, context: Context, steps: Sequence[Step], method: Method, sampler: Sampler
-) -> Iterator[Transition]:
-    """The sampling loop: predict, step, project, for every transition of the chain, in every pass.
-
-    Tensors are (B, 3, H, W) float32. Closing the iterator stops. Gradients are not recorded. What a multistep
-    sampler remembers belongs to the path that it walked, so it is dropped where the method moves the sample.
-    """
-    rounds, walk = method.rounds(steps, context.schedule.T), method.walk(steps)
-    x = context.reference
-    up = len(steps) if method.encoder.climbs else 0
-    total = up + method.repeats * len(walk)
-    for i, (k, x, x0) in enumerate(method.encoder.encode(context, steps)):
-        yield Transition(k, x, x0, i, total)
-    for done in range(method.repeats):
-        x, memory = method.begin(context, steps, sampler, x)
-        carry: Any = None
-        for i, (k, back) in enumerate(walk, up + done * len(walk)):
-            x, prediction = method.predict(denoise, context, x, k, rounds[k.i], memory)
-            ahead = method.ahead(denoise, context, steps, k, memory)
-            x, carry = method.encoder.step(
-                sampler, x, prediction, k, context.noise, carry, ahead, memory.path
-            )
-            moved = method.project(context, x, prediction, k, memory.e)
-            if back is not None:
-                moved = context.climbed(moved, k.s, back.t)
-            if moved is not x:
-                x, carry = moved, None
-            yield Transition(k, x, prediction.x0, i, total)
 
 
 @dataclass(frozen=True)
@@ -268,10 +225,34 @@ class Engine:
                 torch.cuda.empty_cache()
             yield BatchShrunk(len(part), size)
 
+    @torch.no_grad()
+    def invert(self, batch: Sequence[Asked], settings: Settings) -> list[Inversion]:
+        """The pictures of a batch as noise, by the settings' encoder and its ``source``; nothing is decoded.
+
+        Errors as for :meth:`make`.
+        """
+        steps, method = self.check(settings), settings.method
+        assert self.source is not None  # as the method has two models
+        found = Inversion()
+        seeds = [_noise_seed(settings, ref, name.sample) for name, ref in batch]
+        references = torch.stack([ref.picture for _, ref in batch]).to(self.device)
+        with NoiseStream(
+            seeds, cast("tuple[int, int, int]", tuple(references.shape[1:])), self.device
+        ) as noise:
+            source = self.source.denoise(settings)
+            context = Context(references, self.schedule, noise, source=source, found=found)
+            x = references
+            for _, encoded, _ in method.encoder.encode(context, steps):
+                x = encoded
+            _, memory = method.begin(context, steps, settings.sampler.of_network(self.variance), x)
+            for _ in memory.path or ():
+                pass
+        return [found.of(b) for b in range(len(batch))]
+
     def check(self, settings: Settings) -> list[Step]:
         """The chain that the settings mean for this model; UsageError when they cannot work."""
         steps = settings.check(self.schedule, self.image_size)
-        if isinstance(settings.sampler, DDPM) and settings.sampler.variance == "learned" != self.variance:
+        if settings.sampler.wants_learned and self.variance != "learned":
             raise UsageError("this network has not learned a variance", hint="--variance fixed_small")
         _check_class(settings.class_label, self.class_count)
         if settings.reuse > 1:
@@ -301,9 +282,17 @@ class Engine:
         with NoiseStream(seeds, shape, self.device) as noise:
             source = self.source.denoise(settings) if self.source and method.two_models else None
             fresh = settings.sampler.stochastic or method.levels(self.schedule.T) < self.schedule.T
-            free = _stacked([ref.free for _, ref in batch], self.device)
             context = Context(
-                references, self.schedule, noise, fresh, networks, source, free, settings.class_label
+                references,
+                self.schedule,
+                noise,
+                fresh,
+                networks,
+                source,
+                free=_stacked([ref.free for _, ref in batch], self.device),
+                class_label=settings.class_label,
+                given=_given(batch, self.device) if method.encoder.given else None,
+                found=Inversion() if any(ref.keep for _, ref in batch) else None,
             )
             walked: list[Step] = []
             first_bad = torch.full((len(batch),), -1, device=self.device)
@@ -318,12 +307,11 @@ class Engine:
             if bad >= 0:
                 yield SampleFailed(name, self._non_finite(walked[bad]))
             else:
-                yield SampleDone(name, done.x[b].cpu())
+                found = context.found if batch[b][1].keep else None
+                yield SampleDone(name, done.x[b].cpu(), None if found is None else found.of(b))
 
     def _sample(self, context: Context, steps: Sequence[Step], settings: Settings) -> Iterator[Transition]:
-        sampler = settings.sampler
-        if isinstance(sampler, DDPM) and sampler.variance == "auto":
-            sampler = replace(sampler, variance=self.variance)
+        sampler = settings.sampler.of_network(self.variance)
         return sample(self.denoise_batch(settings), context, steps, settings.method, sampler)
 
     def unconditional(self, count: int, *, seed: int = 0, steps: int = 100) -> Iterator[Tensor]:
@@ -365,6 +353,13 @@ class Engine:
 def _noise_seed(settings: Settings, reference: Reference, sample: int) -> int:
     seed = settings.seed if reference.seed is None else reference.seed
     return noise_seed(seed, reference.digest, sample)
+
+
+def _given(batch: Sequence[Asked], device: torch.device) -> Inversion:
+    given = [ref.given for _, ref in batch if ref.given is not None]
+    if len(given) < len(batch):
+        raise UsageError("this method starts from noise, and was given none", hint="--from-noise FOLDER")
+    return Inversion.together(given, device)
 
 
 def _check_class(label: int | None, count: int | None) -> None:

@@ -47,7 +47,7 @@ FLOORS = (
     frozenset({"models"}),
     frozenset({"images"}),
     frozenset({"methods"}),
-    frozenset({"trust", "settings", "devices", "engine", "timing", "probe", "training"}),
+    frozenset({"trust", "settings", "devices", "sampling", "engine", "timing", "probe", "training"}),
     frozenset({"plans"}),
     frozenset({"work"}),
     frozenset({"evaluation"}),
@@ -190,7 +190,7 @@ def is_light(module: str) -> bool:
     return part_of(module) in WITHOUT_TORCH or reads
 
 
-@pytest.mark.parametrize("module", filter(is_light, MODULES))
+@pytest.mark.parametrize("module", list(filter(is_light, MODULES)))
 def test_torch_is_imported_late(module: str) -> None:
     for node in runs_on_import(tree_of(module)):
         if isinstance(node, (ast.Import, ast.ImportFrom)):

@@ -37,6 +37,20 @@ class Sampler:
         """Whether a step adds fresh noise."""
         return False
 
+    @property
+    def wants_learned(self) -> bool:
+        """Whether it needs a network that has learned its variance."""
+        return False
+
+    def of_network(self, variance: Variance) -> Sampler:
+        """It with the ``variance`` of a network, where it is left to that."""
+        return self
+
+    @property
+    def truthful(self) -> Sampler:
+        """It for a prediction that knows the clean picture: its steps are drawn from q(x_s | x_t, x0)."""
+        return self
+
     def step(
         self, x: Tensor, prediction: Prediction, k: Step, noise: Noise, carry: Any
     ) -> tuple[Tensor, Any]:
@@ -65,6 +79,17 @@ class DDPM(Sampler):
     @property
     def stochastic(self) -> bool:
         return True
+
+    @property
+    def wants_learned(self) -> bool:
+        return self.variance == "learned"
+
+    def of_network(self, variance: Variance) -> Sampler:
+        return replace(self, variance=variance) if self.variance == "auto" else self
+
+    @property
+    def truthful(self) -> Sampler:
+        return replace(self, variance="fixed_small")
 
     def step(
         self, x: Tensor, prediction: Prediction, k: Step, noise: Noise, carry: Any

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ilvrctl.diffusion.denoiser import Denoise, Prediction
     from ilvrctl.diffusion.noise import Noise
     from ilvrctl.diffusion.schedule import Schedule, Step
+    from ilvrctl.methods.encoders import Inversion
 
 EnergyOf = Callable[["Tensor", "Tensor", int], "Tensor"]
 """An energy bound to the references of a batch: ``(x, y_t, t) -> (B,)``, lower is better.
@@ -27,10 +28,11 @@ x is the sample (B, 3, H, W) with a gradient, y_t the reference at the same leve
 class Context:
     """What a method may use: the reference y (B, 3, H, W) in [-1, 1], the levels, and the batch's noise.
 
-    ``fresh_noise``: whether a constraint that leaves it open draws the reference's noise anew. ``networks``: those
-    that the method's energies bring, loaded, by the energy's name. ``source``: the model of the references' own
-    kind, if any. ``free`` (B, 1, H, W), boolean: the pixels that may become something else; the others are kept as
-    in the reference. None frees all. ``class_label``: that of the settings.
+    ``fresh_noise``: whether a constraint that leaves it open draws the reference's noise anew. ``networks``:
+    those that the method's energies bring, loaded, by the energy's name. ``source``: the model of the
+    references' own kind, if any. ``free`` (B, 1, H, W), boolean: the pixels that may become something else;
+    the others are kept as in the reference. None frees all. ``class_label``: that of the settings. ``given``:
+    noise to start from; ``found``: takes the one that an encoder finds.
     """
 
     reference: Tensor
@@ -41,6 +43,8 @@ class Context:
     source: Denoise | None = None
     free: Tensor | None = None
     class_label: int | None = None
+    given: Inversion | None = None
+    found: Inversion | None = None
     _statistics: dict[int, Statistics] = field(default_factory=dict, repr=False, compare=False)
 
     def statistics(self, blocks: int) -> Statistics:
