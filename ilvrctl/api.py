@@ -50,7 +50,7 @@ __all__ = [
 
 
 def translate(
-    inputs: str | Path | Picture | Sequence[Any],
+    inputs: str | Path | Picture | Sequence[Any] = (),
     *,
     to: str | None = None,
     weights: str | Path | None = None,
@@ -60,10 +60,11 @@ def translate(
 ) -> Generator[Result, None, None]:
     """Pictures in, pictures of the target domain out, as ``ilvrctl translate`` does.
 
-    ``inputs``: pictures (:data:`Picture`), folders, or a sequence of both. With ``out``, a folder or a file, results
-    are files, and what is there already is not made again; without, they are pictures only. ``parameters``: those of
-    the command, with text or values (``N=4``, ``N=[2, 4]`` for a grid, ``range=(1.0, 0.2)``, ``device="cpu"``).
-    Everything is checked by the call itself; the results come as they are made, and closing the iterator stops.
+    ``inputs``: pictures (:data:`Picture`), folders, or a sequence of both; none with ``from_noise``. With ``out``, a
+    folder or a file, results are files, and what is there already is not made again; without, they are pictures only.
+    ``parameters``: those of the command, with text or values (``N=4``, ``N=[2, 4]`` for a grid, ``range=(1.0, 0.2)``,
+    ``device="cpu"``). Everything is checked by the call itself; the results come as they are made, and closing the
+    iterator stops.
 
     Raises UsageError for what cannot be meant, WeightsError for weights that are not here. An input that cannot be
     read is a failed result.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ilvrctl.errors import UsageError
 from ilvrctl.events import JobEvent
 from ilvrctl.plans.inputs import Item, one_picture
+from ilvrctl.plans.noises import check_finding, items_of
 from ilvrctl.plans.outputs import Destination
 from ilvrctl.work.machine import Tell
 from ilvrctl.work.result import results_of
@@ -17,6 +19,7 @@ from ilvrctl.work.result import results_of
 if TYPE_CHECKING:
     from ilvrctl.diffusion.denoiser import Denoiser
     from ilvrctl.engine import Engine
+    from ilvrctl.models.files.noise_file import Noise
     from ilvrctl.plans.asked import Asked
     from ilvrctl.plans.find_networks import FoundNetworks
     from ilvrctl.plans.plan import Plan
@@ -70,23 +73,47 @@ class Model:
 
     def translate(
         self,
-        images: Sequence[Picture],
+        images: Sequence[Picture] = (),
         *,
+        noise: Sequence[Noise] = (),
         as_tensor: bool = False,
         progress: Progress | None = None,
         **parameters: Any,
     ) -> list[Any]:
         """Pictures of the target domain, those of the first image first; nothing is written.
 
-        ``images`` as for :func:`translate`. PIL pictures, or with ``as_tensor`` float32 (3, H, W) in [-1, 1]. Raises
-        the first error of an image.
+        ``images`` as for :func:`translate`; or ``noise`` in their place, as :meth:`invert` finds it. PIL pictures,
+        or with ``as_tensor`` float32 (3, H, W) in [-1, 1]. Raises the first error of an image.
         """
         from ilvrctl.plans.request import translation
 
         asked = self._asked("translate", parameters)
-        inputs = [input_of(image, n) for n, image in enumerate(images)]
+        if images and noise:
+            raise UsageError("noise brings its own pictures", hint="give images or noise")
+        inputs = [*items_of(noise), *(input_of(image, n) for n, image in enumerate(images))]
         plan = translation(asked, inputs, Destination(memory=True), networks=self._networks)
         return self._pictures(plan, as_tensor, progress)
+
+    def invert(self, images: Sequence[Picture], *, method: str = "ddib", **parameters: Any) -> list[Noise]:
+        """Pictures of the model's own kind as noise, for the ``noise`` of another's :meth:`translate`.
+
+        ``method``: ddib, or cyclediffusion. With the same ``parameters`` there (``method``, ``steps``, ``start``)
+        the results are those of both models together. ``.save(path)`` of a noise writes the file that
+        ``from_noise`` takes. Raises the first error of an image, UsageError for a method that finds no noise.
+        """
+        from ilvrctl.plans.check import make_plan
+        from ilvrctl.plans.request import translation
+        from ilvrctl.work.invert import inverted
+
+        asked = self._asked("translate", {"method": method, **parameters})
+        inputs = [input_of(image, n) for n, image in enumerate(images)]
+        networks = replace(self._networks, encoder=self._networks.target)
+        plan = make_plan(
+            translation(asked, inputs, Destination(memory=True), networks=networks), overwrite=False
+        )
+        check_finding(plan.variants)
+        with self._lock:
+            return list(inverted(plan, self.engine))
 
     def edit(
         self,

@@ -15,6 +15,10 @@ NEAR_ALPHA = 0.9
 """Levels with this share of the alpha of the noisiest that the source knows, or more, are taken for that: so much do
 the ends of one schedule differ with T. Beyond it eps is no longer right, and x0 is made of that over alpha."""
 
+GREY_LEVEL = 2 / 255
+"""Noise of one level is taken for that of another where their alphas differ by no more: a picture that is all that
+differs is then off by one of 255 greys."""
+
 
 def match_levels(source: Schedule, target: Schedule) -> tuple[float, ...] | None:
     """For the target's levels from 0 up, the source's of the same abar; None where both have the same schedule.
@@ -42,6 +46,32 @@ def check_match(levels: Sequence[float] | None, steps: Sequence[Step]) -> None:
         if levels
         else "another model of the inputs' own kind: these two have no level in common",
     )
+
+
+def check_noise(alphas: Sequence[float], steps: Sequence[Step], schedule: Schedule, *, every: bool) -> None:
+    """UsageError for noise that was found at other levels than a chain has: at its first, or at ``every`` step.
+
+    ``alphas``: of the levels of the steps that it was found in.
+    """
+    first = steps[0]
+    if abs(alphas[0] - first.alpha_t) > GREY_LEVEL:
+        nearest = min(range(schedule.T), key=lambda t: abs(schedule.level(t)[0] - alphas[0]))
+        close = abs(schedule.level(nearest)[0] - alphas[0]) <= GREY_LEVEL
+        raise UsageError(
+            f"it is noise of a level with alpha {alphas[0]:.3g}, and the sampling begins at level {first.t} "
+            f"with alpha {first.alpha_t:.3g}",
+            hint=f"--start {nearest + 1}"
+            if close
+            else "find it again, with a --start that both schedules have",
+        )
+    if every and (
+        len(alphas) != len(steps)
+        or any(abs(a - k.alpha_t) > SAME_ABAR for a, k in zip(alphas, steps, strict=True))
+    ):
+        raise UsageError(
+            f"it holds the noises of {len(alphas)} steps, and this chain has {len(steps)} steps or other levels",
+            hint=f"--steps and --start as it was found with ({len(alphas)} steps), or --method ddib",
+        )
 
 
 def match_sizes(source: int, target: int) -> None:

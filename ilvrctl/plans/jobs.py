@@ -21,6 +21,7 @@ from ilvrctl.plans.inputs import Collected, Item, collect, read_list, refuse_equ
 from ilvrctl.plans.jobs_file import PARAMETERS, JobAsked, read_jobs
 from ilvrctl.plans.manifest import read_manifest
 from ilvrctl.plans.names import name_results
+from ilvrctl.plans.noises import FROM_NOISE, items_in
 from ilvrctl.plans.outputs import FORMATS, Destination, Output, numbers_to, outputs_of, suffix_of
 from ilvrctl.plans.parameter import Parameter
 from ilvrctl.plans.past import Past
@@ -63,7 +64,10 @@ def plan_of(job: JobAsked, folder: Path, past: Past) -> Plan:
     try:
         networks = _networks(job, folder)
         masked = bool(spec.scribbled or spec.masks)
-        way = way_of(networks.target, spec.edit, masked=masked) if spec.edit is not None else None
+        noise = job.value("from_noise")
+        way = None if noise is None else FROM_NOISE
+        if spec.edit is not None:
+            way = way_of(networks.target, spec.edit, masked=masked)
         variants = Asked(tuple(_choices(job, folder))).variants(networks, way)
         found = _found(job, folder, out)
         items = _with_companions(job, found.items, folder)
@@ -127,6 +131,13 @@ def _found(job: JobAsked, folder: Path, out: Path) -> Collected:
         names += [str(folder / name) for name in read_list(str(folder / listed))]
     if job.value("examples"):
         names.append(str(paths.EXAMPLES))
+    if (noise := job.value("from_noise")) is not None:
+        if names or spec.edit is not None:
+            what = "inputs" if names else "edit"
+            raise ConfigError(
+                f"{job.at('from_noise')}: from_noise brings its own pictures", hint=f"leave out {what}"
+            )
+        return Collected(items_in(folder / noise, recursive=job.value("recursive")))
     if not names:
         raise ConfigError(
             f"{job.origin}: the job {spec.name} has no inputs", hint="inputs: FOLDER, or examples: true"
@@ -187,4 +198,5 @@ def _outputs(job: JobAsked, items: Sequence[Item], variants: list[Variant], past
     place = Destination(folder, suffix=suffix_of(job.value("ext") or FORMATS[0]), pattern=pattern)
     numbers, folders = numbers_to(job.value("samples") or 1), [variant.folder for variant in variants]
     named = name_results(items, place, numbers, folders, past)
-    return outputs_of(named, numbers, place, gif=job.value("gif"), folders=folders)
+    beside = {"gif": job.value("gif"), "noise": job.value("save_noise")}
+    return outputs_of(named, numbers, place, folders=folders, **beside)

@@ -11,6 +11,7 @@ from typing import Literal
 
 from ilvrctl.errors import OutputError, UsageError, did_you_mean
 from ilvrctl.images.io import PICTURE_SUFFIXES
+from ilvrctl.models.files.noise_file import SUFFIX
 from ilvrctl.plans.inputs import Item, refuse_equal
 from ilvrctl.plans.places import Folders, exists, is_folder
 
@@ -27,7 +28,8 @@ MOST_RESULTS = 2_000_000
 
 @dataclass(frozen=True)
 class Output:
-    """One sample of one item; ``path`` None is standard output, ``gif`` the animation beside it, if any.
+    """One sample of one item; ``path`` None is standard output, ``gif`` the animation beside it and ``noise`` the
+    noise that was found, if any.
 
     ``variant``: the place of its settings among those of the plan. ``digest``: of the input of what is done, where
     it is known. ``stale``: done before, from an input that has changed since. ``error``: why it failed before, or
@@ -44,11 +46,12 @@ class Output:
     stale: bool = False
     error: str = ""
     hint: str = "--retry-failed tries it again"
+    noise: Path | None = None
 
     @property
     def files(self) -> list[Path]:
         """The files that are written."""
-        return [path for path in (self.path, self.gif) if path is not None]
+        return [path for path in (self.path, self.gif, self.noise) if path is not None]
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ def outputs_of(
     destination: Destination,
     *,
     gif: bool = False,
+    noise: bool = False,
     folders: Sequence[str] = ("",),
 ) -> list[Output]:
     """The results asked for: ``cat.png``, or ``cat_1.png``, ``cat_2.png`` for several samples.
@@ -142,12 +146,15 @@ def outputs_of(
         or (destination.file and destination.file.suffix.lower() == ".gif")
     ):
         raise UsageError("--gif writes an animation beside the result", hint="-o FILE.png or -o FOLDER")
+    if noise and (destination.stdout or destination.memory):
+        raise UsageError("--save-noise writes a file beside the result", hint="-o FILE.png or -o FOLDER")
     outputs = []
     for variant, folder in enumerate(folders):
         for item, n in product(items, samples):
             path = destination.path(item.stem, n, samples, folder)
             animation = path.with_suffix(".gif") if gif and path is not None else None
-            outputs.append(Output(item, n, path, animation, variant=variant))
+            found = path.with_suffix(SUFFIX) if noise and path is not None else None
+            outputs.append(Output(item, n, path, animation, variant=variant, noise=found))
     written = [(str(path), output.item.name) for output in outputs for path in output.files]
     refuse_equal([path for path, _ in written], [name for _, name in written])
     return outputs

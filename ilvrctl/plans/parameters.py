@@ -9,7 +9,18 @@ from __future__ import annotations
 from typing import get_args
 
 from ilvrctl.choices import Fit, Precision, Speed
-from ilvrctl.plans.parameter import MAKING, Command, Parameter
+from ilvrctl.plans.parameter import (
+    EDITED,
+    MACHINE,
+    MAKING,
+    METHOD,
+    OUTPUT,
+    PICTURES,
+    SAMPLING,
+    Command,
+    Parameter,
+)
+from ilvrctl.plans.parameters_of_noise import NOISE
 from ilvrctl.plans.values import bounds, decimal, file, jumps, label, level, one_of, switch, whole, words
 
 _COMMANDS = frozenset[Command]({"translate", "edit"})
@@ -19,12 +30,6 @@ _ALL = frozenset[Command]({*_RUNS, "jobs"})
 _TRANSLATE = frozenset[Command]({"translate"})
 _JOBS = frozenset[Command]({"translate", "jobs"})
 
-METHOD = "Method"
-SAMPLING = "Sampling"
-PICTURES = "Pictures"
-MACHINE = "Machine"
-OUTPUT = "Output"
-EDITED = "What is edited"
 _GUIDE = "method.energies.classifier"
 
 
@@ -386,6 +391,7 @@ TABLE: tuple[Parameter, ...] = (
         commands=_COMMANDS,
         panel=OUTPUT,
     ),
+    *NOISE,
     Parameter(
         "dry_run", "Tell what would be done.", switch, commands=_RUNS | {"train"}, panel=OUTPUT, default=False
     ),

@@ -13,6 +13,7 @@ from ilvrctl.images.io import Picture, read_picture
 from ilvrctl.images.regions import mirrored
 from ilvrctl.work.edit import edit_pieces
 from ilvrctl.work.ledger import Seen
+from ilvrctl.work.noises import pieces_of
 from ilvrctl.work.pieces import Pieces, Shape, Whole
 
 if TYPE_CHECKING:
@@ -87,6 +88,13 @@ def open_input(
 
     InputError when one of its pictures cannot be read, UsageError when they do not go together.
     """
+    if item.noise:
+        return {
+            shape: lambda size, multiple, fit=shape.fit: pieces_of(
+                contents.picture, item.name, size, multiple, fit
+            )
+            for shape in shapes
+        }
     ways = {(shape.background, shape.window) for shape in shapes if shape.edit is None}
     pictures = {way: decode(item, contents.picture, *way) for way in ways}
     return {shape: _opened(item, contents, shape, pictures, size) for shape in shapes}

@@ -12,6 +12,7 @@ from ilvrctl.images.regions import Edit
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ilvrctl.models.files.noise_file import Noise
     from ilvrctl.settings import Settings
 
 
@@ -38,10 +39,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class Piece:
-    """What the network gets: an RGB picture, and what of it is free to change (mode L, 255); None is all."""
+    """What the network gets: an RGB picture, what of it is free to change (mode L, 255; None is all), and the noise
+    that the sampling starts from, where it is given.
+    """
 
     picture: Image
     free: Image | None = None
+    noise: Noise | None = None
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,11 @@ class Whole:
     size: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
     read: Mapping[str, str] = field(default_factory=dict)
+    noise: Noise | None = None
 
     @property
     def parts(self) -> tuple[Piece, ...]:
-        return (Piece(self.picture),)
+        return (Piece(self.picture, noise=self.noise),)
 
     def lost_in(self, suffix: str) -> tuple[str, ...]:
         return ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from ilvrctl.images.tensors import to_image, to_tensor
 from ilvrctl.plans.digest import sha256_hex
 from ilvrctl.plans.grid import Variant, naming
 from ilvrctl.work.batches import Batch, Made, Slot, Wanted
+from ilvrctl.work.noises import packed, unpacked
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ilvrctl.engine import Asked, Engine
     from ilvrctl.events import EngineEvent
     from ilvrctl.methods import Method
+    from ilvrctl.work.pieces import Piece
 
 GIF_FRAMES = 48
 WorkerEvent = BatchStarted | StepDone | SampleFailed | BatchShrunk | Made
@@ -163,13 +165,22 @@ def _asked(group: Sequence[Wanted], layer: int, size: int | None) -> list[Asked]
 
 
 def _reference(wanted: Wanted, slot: Slot | None, layer: int) -> Asked:
+    digest = _part_digest(wanted.digest, layer)
+    return reference_of(
+        slot, wanted.parts[layer], digest, wanted.sample, wanted.seed, keep=wanted.kept and slot is not None
+    )
+
+
+def reference_of(
+    key: Hashable, piece: Piece, digest: str, sample: int, seed: int, *, keep: bool = False
+) -> Asked:
+    """What the engine is asked for a piece of an input; ``keep``: the noise that is found of it, too."""
     from ilvrctl.engine import Reference
 
-    part = wanted.parts[layer]
-    free = None if part.free is None else to_tensor(part.free)[:1] > 0
-    digest = _part_digest(wanted.digest, layer)
-    reference = Reference(slot, to_tensor(part.picture), digest, (wanted.sample,), wanted.seed, free)
-    return SampleId(slot, wanted.sample), reference
+    free = None if piece.free is None else to_tensor(piece.free)[:1] > 0
+    given = None if piece.noise is None else unpacked(piece.noise)
+    reference = Reference(key, to_tensor(piece.picture), digest, (sample,), seed, free, given, keep)
+    return SampleId(key, sample), reference
 
 
 def _part_digest(digest: str, n: int) -> str:
@@ -228,7 +239,8 @@ class _BatchInWork:
         if len(images) == self._parts[slot]:
             frames = self._frames.pop(slot, [])
             film = (*frames, _side_by_side(images[0], images[0])) if frames else ()
-            yield Made(slot, tuple(images), self._seconds[slot], film)
+            noise = None if event.noise is None else packed(event.noise)
+            yield Made(slot, tuple(images), self._seconds[slot], film, noise)
 
     def _film(self, event: StepDone) -> None:
         every = -(-event.n // GIF_FRAMES)
