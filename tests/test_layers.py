@@ -24,6 +24,7 @@ GROUND = frozenset(
         "events",
         "fields",
         "config",
+        "model_preset",
         "presets",
         "new_presets",
         "paths",

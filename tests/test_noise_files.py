@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,16 @@ def test_a_jobs_file_keeps_noise_and_starts_from_it() -> None:
     assert "brings its own pictures" in ilvrctl("batch", "bad.yaml").err
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the commands have it here: networks round otherwise with more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_python_inverts_and_goes_on_elsewhere(tmp_path: Path) -> None:
     both("--steps", "3", inputs=[FOX])
     facts = {"image_size": 32, "num_heads": 2}
@@ -154,6 +164,7 @@ def test_python_inverts_and_goes_on_elsewhere(tmp_path: Path) -> None:
     )
     [noise] = cats.invert([FOX], steps=3)
     [made] = dogs.translate(noise=[noise], method="ddib", steps=3)
+    assert noise.arrays == read_noise(Path("both/fox.noise.safetensors").read_bytes(), "kept").arrays
     assert made.tobytes() == Image.open("both/fox.png").convert("RGB").tobytes()
     noise.save(tmp_path / "kept" / "fox.noise.safetensors")
     parameters = {"method": "ddib", "steps": 3, "precision": "fp32", "set": {"model": facts}}
@@ -176,7 +187,7 @@ def test_python_inverts_and_goes_on_elsewhere(tmp_path: Path) -> None:
             ["alpha 0.00635", "begins at level 599", "--start 1000"],
         ),
         (("--steps", "3", "--set", "model.beta_end=0.005"), "ddib", ["alpha 0.00635", "find it again"]),
-        (("--steps", "3"), "cyclediffusion", ["noises of 3 steps", "--method ddib"]),
+        (("--steps", "3", "--start", "1000"), "cyclediffusion", ["noises of 0 steps", "--method ddib"]),
         (("--steps", "3", "--repeats", "2"), "ddib", ["starts from noise that is given and makes one pass"]),
         (("--steps", "3", "--save-noise"), "ddib", ["starts from noise already"]),
         (("--from-weights", "cats.pt", *SOURCE), "ddib", ["the noise is found already"]),
@@ -253,11 +264,13 @@ def changed(**tensors: torch.Tensor | None) -> dict[str, torch.Tensor]:
         (changed(x=torch.zeros(3, 8, 9)), {}, "3 x 8 x 9"),
         (changed(x=None), {}, "holds no x"),
         (changed(picture=None), {}, "no picture"),
-        (changed(std=None), {}, "belong together"),
+        (changed(std=None), {}, "do not go together"),
         (changed(std=torch.zeros(3, 1, 1, 1)), {}, "not above 0"),
         (changed(deviations=torch.zeros(2, 3, 8, 8)), {}, "not those of 3 steps"),
         (GOOD, {"levels": [0, 500, 999]}, "levels go from"),
         (GOOD, {"levels": [1000, 500, 0]}, "levels go from"),
+        (changed(std=None, deviations=None), {}, "do not go together"),
+        (GOOD, {"noises": False}, "do not go together"),
         (GOOD, {"levels": []}, "levels go from"),
         (GOOD, {"alphas": [0.5]}, "alpha"),
         (GOOD, {"alphas": [2.0, 1.0, 0.5]}, "alpha"),

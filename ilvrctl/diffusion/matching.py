@@ -48,29 +48,27 @@ def check_match(levels: Sequence[float] | None, steps: Sequence[Step]) -> None:
     )
 
 
-def check_noise(alphas: Sequence[float], steps: Sequence[Step], schedule: Schedule, *, every: bool) -> None:
-    """UsageError for noise that was found at other levels than a chain has: at its first, or at ``every`` step.
-
-    ``alphas``: of the levels of the steps that it was found in.
-    """
+def check_noise(alphas: Sequence[float], steps: Sequence[Step], schedule: Schedule) -> None:
+    """UsageError for noise of another level than a chain begins at; ``alphas``: of the steps that it was found in."""
     first = steps[0]
-    if abs(alphas[0] - first.alpha_t) > GREY_LEVEL:
-        nearest = min(range(schedule.T), key=lambda t: abs(schedule.level(t)[0] - alphas[0]))
-        close = abs(schedule.level(nearest)[0] - alphas[0]) <= GREY_LEVEL
+    if abs(alphas[0] - first.alpha_t) <= GREY_LEVEL:
+        return
+    nearest = min(range(schedule.T), key=lambda t: abs(schedule.level(t)[0] - alphas[0]))
+    close = abs(schedule.level(nearest)[0] - alphas[0]) <= GREY_LEVEL
+    raise UsageError(
+        f"it is noise of a level with alpha {alphas[0]:.3g}, and the sampling begins at level {first.t} "
+        f"with alpha {first.alpha_t:.3g}",
+        hint=f"--start {nearest + 1}" if close else "find it again, with a --start that both schedules have",
+    )
+
+
+def check_noises_of_steps(alphas: Sequence[float], steps: Sequence[Step]) -> None:
+    """UsageError for the noises of other steps than a chain has: of so many, at levels with these ``alphas``."""
+    here = [k.alpha_t for k in steps]
+    if len(alphas) != len(here) or any(abs(a - b) > SAME_ABAR for a, b in zip(alphas, here, strict=True)):
         raise UsageError(
-            f"it is noise of a level with alpha {alphas[0]:.3g}, and the sampling begins at level {first.t} "
-            f"with alpha {first.alpha_t:.3g}",
-            hint=f"--start {nearest + 1}"
-            if close
-            else "find it again, with a --start that both schedules have",
-        )
-    if every and (
-        len(alphas) != len(steps)
-        or any(abs(a - k.alpha_t) > SAME_ABAR for a, k in zip(alphas, steps, strict=True))
-    ):
-        raise UsageError(
-            f"it holds the noises of {len(alphas)} steps, and this chain has {len(steps)} steps or other levels",
-            hint=f"--steps and --start as it was found with ({len(alphas)} steps), or --method ddib",
+            f"it holds the noises of {len(alphas)} steps, and this chain has {len(here)} steps or other levels",
+            hint="--steps and --start as it was found with, or --method ddib, which needs those of no step",
         )
 
 

@@ -123,7 +123,9 @@ class DDIM(Sampler):
         self, x: Tensor, prediction: Prediction, k: Step, noise: Noise, carry: Any
     ) -> tuple[Tensor, Any]:
         """x_s = alpha_s x0 + sqrt(sigma_s^2 - std^2) eps + std z, std = eta sqrt(posterior variance)."""
-        std = self.eta * math.sqrt(k.posterior_variance)
+        if k.end is not None:
+            k = replace(k, alpha_s=k.end[0], sigma_s=k.end[1])
+        std = self.eta * math.sqrt(max(k.posterior_variance, 0.0))
         x_s = k.alpha_s * prediction.x0 + math.sqrt(max(k.sigma_s**2 - std**2, 0.0)) * prediction.eps
         return (x_s + std * noise() if std > 0 else x_s), carry
 

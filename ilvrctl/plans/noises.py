@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ilvrctl.config import Layer
-from ilvrctl.diffusion.matching import check_noise
+from ilvrctl.diffusion.matching import check_noise, check_noises_of_steps
 from ilvrctl.errors import InputError, UsageError
 from ilvrctl.models.files.noise_file import SUFFIX, Noise, noise_facts, read_noise
 from ilvrctl.plans.grid import Variant, naming
@@ -87,8 +87,10 @@ def _check(plan: Plan, variant: Variant, item: Item) -> None:
         return
     settings, schedule = variant.settings, plan.schedule()
     try:
-        every = settings.method.encoder.finds == "noises"
-        check_noise(facts.alphas, settings.chain(schedule), schedule, every=every)
+        chain = settings.chain(schedule)
+        check_noise(facts.alphas, chain, schedule)
+        if settings.method.encoder.finds == "noises":
+            check_noises_of_steps(facts.alphas if facts.noises else (), chain)
     except UsageError as error:
         raise naming(variant.label, UsageError(f"{item.name}: {error.message}", error.hint)) from None
     size = plan.model.image_size

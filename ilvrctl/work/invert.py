@@ -31,7 +31,5 @@ def inverted(plan: Plan, engine: Engine) -> Iterator[Noise]:
         [piece] = found.pieces[shape].parts
         asked = reference_of(None, piece, found.seen.digest, output.sample, settings.seed)
         [inversion] = engine.invert([asked], settings)
-        assert inversion.x is not None
-        channels, height, width = inversion.x.shape
-        facts = facts_for(plan, output, found.seen.digest, (channels, height, width))
-        yield Noise(facts, encode_picture(piece.picture), packed(inversion))
+        arrays = packed(inversion)
+        yield Noise(facts_for(plan, output, found.seen.digest, arrays), encode_picture(piece.picture), arrays)

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from ilvrctl.plans.plan import Plan
 
 
-def facts_for(plan: Plan, output: Output, digest: str, shape: tuple[int, int, int]) -> NoiseFacts:
-    """What a file tells of noise that was found for an output; ``digest``: of its input."""
+def facts_for(plan: Plan, output: Output, digest: str, found: Arrays) -> NoiseFacts:
+    """What a file tells of noise that was ``found`` for an output; ``digest``: of its input."""
+    channels, height, width = found.x.shape
     variant, target = plan.variants[output.variant], plan.model
     source, chain = plan.source_of(variant), variant.settings.chain(plan.schedule())
     assert source is not None  # as its method finds noise
@@ -33,7 +34,8 @@ def facts_for(plan: Plan, output: Output, digest: str, shape: tuple[int, int, in
         T=target.diffusion_steps,
         levels=tuple(k.t for k in chain),
         alphas=tuple(k.alpha_t for k in chain),
-        shape=shape,
+        shape=(channels, height, width),
+        noises=found.deviations is not None,
     )
 
 

@@ -35,6 +35,7 @@ class NoiseFacts:
     ``picture`` and ``sha256``: name and digest of the file that the picture came from, ``sample`` its number.
     ``network`` and ``network_sha256``: name and digest of the weights that found it. ``schedule`` with ``T`` levels:
     of the chain that was walked; ``levels``: the levels t of its steps, the highest first, and ``alphas`` of these.
+    ``noises``: whether those of the steps are there too.
     """
 
     picture: str
@@ -48,6 +49,7 @@ class NoiseFacts:
     levels: tuple[int, ...]
     alphas: tuple[float, ...]
     shape: tuple[int, int, int]
+    noises: bool = False
     dtype: str = "float32"
     version: int = 1
 
@@ -186,9 +188,11 @@ def _check_shapes(facts: NoiseFacts, arrays: Mapping[str, Array], name: str) -> 
     shape, steps = facts.shape, len(facts.levels)
     if arrays["x"].shape != shape:
         raise _none(name, f"its x is {_times(arrays['x'].shape)}, and its facts say {_times(shape)}")
-    if ("deviations" in arrays) != ("std" in arrays):
-        raise _none(name, "deviations and std belong together")
-    if "deviations" not in arrays:
+    if not {"deviations": facts.noises, "std": facts.noises} == {
+        k: k in arrays for k in ("deviations", "std")
+    }:
+        raise _none(name, "its facts, deviations and std do not go together")
+    if not facts.noises:
         return
     if arrays["deviations"].shape != (steps, *shape) or arrays["std"].shape not in (
         (steps, *shape),
