@@ -9,3 +9,4 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Speed = Literal["exact", "fast", "turbo"]
 Mode = Literal["scribble", "paint"]
 """Ways of editing."""
+ClassLabel = int | Literal["random", "none"] | None

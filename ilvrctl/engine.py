@@ -15,7 +15,7 @@ import torch
 from ilvrctl.devices import choose_device, choose_precision, default_batch_size, out_of_memory, precision_name
 from ilvrctl.diffusion.denoiser import Denoise, Denoiser, Predicts, SelfConditioned
 from ilvrctl.diffusion.matching import check_match, match_levels, match_sizes
-from ilvrctl.diffusion.noise import NoiseStream, noise_seed
+from ilvrctl.diffusion.noise import NoiseStream, drawn_class, noise_seed
 from ilvrctl.diffusion.reuse import Reusing, splitting
 from ilvrctl.diffusion.samplers import DDPM, Variance
 from ilvrctl.diffusion.schedule import Schedule, Step, spread_levels
@@ -32,13 +32,14 @@ from ilvrctl.events import (
 from ilvrctl.methods import Context, Method
 from ilvrctl.methods.encoders import Inversion, no_source
 from ilvrctl.paths import cache_dir
-from ilvrctl.sampling import Transition, sample
+from ilvrctl.sampling import sample
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
 
+    from ilvrctl.choices import ClassLabel
     from ilvrctl.presets import ModelPreset
     from ilvrctl.settings import Settings
 
@@ -53,7 +54,7 @@ class Reference:
     ``key`` tells it from other inputs; ``digest``, sha256 of the input's bytes, seeds its noise, together with the
     ``seed``, that of the settings where it is None. ``free`` (1, H, W), boolean: the pixels that may change; None
     is all of them. ``given``: noise that the sampling starts from, where its method wants it; ``keep``: whether the
-    noise that an encoder finds is told with the sample.
+    noise that an encoder finds is told with the sample. ``whole``: the digest of the input that it is a part of.
     """
 
     key: Hashable
@@ -64,6 +65,7 @@ class Reference:
     free: Tensor | None = None
     given: Inversion | None = None
     keep: bool = False
+    whole: str = ""
 
     @property
     def kind(self) -> tuple[Any, ...]:
@@ -84,10 +86,10 @@ Asked = tuple[SampleId, Reference]
 class Engine:
     """A network in memory with its levels; :meth:`translate` turns references into samples.
 
-    ``variance`` is what ancestral sampling uses unless told otherwise. ``class_count`` is None for an
-    unconditional network. ``source``: the network of the references' own kind, for methods with two; both stay in
-    memory (a 256 px network is 0.2 to 0.4 GB), as CycleDiffusion calls them in turn at every step. ``multiple``:
-    the sides of a picture of another size must be multiples of it.
+    ``variance`` is what ancestral sampling uses unless told otherwise. ``class_count`` is None for an unconditional
+    network; ``null_class``: the one that means none. ``source``: the network of the references' own kind, for
+    methods with two; both stay in memory (a 256 px network is 0.2 to 0.4 GB), as CycleDiffusion calls them in turn
+    at every step. ``multiple``: the sides of a picture of another size must be multiples of it.
     """
 
     denoiser: Denoiser
@@ -98,6 +100,7 @@ class Engine:
     batch_size: int
     variance: Variance = "fixed_small"
     class_count: int | None = None
+    null_class: int | None = None
     source: Engine | None = None
     multiple: int = 1
 
@@ -144,6 +147,7 @@ class Engine:
             batch_size=batch_size or default_batch_size(place, size),
             variance="learned" if network.architecture.learns_variance else model.variance,
             class_count=network.architecture.num_classes,
+            null_class=model.null_class,
             multiple=network.architecture.downsample_factor,
         )
 
@@ -239,7 +243,7 @@ class Engine:
         with NoiseStream(
             seeds, cast("tuple[int, int, int]", tuple(references.shape[1:])), self.device
         ) as noise:
-            source = self.source.denoise(settings)
+            source = self.source.denoise(settings, self.source._classes(batch, settings))
             context = Context(references, self.schedule, noise, source=source, found=found)
             x = references
             for _, encoded, _ in method.encoder.encode(context, steps):
@@ -254,7 +258,7 @@ class Engine:
         steps = settings.check(self.schedule, self.image_size)
         if settings.sampler.wants_learned and self.variance != "learned":
             raise UsageError("this network has not learned a variance", hint="--variance fixed_small")
-        _check_class(settings.class_label, self.class_count)
+        _check_class(settings.class_label, self)
         if settings.reuse > 1:
             splitting(self.denoiser.network, settings.reuse_blocks)
         if settings.method.two_models:
@@ -262,7 +266,7 @@ class Engine:
                 raise no_source(settings.method.name)
             check_match(self.source.denoiser.levels, steps)
             if self.source.class_count is not None:
-                _check_class(settings.class_label, self.source.class_count)
+                _check_class(settings.class_label, self.source)
         return steps
 
     def _batch(
@@ -280,7 +284,8 @@ class Engine:
         up = len(steps) if method.encoder.climbs else 0
         yield BatchStarted(names, up + method.repeats * len(method.walk(steps)))
         with NoiseStream(seeds, shape, self.device) as noise:
-            source = self.source.denoise(settings) if self.source and method.two_models else None
+            labels = self._classes(batch, settings)
+            source = self.source if method.two_models else None
             fresh = settings.sampler.stochastic or method.levels(self.schedule.T) < self.schedule.T
             context = Context(
                 references,
@@ -288,15 +293,17 @@ class Engine:
                 noise,
                 fresh,
                 networks,
-                source,
+                source and source.denoise(settings, source._classes(batch, settings)),
                 free=_stacked([ref.free for _, ref in batch], self.device),
-                class_label=settings.class_label,
+                class_label=labels,
                 given=_given(batch, self.device) if method.encoder.given else None,
                 found=Inversion() if any(ref.keep for _, ref in batch) else None,
             )
             walked: list[Step] = []
             first_bad = torch.full((len(batch),), -1, device=self.device)
-            for done in self._sample(context, steps, settings):
+            denoise = self.denoise_batch(settings, labels)
+            sampler = settings.sampler.of_network(self.variance)
+            for done in sample(denoise, context, steps, method, sampler):
                 finite = done.x.isfinite().flatten(1).all(1)
                 walked.append(done.k)
                 first_bad = torch.where((first_bad < 0) & ~finite, done.i, first_bad)
@@ -309,10 +316,6 @@ class Engine:
             else:
                 found = context.found if batch[b][1].keep else None
                 yield SampleDone(name, done.x[b].cpu(), None if found is None else found.of(b))
-
-    def _sample(self, context: Context, steps: Sequence[Step], settings: Settings) -> Iterator[Transition]:
-        sampler = settings.sampler.of_network(self.variance)
-        return sample(self.denoise_batch(settings), context, steps, settings.method, sampler)
 
     def unconditional(self, count: int, *, seed: int = 0, steps: int = 100) -> Iterator[Tensor]:
         """``count`` samples out of noise alone, (3, H, W) in about [-1, 1], by ancestral sampling."""
@@ -327,15 +330,26 @@ class Engine:
                     x = done.x
             yield from x.cpu()
 
-    def denoise(self, settings: Settings) -> Denoiser:
-        """The network as the settings want it."""
-        label = None if self.class_count is None else settings.class_label
+    def denoise(self, settings: Settings, labels: tuple[int, ...] | None = None) -> Denoiser:
+        """The network as the settings want it; ``labels``: the class of each picture."""
         clip = settings.clip_denoised and self.denoiser.clip_denoised
-        return replace(self.denoiser, clip_denoised=clip, class_label=label)
+        return replace(self.denoiser, clip_denoised=clip, class_label=labels)
 
-    def denoise_batch(self, settings: Settings) -> Denoise:
+    def _classes(self, batch: Sequence[Asked], settings: Settings) -> tuple[int, ...] | None:
+        """The class of each sample; None for a network without classes."""
+        wanted, count = settings.class_label, self.class_count
+        if count is None or wanted is None:
+            return None
+        if wanted == "random":
+            return tuple(
+                drawn_class(_seed(settings, ref), ref.whole or ref.digest, name.sample, count)
+                for name, ref in batch
+            )
+        return (self.null_class or 0 if wanted == "none" else wanted,) * len(batch)
+
+    def denoise_batch(self, settings: Settings, labels: tuple[int, ...] | None = None) -> Denoise:
         """The network for one batch: what it reuses is kept within it."""
-        denoiser = self.denoise(settings)
+        denoiser = self.denoise(settings, labels)
         if settings.reuse == 1:
             return SelfConditioned(denoiser) if denoiser.self_condition else denoiser
         network = splitting(denoiser.network, settings.reuse_blocks)
@@ -350,9 +364,12 @@ class Engine:
         )
 
 
+def _seed(settings: Settings, reference: Reference) -> int:
+    return settings.seed if reference.seed is None else reference.seed
+
+
 def _noise_seed(settings: Settings, reference: Reference, sample: int) -> int:
-    seed = settings.seed if reference.seed is None else reference.seed
-    return noise_seed(seed, reference.digest, sample)
+    return noise_seed(_seed(settings, reference), reference.digest, sample)
 
 
 def _given(batch: Sequence[Asked], device: torch.device) -> Inversion:
@@ -362,11 +379,11 @@ def _given(batch: Sequence[Asked], device: torch.device) -> Inversion:
     return Inversion.together(given, device)
 
 
-def _check_class(label: int | None, count: int | None) -> None:
+def _check_class(label: ClassLabel, engine: Engine) -> None:
     """UsageError unless a class label is given just where the network has classes, and is one of them."""
     from ilvrctl.models.files.verdict import class_problem
 
-    if (wrong := class_problem(label, count)) is not None:
+    if (wrong := class_problem(label, engine.class_count, engine.null_class)) is not None:
         raise wrong
 
 

@@ -37,6 +37,7 @@ LATER_FACTS = (
     "steps_offset",
     "clip_sample",
     "theta",
+    "null_class",
     "set_alpha_to_one",
 )
 """Facts of a model preset that are recorded only where they differ from their defaults."""
@@ -56,8 +57,9 @@ class ModelPreset:
     is ``unknown`` has to be given before the network can be used. ``timestep_spacing`` and ``steps_offset``: which
     levels a smaller number of steps walks. ``rescale_timesteps`` where the network was given levels scaled to 0 ..
     1000. ``clip_sample``: whether clean estimates are kept in [-1, 1]. ``set_alpha_to_one``: whether the last step of
-    ddim ends at the clean picture, or at the lowest level, as some configurations of diffusers have it. ``theta``: of
-    lucidrains' networks. ``variance`` is used where the network has not learned one.
+    ddim ends at the clean picture, or at the lowest level, as some configurations of diffusers have it.
+    ``null_class``: the class that means none. ``theta``: of lucidrains' networks. ``variance`` is used where the
+    network has not learned one.
 
     The file. ``file`` is looked for among the downloaded weights, or in the package when ``bundled``; an absolute
     path is a file of one's own somewhere else, which is not downloaded. It is a folder when ``files`` names what it
@@ -100,6 +102,7 @@ class ModelPreset:
     predicts: Literal["eps", "x0", "v", "edm", "unknown"] = "eps"
     clip_sample: bool = True
     set_alpha_to_one: bool = True
+    null_class: Annotated[int, Between(0)] | None = None
     theta: Annotated[float, Between(2)] = 10_000.0
     variance: Literal["fixed_small", "fixed_large"] = "fixed_small"
     sources: tuple[str, ...] = ()

@@ -236,6 +236,7 @@ FACTS = NoiseFacts(
     (999, 500, 0),
     (0.006, 0.3, 0.99),
     (3, 8, 8),
+    True,
 )
 GOOD: dict[str, torch.Tensor] = {
     "x": torch.zeros(3, 8, 8),

@@ -28,11 +28,11 @@ x is the sample (B, 3, H, W) with a gradient, y_t the reference at the same leve
 class Context:
     """What a method may use: the reference y (B, 3, H, W) in [-1, 1], the levels, and the batch's noise.
 
-    ``fresh_noise``: whether a constraint that leaves it open draws the reference's noise anew. ``networks``:
-    those that the method's energies bring, loaded, by the energy's name. ``source``: the model of the
-    references' own kind, if any. ``free`` (B, 1, H, W), boolean: the pixels that may become something else;
-    the others are kept as in the reference. None frees all. ``class_label``: that of the settings. ``given``:
-    noise to start from; ``found``: takes the one that an encoder finds.
+    ``fresh_noise``: whether a constraint that leaves it open draws the reference's noise anew. ``networks``: those
+    that the method's energies bring, loaded, by the energy's name. ``source``: the model of the references' own
+    kind, if any. ``free`` (B, 1, H, W), boolean: the pixels that may become something else; the others are kept as
+    in the reference. None frees all. ``class_label``: that of the network, or of each sample. ``given``: noise to
+    start from; ``found``: takes the one that an encoder finds.
     """
 
     reference: Tensor
@@ -42,7 +42,7 @@ class Context:
     networks: Mapping[str, Any] = field(default_factory=dict)
     source: Denoise | None = None
     free: Tensor | None = None
-    class_label: int | None = None
+    class_label: int | tuple[int, ...] | None = None
     given: Inversion | None = None
     found: Inversion | None = None
     _statistics: dict[int, Statistics] = field(default_factory=dict, repr=False, compare=False)

@@ -20,8 +20,9 @@ from ilvrctl.plans.parameter import (
     Command,
     Parameter,
 )
+from ilvrctl.plans.parameters_of_classes import CLASSES
 from ilvrctl.plans.parameters_of_noise import NOISE
-from ilvrctl.plans.values import bounds, decimal, file, jumps, label, level, one_of, switch, whole, words
+from ilvrctl.plans.values import bounds, decimal, file, jumps, level, one_of, switch, whole, words
 
 _COMMANDS = frozenset[Command]({"translate", "edit"})
 _EDIT = frozenset[Command]({"edit", "jobs"})
@@ -29,8 +30,6 @@ _RUNS = frozenset[Command]({"translate", "edit", "batch"})
 _ALL = frozenset[Command]({*_RUNS, "jobs"})
 _TRANSLATE = frozenset[Command]({"translate"})
 _JOBS = frozenset[Command]({"translate", "jobs"})
-
-_GUIDE = "method.energies.classifier"
 
 
 TABLE: tuple[Parameter, ...] = (
@@ -179,23 +178,7 @@ TABLE: tuple[Parameter, ...] = (
         flags=("--clip/--no-clip",),
         shown="clip",
     ),
-    Parameter(
-        "class_label",
-        "Class, for class-conditional models: its number, or its name of ImageNet.",
-        label,
-        "class_label",
-        panel=SAMPLING,
-    ),
-    Parameter(
-        "guide",
-        "A classifier of noised pictures that guides to the class: a name, or a file.",
-        file,
-        f"{_GUIDE}.model",
-        panel=SAMPLING,
-    ),
-    Parameter(
-        "guide_scale", "How much it does.", decimal(0, 1000), f"{_GUIDE}.weight", panel=SAMPLING, shown="1"
-    ),
+    *CLASSES,
     Parameter(
         "seed",
         "Noise for this seed; also ILVRCTL_SEED in the environment.",

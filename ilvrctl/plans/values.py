@@ -128,8 +128,8 @@ jumps = Kind(_read_jumps, list, {}, metavar="JUMPxTIMES")
 """``JUMPxTIMES``, two whole numbers."""
 level = Kind(_read_level, float, {}, metavar="LEVEL")
 """A level as a whole number, or a fraction of T with its point."""
-label = Kind(_read_class, int, {"type": ["integer", "string"], "minimum": 0}, metavar="N|NAME")
-"""The number of a class, or its name."""
+label = Kind(_read_class, int, {"type": ["integer", "string"], "minimum": 0}, metavar="N|NAME|random|none")
+"""The number of a class, or its name; or none, or one that is drawn."""
 PAIRS = (bounds, jumps)
 """Kinds of which one value is a list."""
 

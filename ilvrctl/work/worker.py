@@ -42,6 +42,7 @@ class Facts:
     device: str
     precision: str
     run: dict[str, str]
+    class_count: int | None = None
 
 
 class Worker:
@@ -60,7 +61,13 @@ class Worker:
         engine = self._engine
         run = {"device": engine.device.type, "precision": engine.precision, "torch": torch.__version__}
         return Facts(
-            engine.image_size, engine.multiple, engine.batch_size, str(engine.device), engine.precision, run
+            engine.image_size,
+            engine.multiple,
+            engine.batch_size,
+            str(engine.device),
+            engine.precision,
+            run,
+            engine.class_count,
         )
 
     def check(self, variants: Sequence[Variant]) -> None:
@@ -167,19 +174,36 @@ def _asked(group: Sequence[Wanted], layer: int, size: int | None) -> list[Asked]
 def _reference(wanted: Wanted, slot: Slot | None, layer: int) -> Asked:
     digest = _part_digest(wanted.digest, layer)
     return reference_of(
-        slot, wanted.parts[layer], digest, wanted.sample, wanted.seed, keep=wanted.kept and slot is not None
+        slot,
+        wanted.parts[layer],
+        digest,
+        wanted.sample,
+        wanted.seed,
+        keep=wanted.kept and slot is not None,
+        whole=wanted.digest,
     )
 
 
 def reference_of(
-    key: Hashable, piece: Piece, digest: str, sample: int, seed: int, *, keep: bool = False
+    key: Hashable,
+    piece: Piece,
+    digest: str,
+    sample: int,
+    seed: int,
+    *,
+    keep: bool = False,
+    whole: str = "",
 ) -> Asked:
-    """What the engine is asked for a piece of an input; ``keep``: the noise that is found of it, too."""
+    """What the engine is asked for a piece of an input; ``keep``: the noise that is found of it, too. ``whole``: the
+    digest of the input, where this is not all of it.
+    """
     from ilvrctl.engine import Reference
 
     free = None if piece.free is None else to_tensor(piece.free)[:1] > 0
     given = None if piece.noise is None else unpacked(piece.noise)
-    reference = Reference(key, to_tensor(piece.picture), digest, (sample,), seed, free, given, keep)
+    reference = Reference(
+        key, to_tensor(piece.picture), digest, (sample,), seed, free, given, keep, whole or digest
+    )
     return SampleId(key, sample), reference
 
 
