@@ -150,8 +150,7 @@ def evaluate(
     """Measure folders of results, as ``ilvrctl eval`` does: against the inputs, the true results, or real pictures.
 
     ``how``: the other fields of :class:`ilvrctl.evaluation.evaluate.Comparison`. ``progress`` is told what is
-    done, how much of it, of how much. The result has ``.record()``, and :func:`ilvrctl.evaluation.report.page` draws
-    it.
+    done, how much of it, of how much. The result has ``.table``, ``.record()``, and ``.save("page.html")``.
 
     Raises UsageError for folders that do not go together, MissingExtraError for features that are not installed.
     """
