@@ -135,7 +135,7 @@ def batch(
     def begin(aside: Tell) -> Generator[JobEvent, None, None]:
         return carry_out(parts, chosen, past=past, shard=shard, max_failures=max_failures, aside=aside)
 
-    return results_of(begin, progress)
+    return results_of(begin, progress, sum(len(plan.outputs) for plan in parts))
 
 
 def evaluate(
@@ -293,7 +293,7 @@ def _results(plan: Plan, asked: Asked, progress: Progress | None) -> Generator[R
     machine = Machine(
         **{key: asked.values[key] for key in ("device", "batch_size", "compile") if key in asked.values}
     )
-    return results_of(lambda aside: carry_out([plan], machine, aside=aside), progress)
+    return results_of(lambda aside: carry_out([plan], machine, aside=aside), progress, len(plan.outputs))
 
 
 def _destination(out: str | Path | None) -> Destination:

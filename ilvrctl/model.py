@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ilvrctl.plans.find_networks import FoundNetworks
     from ilvrctl.plans.plan import Plan
 
-Progress = Tell
-"""Is told of everything that happens, as the screen of the commands is."""
+Progress = Tell | bool
+"""Is told of everything that happens, as the screen of the commands is; True draws that."""
 Picture = Any
 """A path, the bytes of a picture file, a PIL picture, numpy (H, W) or (H, W, C) of uint8 or of floats from 0 to 1,
 or torch (C, H, W) in [-1, 1]."""
@@ -168,7 +168,7 @@ class Model:
                 return run([plan], Alone(lambda _: engine), rescued=aside)
 
             found = {}
-            for result in results_of(begin, progress):
+            for result in results_of(begin, progress, len(plan.outputs)):
                 if result.error is not None:
                     raise result.error
                 found[result.input, result.sample, repr(result.changes)] = result.image

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,15 +60,22 @@ class Result:
 
 
 def results_of(
-    begin: Callable[[Tell], Generator[JobEvent, None, None]], progress: Tell | None
+    begin: Callable[[Tell], Generator[JobEvent, None, None]], progress: Tell | bool | None, count: int
 ) -> Generator[Result, None, None]:
-    """The results among the events of a run; ``progress`` is told of all."""
-    tell = progress or (lambda event: None)
-    with closing(begin(tell)) as events:
+    """The ``count`` results among the events of a run; ``progress`` is told of all, True draws the commands' bars."""
+    with ExitStack() as stack:
+        tell = stack.enter_context(_bars(count)) if progress is True else progress or (lambda event: None)
+        events = stack.enter_context(closing(begin(tell)))
         for event in events:
             tell(event)
             if (result := _result(event)) is not None:
                 yield result
+
+
+def _bars(count: int) -> AbstractContextManager[Tell]:
+    """The terminal's screen, which only who asks for it gets: nothing down here needs it."""
+    found: AbstractContextManager[Tell] = import_module("ilvrctl.cli.bars").bars(count)
+    return found
 
 
 def _result(event: JobEvent) -> Result | None:
