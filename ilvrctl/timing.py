@@ -63,7 +63,7 @@ def measure(engine: Engine, settings: Settings) -> Measured:
     B, device = engine.batch_size, engine.device
     steps = engine.check(settings)
     calls = settings.network_calls(engine.schedule)
-    denoise = engine.denoise_batch(settings)
+    denoise = engine.denoise_batch(settings, None if engine.class_count is None else (0,) * B)
     x = torch.randn(B, 3, engine.image_size, engine.image_size, device=device)
 
     def seconds_of(k: Step) -> float:
