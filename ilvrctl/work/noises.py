@@ -78,7 +78,7 @@ def _tensor(array: Array) -> Tensor:
     return torch.frombuffer(bytearray(array.data), dtype=torch.float32).view(array.shape)
 
 
-def pieces_of(data: bytes, name: str, size: int, multiple: int, fit: str) -> Whole:
+def pieces_of(data: bytes, name: str, fit: str, size: int, multiple: int) -> Whole:
     """What is translated of the noise in a file: its picture, beside it. InputError where it is of another size."""
     noise = read_noise(data, name)
     _, height, width = noise.facts.shape

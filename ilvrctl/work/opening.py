@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ilvrctl.errors import IlvrctlError, InputError, UsageError, is_shared, stage
@@ -89,12 +90,7 @@ def open_input(
     InputError when one of its pictures cannot be read, UsageError when they do not go together.
     """
     if item.noise:
-        return {
-            shape: lambda size, multiple, fit=shape.fit: pieces_of(
-                contents.picture, item.name, size, multiple, fit
-            )
-            for shape in shapes
-        }
+        return {shape: partial(pieces_of, contents.picture, item.name, shape.fit) for shape in shapes}
     ways = {(shape.background, shape.window) for shape in shapes if shape.edit is None}
     pictures = {way: decode(item, contents.picture, *way) for way in ways}
     return {shape: _opened(item, contents, shape, pictures, size) for shape in shapes}
