@@ -293,7 +293,7 @@ class Engine:
                 noise,
                 fresh,
                 networks,
-                source and source.denoise(settings, source._classes(batch, settings)),
+                None if source is None else source.denoise(settings, source._classes(batch, settings)),
                 free=_stacked([ref.free for _, ref in batch], self.device),
                 class_label=labels,
                 given=_given(batch, self.device) if method.encoder.given else None,

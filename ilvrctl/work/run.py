@@ -342,7 +342,7 @@ def _saved(plan: Plan, output: Output, seen: Seen, pieces: Pieces, made: Made, f
         save_gif(list(made.frames) or [made.images[0]], output.gif)
         extras.append(Extra("gif", output.gif))
     if output.noise is not None and made.noise is not None:
-        facts = facts_for(plan, output, seen.digest, made.noise)
-        Noise(facts, encode_picture(pieces.parts[0].picture), made.noise).save(output.noise)
+        told = facts_for(plan, output, seen.digest, made.noise)
+        Noise(told, encode_picture(pieces.parts[0].picture), made.noise).save(output.noise)
         extras.append(Extra("noise", output.noise))
     return Saved(made.slot, seen, written, shown, tuple(extras))

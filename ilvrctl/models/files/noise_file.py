@@ -133,15 +133,17 @@ def read_noise(data: bytes, name: str) -> Noise:
         header = json.loads(data[8 : 8 + length]) if length < len(data) else None
     except (ValueError, RecursionError) as error:
         raise _none(name, "it is no safetensors file, or damaged") from error
-    notes = header.pop("__metadata__", None) if isinstance(header, dict) else None
+    if not isinstance(header, dict):
+        raise _none(name, "it is no safetensors file")
+    notes = header.pop("__metadata__", None)
     facts = _facts(notes.get(KEY) if isinstance(notes, dict) else None, name)
     numbers = memoryview(data)[8 + length :]
     arrays = {key: _array(key, told, numbers, name) for key, told in header.items()}
     if not {"x", "picture"} <= arrays.keys():
         raise _none(name, "it holds no x, or no picture")
     _check_shapes(facts, arrays, name)
-    numbers = Arrays(arrays["x"], arrays.get("deviations"), arrays.get("std"))
-    return Noise(facts, arrays["picture"].data, numbers)
+    found = Arrays(arrays["x"], arrays.get("deviations"), arrays.get("std"))
+    return Noise(facts, arrays["picture"].data, found)
 
 
 def _facts(text: object, name: str) -> NoiseFacts:
