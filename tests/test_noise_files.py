@@ -64,8 +64,10 @@ def record(path: str) -> dict[str, Any]:
     [
         ("ddib", ("--steps", "3")),
         ("cyclediffusion", ("--steps", "4")),
-        ("cyclediffusion", ("--steps", "3", "--sampler", "ddpm", "-n", "2")),
-        ("ddib", ("--steps", "3", "--fit", "native")),
+        pytest.param(
+            "cyclediffusion", ("--steps", "3", "--sampler", "ddpm", "-n", "2"), marks=pytest.mark.slow
+        ),
+        pytest.param("ddib", ("--steps", "3", "--fit", "native"), marks=pytest.mark.slow),
     ],
 )
 def test_decoding_noise_from_files_is_the_run_with_both_models(
@@ -117,6 +119,7 @@ def test_runs_that_keep_noise_and_start_from_it_go_on() -> None:
     assert pixels(Path("replayed/fox.png")) == pixels(Path("again/fox.png"))
 
 
+@pytest.mark.slow
 def test_another_target_method_and_factor_start_from_it() -> None:
     both("--steps", "3")
     other = from_noise("--steps", "3", weights="cats.pt")
@@ -131,6 +134,7 @@ def test_another_target_method_and_factor_start_from_it() -> None:
     assert pixels(Path("plain/fox.png")) != pixels(Path("again/N=2/fox.png"))
 
 
+@pytest.mark.slow
 def test_a_jobs_file_keeps_noise_and_starts_from_it() -> None:
     model = "model: {image_size: 32, num_heads: 2}, precision: fp32, steps: 3, weights: dogs.pt, method: ddib"
     Path("jobs.yaml").write_text(
