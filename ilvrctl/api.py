@@ -51,7 +51,7 @@ __all__ = [
 
 
 def translate(
-    inputs: str | Path | Picture | Sequence[Any],
+    inputs: str | Path | Picture | Sequence[Any] = (),
     *,
     to: str | None = None,
     weights: str | Path | None = None,
@@ -61,10 +61,11 @@ def translate(
 ) -> Results:
     """Pictures in, pictures of the target domain out, as ``ilvrctl translate`` does.
 
-    ``inputs``: pictures (:data:`Picture`), folders, or a sequence of both. With ``out``, a folder or a file, results
-    are files, and what is there already is not made again; without, they are pictures only. ``parameters``: those of
-    the command, with text or values (``N=4``, ``N=[2, 4]`` for a grid, ``range=(1.0, 0.2)``, ``device="cpu"``).
-    Everything is checked by the call itself; the results come as they are made, and closing the iterator stops.
+    ``inputs``: pictures (:data:`Picture`), folders, or a sequence of both; none with ``from_noise``. With ``out``, a
+    folder or a file, results are files, and what is there already is not made again; without, they are pictures only.
+    ``parameters``: those of the command, with text or values (``N=4``, ``N=[2, 4]`` for a grid, ``range=(1.0, 0.2)``,
+    ``device="cpu"``). Everything is checked by the call itself; the results come as they are made, and closing the
+    iterator stops.
 
     Raises UsageError for what cannot be meant, WeightsError for weights that are not here. An input that cannot be
     read is a failed result; what in a folder is no picture stands in the iterator's ``passed_by``, each with its
@@ -75,7 +76,7 @@ def translate(
     ...     print(result.path, result.seconds)
     """
     asked = asked_by_values("translate", {"to": to, "weights": weights, **parameters})
-    with fetching(progress or _silent):
+    with fetching(progress if callable(progress) else _silent):
         plan = translation(asked, inputs_of(inputs), _destination(out))
     return _results(plan, asked, progress)
 
@@ -103,7 +104,7 @@ def edit(
         None if one is None else input_of(one, n) for n, one in enumerate((photo, scribbled, mask))
     )
     assert first is not None
-    with fetching(progress or _silent):
+    with fetching(progress if callable(progress) else _silent):
         plan = plan_edit(asked, (first, others[0], others[1]), _destination(out))
     return _results(plan, asked, progress)
 
@@ -125,7 +126,7 @@ def batch(
 
     Raises UsageError for the first mistake, with its line.
     """
-    with fetching(progress or _silent):
+    with fetching(progress if callable(progress) else _silent):
         plans, past = plans_of(
             jobs if isinstance(jobs, Mapping) else Path(jobs),
             None if out is None else Path(out),
@@ -139,7 +140,8 @@ def batch(
     def begin(aside: Tell) -> Generator[JobEvent, None, None]:
         return carry_out(parts, chosen, past=past, shard=shard, max_failures=max_failures, aside=aside)
 
-    return Results(begin, progress, (one for plan in plans for one in plan.passed_by))
+    count = sum(len(plan.outputs) for plan in parts)
+    return Results(begin, progress, count, (one for plan in plans for one in plan.passed_by))
 
 
 def evaluate(
@@ -154,8 +156,7 @@ def evaluate(
     """Measure folders of results, as ``ilvrctl eval`` does: against the inputs, the true results, or real pictures.
 
     ``how``: the other fields of :class:`ilvrctl.evaluation.evaluate.Comparison`. ``progress`` is told what is
-    done, how much of it, of how much. The result has ``.record()``, and :func:`ilvrctl.evaluation.report.page` draws
-    it.
+    done, how much of it, of how much. The result has ``.table``, ``.record()``, and ``.save("page.html")``.
 
     Raises UsageError for folders that do not go together, MissingExtraError for features that are not installed.
     """
@@ -315,7 +316,8 @@ def _results(plan: Plan, asked: Asked, progress: Progress | None) -> Results:
     machine = Machine(
         **{key: asked.values[key] for key in ("device", "batch_size", "compile") if key in asked.values}
     )
-    return Results(lambda aside: carry_out([plan], machine, aside=aside), progress, plan.passed_by)
+    count = len(plan.outputs)
+    return Results(lambda aside: carry_out([plan], machine, aside=aside), progress, count, plan.passed_by)
 
 
 def _destination(out: str | Path | None) -> Destination:

@@ -27,3 +27,4 @@ Content = Literal[
     "other",
 ]
 """What a file of weights turns out to be."""
+ClassLabel = int | Literal["random", "none"] | None

@@ -7,6 +7,9 @@ from functools import cache
 from ilvrctl.errors import UsageError, did_you_mean
 from ilvrctl.paths import DATA
 
+WORDS = ("random", "none")
+"""In the place of a class: one that is drawn for every picture, and the one that means none."""
+
 
 def class_number(name: str) -> int:
     """The class that is called so, in small or capital letters: WordNet's names of the ILSVRC 2012 classes.

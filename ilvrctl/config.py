@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
@@ -26,6 +24,7 @@ from ilvrctl.fields import Between
 from ilvrctl.files import read_text
 from ilvrctl.sizes import SizeText
 from ilvrctl.text import visible
+from ilvrctl.yaml_core import load_yaml
 
 T = TypeVar("T")
 KeyPath = tuple[str, ...]
@@ -49,20 +48,6 @@ class Layer:
         return cls(values, {path: origin for path, _ in _leaves(values)}, trusted)
 
 
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is fifteen times faster
-_DEEPEST = 100
-"""Levels of nesting; a deeper file is a mistake, or meant to exhaust the memory of who reads it."""
-
-
-class _Loader(_Base):  # type: ignore[misc]
-    """Plain YAML, with ``1e-4`` for a number: YAML 1.1 takes it for text, as it has no point."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
 def read_yaml(path: Path, *, limit: int = 16 << 20) -> Layer:
     """A YAML mapping with the line of every key. ConfigError when the file is no readable YAML mapping.
 
@@ -77,7 +62,7 @@ def read_yaml(path: Path, *, limit: int = 16 << 20) -> Layer:
 def parse_yaml(text: str, name: str) -> Layer:
     """The same for the ``text`` of a file called ``name``."""
     try:
-        node, values = _load(text)
+        node, values = load_yaml(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _not_yaml(name, error) from error
     if node is None:
@@ -87,34 +72,6 @@ def parse_yaml(text: str, name: str) -> Layer:
     origins: dict[KeyPath, str] = {}
     _note_lines(node, (), name, origins)
     return Layer(values, origins)
-
-
-def _load(text: str) -> tuple[yaml.Node | None, Any]:
-    """The document as nodes and as values; an error of yaml for anchors, aliases and bottomless nesting.
-
-    What aliases can build loops or grows without end, and no file here needs them.
-    """
-    depth = 0
-    for event in yaml.parse(text, _Loader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent):
-            mark: Any = event.start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases are not supported", mark)
-        if depth > _DEEPEST:
-            raise RecursionError("it is nested too deeply")
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        return node, None if node is None else loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def dump_yaml(values: Mapping[str, Any], remarks: Mapping[str, str] = MappingProxyType({})) -> str:
-    """``values`` as YAML in their order; ``remarks`` stand as comments behind keys of the first level."""
-    lines = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True).splitlines()
-    said = {key: f"  # {remark}" for key, remark in remarks.items()}
-    return "".join(f"{line}{said.get(line.partition(':')[0], '')}\n" for line in lines)
 
 
 def _not_yaml(name: str, error: Exception) -> ConfigError:
@@ -189,7 +146,7 @@ def parse_assignment(text: str) -> Layer:
 def parse_value(origin: str, key: str, text: str) -> Layer:
     """A layer of the one dotted ``key``, its value read as YAML. ConfigError when it is none."""
     try:
-        value = _load(text)[1]
+        value = load_yaml(text)[1]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{origin}: the value is not valid YAML") from error
     return nested(origin, key, value)

@@ -1,4 +1,4 @@
-"""The engine: load once, then translate. The only sampling loop; it yields events and writes nothing."""
+"""The engine: load once, then translate, batch by batch. It yields events and writes nothing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import torch
 from ilvrctl.devices import choose_device, choose_precision, default_batch_size, out_of_memory, precision_name
 from ilvrctl.diffusion.denoiser import Denoise, Denoiser, SelfConditioned
 from ilvrctl.diffusion.matching import check_match, match_channels, match_levels, match_sizes
-from ilvrctl.diffusion.noise import NoiseStream, noise_seed
+from ilvrctl.diffusion.noise import NoiseStream, drawn_class, noise_seed
 from ilvrctl.diffusion.reuse import Reusing, splitting
-from ilvrctl.diffusion.samplers import DDPM, Sampler, Variance
+from ilvrctl.diffusion.samplers import DDPM, Variance
 from ilvrctl.diffusion.schedule import Schedule, Step, spread_levels
 from ilvrctl.errors import DeviceMemoryError, NonFiniteError, UsageError
 from ilvrctl.events import (
@@ -30,8 +30,9 @@ from ilvrctl.events import (
     StepDone,
 )
 from ilvrctl.methods import Context, Method
-from ilvrctl.methods.encoders import no_source
+from ilvrctl.methods.encoders import Inversion, no_source
 from ilvrctl.models.files.verdict import class_problem, picture_problem, verdict_on
+from ilvrctl.sampling import sample
 from ilvrctl.sizes import Size
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ilvrctl.choices import ClassLabel
     from ilvrctl.presets import ModelPreset
     from ilvrctl.settings import Settings
 
@@ -52,7 +54,8 @@ class Reference:
 
     ``key`` tells it from other inputs; ``digest``, sha256 of the input's bytes, seeds its noise, together with the
     ``seed``, that of the settings where it is None. ``free`` (1, H, W), boolean: the pixels that may change; None
-    is all of them.
+    is all of them. ``given``: noise that the sampling starts from, where its method wants it; ``keep``: whether the
+    noise that an encoder finds is told with the sample. ``whole``: the digest of the input that it is a part of.
     """
 
     key: Hashable
@@ -61,6 +64,9 @@ class Reference:
     samples: tuple[int, ...] = (1,)
     seed: int | None = None
     free: Tensor | None = None
+    given: Inversion | None = None
+    keep: bool = False
+    whole: str = ""
 
     @property
     def kind(self) -> tuple[Any, ...]:
@@ -78,61 +84,14 @@ Asked = tuple[SampleId, Reference]
 
 
 @dataclass(frozen=True)
-class Transition:
-    """One step of the loop as it happened: the step k, the new sample x = x_s, the clean estimate x0 at t.
-
-    ``i`` counts the transitions of all passes from 0, ``n`` is how many there are. Where the method encodes by
-    DDIM, the steps upwards come first, with x = x_t.
-    """
-
-    k: Step
-    x: Tensor
-    x0: Tensor
-    i: int
-    n: int
-
-
-@torch.no_grad()  # as a decorator: a with block around a yield would reach into the caller
-def sample(
-    denoise: Denoise, context: Context, steps: Sequence[Step], method: Method, sampler: Sampler
-) -> Iterator[Transition]:
-    """The sampling loop: predict, step, project, for every transition of the chain, in every pass.
-
-    Tensors are (B, C, H, W) float32. Closing the iterator stops. Gradients are not recorded. What a multistep
-    sampler remembers belongs to the path that it walked, so it is dropped where the method moves the sample.
-    """
-    rounds, walk = method.rounds(steps, context.schedule.T), method.walk(steps)
-    x = context.reference
-    up = len(steps) if method.encoder.climbs else 0
-    total = up + method.repeats * len(walk)
-    for i, (k, x, x0) in enumerate(method.encoder.encode(context, steps)):
-        yield Transition(k, x, x0, i, total)
-    for done in range(method.repeats):
-        x, memory = method.begin(context, steps, sampler, x)
-        carry: Any = None
-        for i, (k, back) in enumerate(walk, up + done * len(walk)):
-            x, prediction = method.predict(denoise, context, x, k, rounds[k.i], memory)
-            ahead = method.ahead(denoise, context, steps, k, memory)
-            x, carry = method.encoder.step(
-                sampler, x, prediction, k, context.noise, carry, ahead, memory.path
-            )
-            moved = method.project(context, x, prediction, k, memory.e)
-            if back is not None:
-                moved = context.climbed(moved, k.s, back.t)
-            if moved is not x:
-                x, carry = moved, None
-            yield Transition(k, x, prediction.x0, i, total)
-
-
-@dataclass(frozen=True)
 class Engine:
     """A network in memory with its levels; :meth:`translate` turns references into samples.
 
-    ``variance`` is what ancestral sampling uses unless told otherwise. ``class_count`` is None for an
-    unconditional network. ``source``: the network of the references' own kind, for methods with two; both stay in
-    memory (a 256 px network is 0.2 to 0.4 GB), as CycleDiffusion calls them in turn at every step. ``multiple``:
-    the sides of a picture of another size must be multiples of it. ``image_size`` as in a model preset;
-    ``channels`` of a picture.
+    ``variance`` is what ancestral sampling uses unless told otherwise. ``class_count`` is None for an unconditional
+    network; ``null_class``: the one that means none. ``source``: the network of the references' own kind, for
+    methods with two; both stay in memory (a 256 px network is 0.2 to 0.4 GB), as CycleDiffusion calls them in turn
+    at every step. ``multiple``: the sides of a picture of another size must be multiples of it. ``image_size`` as in a
+    model preset; ``channels`` of a picture.
     """
 
     denoiser: Denoiser
@@ -143,6 +102,7 @@ class Engine:
     batch_size: int
     variance: Variance = "fixed_small"
     class_count: int | None = None
+    null_class: int | None = None
     source: Engine | None = None
     multiple: int = 1
     channels: int = 3
@@ -162,8 +122,7 @@ class Engine:
         """Load a checkpoint with the facts of its preset; ``word``: how hints name it, "model" or "source".
 
         Experts for higher levels are loaded when a step first asks for them. WeightsError for a file that is no such
-        network, UsageError when its picture size is not known,
-        DeviceError for a device that is not there.
+        network, UsageError when its picture size is not known, DeviceError for a device that is not there.
         """
         from ilvrctl.models.files.contents import contents_of
         from ilvrctl.models.opened import denoiser_of, late_denoiser
@@ -184,6 +143,7 @@ class Engine:
             batch_size=batch_size or default_batch_size(place, size),
             variance="learned" if all(facts.get("learn_sigma") for facts in known) else model.variance,
             class_count=cast("int | None", info.facts.get("num_classes")),
+            null_class=model.null_class,
             multiple=math.lcm(*(int(str(facts["downsample_factor"])) for facts in known)),
             channels=int(str(info.facts["channels"])),
         )
@@ -273,15 +233,39 @@ class Engine:
                 torch.cuda.empty_cache()
             yield BatchShrunk(len(part), size)
 
+    @torch.no_grad()
+    def invert(self, batch: Sequence[Asked], settings: Settings) -> list[Inversion]:
+        """The pictures of a batch as noise, by the settings' encoder and its ``source``; nothing is decoded.
+
+        Errors as for :meth:`make`.
+        """
+        steps, method = self.check(settings), settings.method
+        assert self.source is not None  # as the method has two models
+        found = Inversion()
+        seeds = [_noise_seed(settings, ref, name.sample) for name, ref in batch]
+        references = torch.stack([ref.picture for _, ref in batch]).to(self.device)
+        with NoiseStream(
+            seeds, cast("tuple[int, int, int]", tuple(references.shape[1:])), self.device
+        ) as noise:
+            source = self.source.denoise(settings, self.source._classes(batch, settings))
+            context = Context(references, self.schedule, noise, source=source, found=found)
+            x = references
+            for _, encoded, _ in method.encoder.encode(context, steps):
+                x = encoded
+            _, memory = method.begin(context, steps, settings.sampler.of_network(self.variance), x)
+            for _ in memory.path or ():
+                pass
+        return [found.of(b) for b in range(len(batch))]
+
     def check(self, settings: Settings) -> list[Step]:
         """The chain that the settings mean for this model; UsageError when they cannot work."""
         steps = settings.check(self.schedule, self.image_size)
         made = (settings.bits, settings.grey, settings.picture_size)
         if (wrong := picture_problem(self.channels, *made, factor=self.multiple)) is not None:
             raise wrong
-        if isinstance(settings.sampler, DDPM) and settings.sampler.variance == "learned" != self.variance:
+        if settings.sampler.wants_learned and self.variance != "learned":
             raise UsageError("this network has not learned a variance", hint="--variance fixed_small")
-        _check_class(settings.class_label, self.class_count)
+        _check_class(settings.class_label, self)
         if settings.reuse > 1:
             for one in dict.fromkeys(self.denoiser.at(k) for k in steps):
                 splitting(one.network, settings.reuse_blocks)
@@ -292,7 +276,7 @@ class Engine:
                 match_sizes(self.source.image_size, self.image_size)
             check_match(self.source.denoiser.levels, steps)
             if self.source.class_count is not None:
-                _check_class(settings.class_label, self.source.class_count)
+                _check_class(settings.class_label, self.source)
         return steps
 
     def _batch(
@@ -310,15 +294,27 @@ class Engine:
         up = len(steps) if method.encoder.climbs else 0
         yield BatchStarted(names, up + method.repeats * len(method.walk(steps)))
         with NoiseStream(seeds, shape, self.device) as noise:
-            source = self.source.denoise(settings) if self.source and method.two_models else None
+            labels = self._classes(batch, settings)
+            source = self.source if method.two_models else None
+            given = [ref.given for _, ref in batch]
             fresh = settings.sampler.stochastic or method.levels(self.schedule.T) < self.schedule.T
-            free = _stacked([ref.free for _, ref in batch], self.device)
             context = Context(
-                references, self.schedule, noise, fresh, networks, source, free, settings.class_label
+                references,
+                self.schedule,
+                noise,
+                fresh,
+                networks,
+                None if source is None else source.denoise(settings, source._classes(batch, settings)),
+                free=_stacked([ref.free for _, ref in batch], self.device),
+                class_label=labels,
+                given=Inversion.together(given, self.device) if method.encoder.given else None,
+                found=Inversion() if any(ref.keep for _, ref in batch) else None,
             )
             walked: list[Step] = []
             first_bad = torch.full((len(batch),), -1, device=self.device)
-            for done in self._sample(context, steps, settings):
+            denoise = self.denoise_batch(settings, labels)
+            sampler = settings.sampler.of_network(self.variance)
+            for done in sample(denoise, context, steps, method, sampler):
                 finite = done.x.isfinite().flatten(1).all(1)
                 walked.append(done.k)
                 first_bad = torch.where((first_bad < 0) & ~finite, done.i, first_bad)
@@ -329,13 +325,8 @@ class Engine:
             if bad >= 0:
                 yield SampleFailed(name, self._non_finite(walked[bad]))
             else:
-                yield SampleDone(name, done.x[b].cpu())
-
-    def _sample(self, context: Context, steps: Sequence[Step], settings: Settings) -> Iterator[Transition]:
-        sampler = settings.sampler
-        if isinstance(sampler, DDPM) and sampler.variance == "auto":
-            sampler = replace(sampler, variance=self.variance)
-        return sample(self.denoise_batch(settings), context, steps, settings.method, sampler)
+                found = context.found if batch[b][1].keep else None
+                yield SampleDone(name, done.x[b].cpu(), None if found is None else found.of(b))
 
     def unconditional(self, count: int, *, seed: int = 0, steps: int = 100) -> Iterator[Tensor]:
         """``count`` samples out of noise alone, (C, H, W) in about [-1, 1], by ancestral sampling."""
@@ -350,15 +341,26 @@ class Engine:
                     x = done.x
             yield from x.cpu()
 
-    def denoise(self, settings: Settings) -> Denoiser:
-        """The network as the settings want it."""
-        label = None if self.class_count is None else settings.class_label
+    def denoise(self, settings: Settings, labels: tuple[int, ...] | None = None) -> Denoiser:
+        """The network as the settings want it; ``labels``: the class of each picture."""
         clip = settings.clip_denoised and self.denoiser.clip_denoised
-        return replace(self.denoiser, clip_denoised=clip, class_label=label)
+        return replace(self.denoiser, clip_denoised=clip, class_label=labels)
 
-    def denoise_batch(self, settings: Settings) -> Denoise:
+    def _classes(self, batch: Sequence[Asked], settings: Settings) -> tuple[int, ...] | None:
+        """The class of each sample; None for a network without classes."""
+        wanted, count = settings.class_label, self.class_count
+        if count is None or wanted is None:
+            return None
+        if wanted == "random":
+            return tuple(
+                drawn_class(_seed(settings, ref), ref.whole or ref.digest, name.sample, count)
+                for name, ref in batch
+            )
+        return (self.null_class or 0 if wanted == "none" else wanted,) * len(batch)
+
+    def denoise_batch(self, settings: Settings, labels: tuple[int, ...] | None = None) -> Denoise:
         """The network for one batch: what it reuses is kept within it."""
-        denoiser = self.denoise(settings)
+        denoiser = self.denoise(settings, labels)
         if settings.reuse == 1:
             return SelfConditioned(denoiser) if denoiser.self_condition else denoiser
         network = splitting(denoiser.network, settings.reuse_blocks)
@@ -373,14 +375,17 @@ class Engine:
         )
 
 
+def _seed(settings: Settings, reference: Reference) -> int:
+    return settings.seed if reference.seed is None else reference.seed
+
+
 def _noise_seed(settings: Settings, reference: Reference, sample: int) -> int:
-    seed = settings.seed if reference.seed is None else reference.seed
-    return noise_seed(seed, reference.digest, sample)
+    return noise_seed(_seed(settings, reference), reference.digest, sample)
 
 
-def _check_class(label: int | None, count: int | None) -> None:
+def _check_class(label: ClassLabel, engine: Engine) -> None:
     """UsageError unless a class label is given just where the network has classes, and is one of them."""
-    if (wrong := class_problem(label, count)) is not None:
+    if (wrong := class_problem(label, engine.class_count, engine.null_class)) is not None:
         raise wrong
 
 

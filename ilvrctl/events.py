@@ -44,10 +44,13 @@ class StepDone:
 
 @dataclass(frozen=True)
 class SampleDone:
-    """A finished sample: ``x`` (3, H, W) in about [-1, 1]."""
+    """A finished sample: ``x`` (3, H, W) in about [-1, 1]. ``noise``: its picture as noise, where that was to be kept,
+    an :class:`ilvrctl.methods.encoders.Inversion`.
+    """
 
     sample: SampleId
     x: Tensor = field(repr=False)
+    noise: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

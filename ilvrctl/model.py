@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ilvrctl.errors import UsageError
 from ilvrctl.events import JobEvent
 from ilvrctl.plans.inputs import Item, one_picture
+from ilvrctl.plans.noises import check_finding, items_of
 from ilvrctl.plans.outputs import Destination
 from ilvrctl.work.machine import Tell, told_before
 from ilvrctl.work.result import Results
@@ -17,12 +19,13 @@ from ilvrctl.work.result import Results
 if TYPE_CHECKING:
     from ilvrctl.diffusion.denoiser import Denoiser
     from ilvrctl.engine import Engine
+    from ilvrctl.models.files.noise_file import Noise
     from ilvrctl.plans.asked import Asked
     from ilvrctl.plans.find_networks import FoundNetworks
     from ilvrctl.plans.plan import Plan
 
-Progress = Tell
-"""Is told of everything that happens, as the screen of the commands is."""
+Progress = Tell | bool
+"""Is told of everything that happens, as the screen of the commands is; True draws that."""
 Picture = Any
 """A path, the bytes of a picture file, a PIL picture, numpy (H, W) or (H, W, C) of uint8 or of floats from 0 to 1,
 or torch (C, H, W) in [-1, 1]."""
@@ -70,23 +73,49 @@ class Model:
 
     def translate(
         self,
-        images: Picture | Sequence[Picture],
+        images: Picture | Sequence[Picture] = (),
         *,
+        noise: Sequence[Noise] = (),
         as_tensor: bool = False,
         progress: Progress | None = None,
         **parameters: Any,
     ) -> list[Any]:
         """Pictures of the target domain, those of the first image first; nothing is written.
 
-        ``images``: pictures and folders, as for :func:`translate`; ``progress`` is told too what in the folders is
-        passed by. PIL pictures, or with ``as_tensor`` float32 (C, H, W) in [-1, 1]. Raises
-        the first error of an image.
+        ``images``: pictures and folders, as for :func:`translate`; or ``noise`` in their place, as :meth:`invert`
+        finds it. ``progress`` is told too what in the folders is passed by. PIL pictures, or with ``as_tensor`` float32
+        (C, H, W) in [-1, 1]. Raises the first error of an image.
         """
         from ilvrctl.plans.request import translation
 
         asked = self._asked("translate", parameters)
-        plan = translation(asked, inputs_of(images), Destination(memory=True), networks=self._networks)
+        pictures = inputs_of(images)
+        if pictures and noise:
+            raise UsageError("noise brings its own pictures", hint="give images or noise")
+        inputs = [*items_of(noise), *pictures]
+        plan = translation(asked, inputs, Destination(memory=True), networks=self._networks)
         return self._pictures(plan, as_tensor, progress)
+
+    def invert(self, images: Sequence[Picture], *, method: str = "ddib", **parameters: Any) -> list[Noise]:
+        """Pictures of the model's own kind as noise, for the ``noise`` of another's :meth:`translate`.
+
+        ``method``: ddib, or cyclediffusion. With the same ``parameters`` there (``method``, ``steps``, ``start``)
+        the results are those of both models together. ``.save(path)`` of a noise writes the file that
+        ``from_noise`` takes. Raises the first error of an image, UsageError for a method that finds no noise.
+        """
+        from ilvrctl.plans.check import make_plan
+        from ilvrctl.plans.request import translation
+        from ilvrctl.work.invert import inverted
+
+        asked = self._asked("translate", {"method": method, **parameters})
+        inputs = [input_of(image, n) for n, image in enumerate(images)]
+        networks = replace(self._networks, encoder=self._networks.target)
+        plan = make_plan(
+            translation(asked, inputs, Destination(memory=True), networks=networks), overwrite=False
+        )
+        check_finding(plan.variants)
+        with self._lock:
+            return list(inverted(plan, self.engine))
 
     def edit(
         self,
@@ -143,7 +172,7 @@ class Model:
                 yield from run([plan], Alone(lambda _: engine), rescued=aside)
 
             found = {}
-            for result in Results(begin, progress):
+            for result in Results(begin, progress, len(plan.outputs)):
                 if result.error is not None:
                     raise result.error
                 found[result.input, result.sample, repr(result.changes)] = result.image

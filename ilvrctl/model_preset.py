@@ -26,6 +26,9 @@ LATER_FACTS = (
     "steps_offset",
     "clip_sample",
     "channels",
+    "theta",
+    "null_class",
+    "set_alpha_to_one",
 )
 """Facts of a model preset that are recorded only where they differ from their defaults."""
 
@@ -40,6 +43,8 @@ SHARED = (
     "timestep_spacing",
     "steps_offset",
     "clip_sample",
+    "null_class",
+    "set_alpha_to_one",
 )
 """Facts in which the experts of a model agree: they walk one chain of levels, and make pictures of one size."""
 _OF_THE_WHOLE = ("name", "title", "aliases", "domain", "use", "licence", "notes", "experts")
@@ -91,7 +96,9 @@ class ModelPreset:
     A schedule or prediction that is ``unknown`` has to be given before the network can be used.
     ``timestep_spacing`` and ``steps_offset``: which levels a smaller number of steps walks. ``rescale_timesteps``
     where the network was given levels scaled to 0 .. 1000. ``clip_sample``: whether clean estimates are kept in
-    [-1, 1]. ``variance`` is used where the network has not learned one. ``channels`` of a picture: 1 grey, 3, or 4
+    [-1, 1]. ``set_alpha_to_one``: whether the last step of ddim ends at the clean picture, or at the lowest level, as
+    some configurations of diffusers have it. ``null_class``: the class that means none. ``theta``: of lucidrains'
+    networks. ``variance`` is used where the network has not learned one. ``channels`` of a picture: 1 grey, 3, or 4
     with an opacity; the tensors tell it, whatever a preset says.
 
     The file. ``file`` is looked for among the downloaded weights, or in the package when ``bundled``; an absolute
@@ -140,6 +147,9 @@ class ModelPreset:
     predicts: Literal["eps", "x0", "v", "edm", "unknown"] = "eps"
     clip_sample: bool = True
     channels: Literal[1, 3, 4] = 3
+    set_alpha_to_one: bool = True
+    null_class: Annotated[int, Between(0)] | None = None
+    theta: Annotated[float, Between(2)] = 10_000.0
     variance: Literal["fixed_small", "fixed_large"] = "fixed_small"
     sources: tuple[str, ...] = ()
     dead: tuple[str, ...] = ()

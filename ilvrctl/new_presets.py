@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ilvrctl import paths
-from ilvrctl.config import dump_yaml
 from ilvrctl.errors import ConfigError, UsageError
 from ilvrctl.files import inside, write_text
 from ilvrctl.presets import NAME_HINT, PRESET_NAME, Kind, load_models, load_targets
+from ilvrctl.yaml_core import dump_yaml
 
 
 def check_preset_name(name: str) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
-from ilvrctl.choices import FITTINGS, Fit, Precision, Speed
-from ilvrctl.classes import class_number
+from ilvrctl.choices import FITTINGS, ClassLabel, Fit, Precision, Speed
+from ilvrctl.classes import WORDS, class_number
 from ilvrctl.config import Layer, build, build_named, merge, unknown_name
 from ilvrctl.diffusion.samplers import DDPM, SAMPLERS, Sampler
 from ilvrctl.diffusion.schedule import Schedule, Step, space_timesteps
@@ -79,7 +79,8 @@ class Settings:
 
     ``steps`` respaced steps spread over the levels, or exactly the published ``timestep_respacing`` string
     where it is given. ``clip_denoised`` keeps the clean estimates in [-1, 1]. ``class_label`` for
-    class-conditional networks, in layers also by its name of ImageNet. ``fit`` and ``background`` make the input
+    class-conditional networks, in layers also by its name of ImageNet; ``random`` draws one for every sample, from
+    its own seed, and ``none`` is the network's null class. ``fit`` and ``background`` make the input
     square, or with ``native`` keep its size;
     ``edit``: in the place of ``fit``, how parts of a photo are edited. ``window``: which numbers of inputs of more
     than 8 bits are black and white, "LO:HI" or "auto". ``precision`` as asked for. ``picture_size``: at which
@@ -98,7 +99,7 @@ class Settings:
     timestep_respacing: str | None = None
     seed: int = 0
     clip_denoised: bool = True
-    class_label: int | None = None
+    class_label: ClassLabel = None
     fit: Fit = "crop"
     background: str = "white"
     precision: Precision = "auto"
@@ -210,7 +211,7 @@ def build_settings(*presets: Layer, overrides: Sequence[Layer] = ()) -> Settings
     merged = merge(*layers)
     parts = ("method", "methods", "sampler", "compat")
     rest = {key: value for key, value in merged.values.items() if key not in parts}
-    if isinstance(rest.get("class_label"), str):
+    if isinstance(rest.get("class_label"), str) and rest["class_label"] not in WORDS:
         rest["class_label"] = class_number(rest["class_label"])
     method = build_method(layers)
     published = Layer({"sampler": method.encoder.sampler})

@@ -63,7 +63,7 @@ def measure(engine: Engine, settings: Settings) -> Measured:
     B, device = engine.batch_size, engine.device
     steps = engine.check(settings)
     calls = settings.network_calls(engine.schedule)
-    denoise = engine.denoise_batch(settings)
+    denoise = engine.denoise_batch(settings, None if engine.class_count is None else (0,) * B)
     size = settings.size_for(engine.size)
     x = torch.randn(B, engine.channels, size.height, size.width, device=device)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import io
+import json
 import signal
 import threading
 from pathlib import Path
@@ -186,6 +187,16 @@ def test_results_are_measured(tmp_path: Path) -> None:
     found = ilvrctl.evaluate(tmp_path / "out", source=FOX.parent, common=True, resamples=100)
     [run] = found.record()["runs"]
     assert run["pictures"] == 2
+    head, line, row = found.table.splitlines()
+    assert head.startswith("| run |") and head.count("|") == line.count("|") == row.count("|")
+    assert f"{found.runs[0].metrics['l2_source'].value:.2f}" in row
+    for name in ("page.html", "numbers.csv", "all.json", "table.md"):
+        assert found.save(tmp_path / name).stat().st_size > 0
+    assert json.loads((tmp_path / "all.json").read_text()) == json.loads(json.dumps(found.record()))
+    assert (tmp_path / "table.md").read_text() == found.table
+    assert (tmp_path / "numbers.csv").read_text().startswith("run,picture,sample")
+    with pytest.raises(ilvrctl.UsageError, match=r"cannot be written as \.xls"):
+        found.save(tmp_path / "table.xls")
 
 
 def test_a_library_call_leaves_the_process_as_it_was(
@@ -214,3 +225,14 @@ def test_a_model_is_trained_and_used(tmp_path: Path) -> None:
     assert (result.state, result.image.size) == ("done", (16, 16))
     with pytest.raises(ilvrctl.UsageError, match="teacher"):
         ilvrctl.train(folder, folder, name="other", teacher="emoji3d")
+
+
+def test_progress_draws_the_bars_of_the_command(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    [made] = ilvrctl.translate(FOX, to="emoji3d", out=tmp_path / "out", progress=True, **SAME)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert f"[1/1] {FOX.parent.name}/fox.png -> {made.path}" in err
+    with ilvrctl.load("emoji3d", device="cpu", precision="fp32") as model:
+        model.translate([FOX], steps=2, progress=True)
+    out, err = capfd.readouterr()
+    assert out == "" and "[1/1]" in err

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checkpoints import write_random_checkpoint, write_small_network
-from commands import FOX, ilvrctl
+from commands import FOX, ilvrctl, pixels
 
 from ilvrctl.classes import class_number
 from ilvrctl.config import Layer
+from ilvrctl.diffusion.noise import drawn_class
 from ilvrctl.errors import UsageError
 from ilvrctl.images.metadata import read_record
 from ilvrctl.paths import DATA
@@ -87,3 +90,66 @@ def test_a_name_from_the_command_line_to_the_network(tmp_path: Path, monkeypatch
     source = ["--from-weights", "none.pt", "--set", "source.image_size=32", "--set", "source.num_heads=2"]
     ran = ilvrctl(*args, *source, "--class-label", "lion", "-o", "two")
     assert ran.code == 0, ran.err  # the label is that of the target, where the source has no classes
+
+
+@pytest.fixture
+def with_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str | Path]:
+    """A translation with a network of ten classes."""
+    monkeypatch.chdir(tmp_path)
+    flags = {"image_size": 32, "num_channels": 32, "channel_mult": "1,2", "num_res_blocks": 1, "num_heads": 2}
+    write_random_checkpoint(
+        tmp_path / "classes.pt", {**flags, "attention_resolutions": "16", "class_cond": True}
+    )
+    args = ["translate", FOX, "--weights", "classes.pt", "--steps", "2", "--precision", "fp32"]
+    return [*args, "--set", "model.image_size=32", "--set", "model.num_heads=2"]
+
+
+def record_of(name: str) -> Any:
+    return json.loads(read_record(Path(name).read_bytes(), name))
+
+
+def test_a_class_is_drawn_for_every_sample_and_recorded(with_classes: list[str | Path]) -> None:
+    ran = ilvrctl(*with_classes, "--class-label", "random", "-n", "3")
+    assert ran.code == 0, ran.err
+    records = [record_of(f"out/fox_{n}.png") for n in (1, 2, 3)]
+    drawn = [record["class"] for record in records]
+    assert len(set(drawn)) == 3
+    assert all(0 <= one < 1000 for one in drawn)
+    assert {record["settings"]["class_label"] for record in records} == {"random"}
+    assert "nothing to do" in ilvrctl(*with_classes, "--class-label", "random", "-n", "3").err
+    again = ilvrctl(
+        "translate", FOX, "--from-image", "out/fox_2.png", "--weights", "classes.pt", "-o", "again.png"
+    )
+    assert again.code == 0, again.err
+    assert pixels(Path("again_2.png")) == pixels(Path("out/fox_2.png"))
+    assert ilvrctl(*with_classes, "--class-label", str(drawn[0]), "-o", "named.png").code == 0
+    assert pixels(Path("named.png")) == pixels(Path("out/fox_1.png"))
+    assert ilvrctl(*with_classes, "--class-label", "random", "--seed", "1", "-o", "other.png").code == 0
+    assert record_of("other.png")["class"] != drawn[0]
+
+
+def test_no_class_where_the_network_has_one_that_means_it(with_classes: list[str | Path]) -> None:
+    refused = ilvrctl(*with_classes, "--class-label", "none", "--dry-run")
+    assert refused.code == 2
+    assert "no class of this network is known to mean none" in refused.err
+    assert "--set model.null_class=999" in refused.err
+    for flags in (("--class-label", "none", "--set", "model.null_class=999"), ("--class-label", "999")):
+        assert ilvrctl(*with_classes, *flags, "-o", f"{len(flags)}.png").code == 0
+    assert pixels(Path("4.png")) == pixels(Path("2.png"))
+    wrong = ilvrctl(*with_classes, "--class-label", "none", "--set", "model.null_class=1000")
+    assert "not among the 1000 classes" in wrong.err
+
+
+def test_a_network_without_classes_draws_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_small_network(tmp_path / "plain.pt")
+    args = ["translate", FOX, "--weights", "plain.pt", "--steps", "2", "--dry-run"]
+    args += ["--set", "model.image_size=32", "--set", "model.num_heads=2"]
+    assert "trained without classes" in ilvrctl(*args, "--class-label", "random").err
+    assert ilvrctl(*args, "--class-label", "none").code == 0
+
+
+def test_classes_are_drawn_evenly() -> None:
+    counts = Counter(drawn_class(0, f"{n:064x}", 1, 10) for n in range(2000))
+    assert set(counts) == set(range(10))
+    assert max(counts.values()) < 2 * min(counts.values())

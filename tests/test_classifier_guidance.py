@@ -18,10 +18,10 @@ from ilvrctl.diffusion.denoiser import Prediction
 from ilvrctl.diffusion.noise import NoiseStream
 from ilvrctl.diffusion.samplers import DDIM, DDPM, Sampler
 from ilvrctl.diffusion.schedule import Schedule, Step
-from ilvrctl.engine import sample
 from ilvrctl.errors import UsageError
 from ilvrctl.methods import Context, Method
 from ilvrctl.methods.energies import ClassifierEnergy
+from ilvrctl.sampling import sample
 from ilvrctl.settings import build_settings
 
 SCHEDULE = Schedule.named("linear")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import subprocess
 import sys
@@ -9,10 +10,17 @@ from pathlib import Path
 
 import pytest
 import typer
+from checkpoints import random_state_dict
 from commands import FOX, QUICK, command, environment
+from conftest import GOLDEN
 
 from ilvrctl import __version__
 from ilvrctl.cli.app import SUMMARIES, build
+from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
+from ilvrctl.models.files.facts_header import facts_note
+from ilvrctl.models.files.saving import save_safetensors
+
+SMALL = AdmArchitecture(3, 3, 32, (32, 64), 1, (False, True), hidden=HiddenFlags(num_heads=2))
 
 WITHOUT_TORCH = """
 import sys
@@ -60,6 +68,26 @@ def test_torch_is_not_imported(args: list[str], code: int, tmp_path: Path) -> No
     assert done.returncode == code, done.stderr
     assert "heavy: []" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "lucidrains_trainer"])
+def test_a_first_plan_with_a_file_of_ones_own_needs_no_torch(kind: str, tmp_path: Path) -> None:
+    own, flags = tmp_path / f"{kind}.pt", ["--set", "model.image_size=32"]
+    if kind == "safetensors":
+        own, flags = tmp_path / "own.safetensors", []
+        facts = {"image_size": 64, "num_heads": 2, "predicts": "v"}
+        save_safetensors(own, random_state_dict(SMALL), facts_note(facts))
+    else:
+        own.write_bytes(lzma.decompress((GOLDEN / f"{kind}.pt.xz").read_bytes()))
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, "translate", FOX, "--weights", own, *flags, "--dry-run"],
+        cwd=tmp_path,
+        env=environment(ILVRCTL_CACHE=str(tmp_path / "cache")),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "heavy: []" in done.stderr
 
 
 def processor_seconds(*words: str) -> float:

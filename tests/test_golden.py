@@ -11,10 +11,10 @@ from conftest import GOLDEN, golden, recorded
 from ilvrctl.config import Layer
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.schedule import Schedule
-from ilvrctl.engine import sample
 from ilvrctl.methods import Context
 from ilvrctl.models.architecture.unet import HiddenFlags
 from ilvrctl.models.files.loading import load_network
+from ilvrctl.sampling import sample
 from ilvrctl.settings import build_settings
 
 RUNS = {"ilvr_12steps_N4_range3.pt": "auto", "ilvr_8steps_N8_range0_fixed_sigma.pt": "fixed_large"}

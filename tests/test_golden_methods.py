@@ -15,12 +15,12 @@ from torch import Tensor
 from ilvrctl.config import Layer
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.schedule import Schedule
-from ilvrctl.engine import sample
 from ilvrctl.methods import Context
 from ilvrctl.methods.blocks import Statistics, block_adain, tangent
 from ilvrctl.methods.merge import MinNorm, Pair
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.files.loading import load_network
+from ilvrctl.sampling import sample
 from ilvrctl.settings import Settings, build_settings
 
 CPU = torch.device("cpu")

@@ -12,10 +12,10 @@ from PIL import Image, ImageChops, ImageStat
 
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.schedule import Schedule, space_timesteps
-from ilvrctl.engine import sample
 from ilvrctl.methods import Context
 from ilvrctl.models.architecture.unet import HiddenFlags
 from ilvrctl.models.files.loading import load_classifier, load_network
+from ilvrctl.sampling import sample
 from ilvrctl.settings import DDPM
 
 pytestmark = [

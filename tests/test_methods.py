@@ -18,13 +18,13 @@ from ilvrctl.diffusion.lowpass import LowPass
 from ilvrctl.diffusion.noise import NoiseStream
 from ilvrctl.diffusion.samplers import DDIM, DDPM, DPMSolver2M, DPMSolver2MSDE, Sampler
 from ilvrctl.diffusion.schedule import Schedule, Step, space_timesteps
-from ilvrctl.engine import sample
 from ilvrctl.errors import ConfigError, UsageError
 from ilvrctl.methods import Context, Method
 from ilvrctl.methods.base import ancestral_mean, shift_mean
 from ilvrctl.methods.blocks import PIXELS, Statistics, block_adain, join, split, tangent
 from ilvrctl.methods.constraints import LowPassConstraint
 from ilvrctl.methods.merge import MinNorm, Pair, Sum
+from ilvrctl.sampling import sample
 from ilvrctl.settings import Settings, build_settings
 
 SCHEDULE = Schedule.named("linear")

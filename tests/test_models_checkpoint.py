@@ -19,7 +19,8 @@ from ilvrctl.errors import UsageError, WeightsError
 from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
 from ilvrctl.models.files import numbers
 from ilvrctl.models.files.checkpoint import read_state_dict
-from ilvrctl.models.files.loading import inspect_file, load_network
+from ilvrctl.models.files.inspection import inspect_file
+from ilvrctl.models.files.loading import load_network
 
 HIDDEN = HiddenFlags(num_heads=2)
 SMALL = AdmArchitecture(3, 6, 32, (32, 64), 1, (False, True), "residual", hidden=HIDDEN)

@@ -20,7 +20,8 @@ from ilvrctl.models.architecture.classifier import ClassifierArchitecture, bare_
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.architecture.shapes import Shapes
 from ilvrctl.models.classifier import AdmClassifier
-from ilvrctl.models.files.loading import inspect_file, load_classifier, load_network
+from ilvrctl.models.files.inspection import inspect_file
+from ilvrctl.models.files.loading import load_classifier, load_network
 
 CPU = torch.device("cpu")
 HIDDEN = HiddenFlags(num_head_channels=16)

@@ -28,11 +28,12 @@ from torch import Tensor
 
 from ilvrctl.errors import IlvrctlError, WeightsError
 from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
-from ilvrctl.models.files import checkpoint
+from ilvrctl.models.files import checkpoint, whole
 from ilvrctl.models.files.checkpoint import read_state_dict
 from ilvrctl.models.files.contents import contents_of
 from ilvrctl.models.files.diffusers_folder import stated_facts
-from ilvrctl.models.files.loading import inspect_file, load_network
+from ilvrctl.models.files.inspection import inspect_file
+from ilvrctl.models.files.loading import load_network
 from ilvrctl.models.files.pickled import NotPickleError, NotPlainError, read_pickle
 from ilvrctl.models.files.verdict import verdict_on
 from ilvrctl.presets import ModelPreset
@@ -206,7 +207,7 @@ def test_a_refusal_takes_two_seconds_and_300_mb_at_most(tmp_path: Path) -> None:
 import os, resource, sys, time
 from pathlib import Path
 from ilvrctl.errors import WeightsError
-from ilvrctl.models.files.loading import inspect_file
+from ilvrctl.models.files.inspection import inspect_file
 for path in sys.argv[1:]:
     if os.fork() == 0:
         before, start = resource.getrusage(resource.RUSAGE_SELF), time.process_time()
@@ -434,11 +435,11 @@ def test_changed_pickles(count: int) -> None:
 
 
 def test_a_sound_file_is_read_once_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ilvrctl.models.files import loading
+    from ilvrctl.models.files import inspection
 
     path = write_random_checkpoint(tmp_path / "w.pt", TINY)
     info = contents_of(path)
-    monkeypatch.setattr(loading, "inspect_file", None)
+    monkeypatch.setattr(inspection, "inspect_file", None)
     assert contents_of(path) == info
     assert contents_of(path, numbers=False) == info
     monkeypatch.undo()
@@ -453,7 +454,7 @@ def test_a_sound_file_is_read_once_and_remembered(tmp_path: Path, monkeypatch: p
 def test_the_sums_of_a_large_file_are_made_once_and_again_when_it_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "_REMEMBERED", 0)
+    monkeypatch.setattr(whole, "_REMEMBERED", 0)
     path = tmp_path / "w.pt"
     summed = []
 
@@ -503,3 +504,28 @@ def test_a_number_too_large_for_half_precision_is_told(number: float, fits: bool
     else:
         with pytest.raises(WeightsError, match="too large for float16"):
             read_state_dict(path, dtype=torch.float16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_what_is_plainly_whole_is_finite(dtype: torch.dtype, number: float, tmp_path: Path) -> None:
+    weights = {name: x.to(dtype) for name, x in WEIGHTS.items()}
+    for kind, save_as in (("pt", saved), ("safetensors", save)):
+        path = tmp_path / f"w.{kind}"
+        path.write_bytes(save_as(weights))
+        assert whole.plainly_whole(path)
+        for at in (0, -1):
+            broken = {name: x.clone() for name, x in weights.items()}
+            next(iter(broken.values())).view(-1)[at] = number
+            path.write_bytes(save_as(broken))
+            assert not whole.plainly_whole(path)
+            with pytest.raises(WeightsError, match="NaN or infinite"):
+                contents_of(path)
+
+
+def test_huge_weights_are_finite_though_not_plainly(tmp_path: Path) -> None:
+    path, weights = tmp_path / "w.pt", {name: x.clone() for name, x in WEIGHTS.items()}
+    next(iter(weights.values())).view(-1)[0] = torch.finfo(torch.float32).max
+    path.write_bytes(saved(weights))
+    assert not whole.plainly_whole(path)
+    assert contents_of(path).readable

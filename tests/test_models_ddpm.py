@@ -20,7 +20,8 @@ from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.architecture.blocks import DDPM
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.cpu import norm
-from ilvrctl.models.files.loading import inspect_file, load_network
+from ilvrctl.models.files.inspection import inspect_file
+from ilvrctl.models.files.loading import load_network
 from ilvrctl.models.files.readers.pesser import PESSER
 from ilvrctl.models.files.tensor_names import places
 from ilvrctl.models.trunk_network import timestep_embedding

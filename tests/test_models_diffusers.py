@@ -7,18 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from test_models_ddpm import DDPM_CONFIG, error_of, load, write_diffusers
 
+from ilvrctl.diffusion.denoiser import Prediction
+from ilvrctl.diffusion.samplers import DDIM
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.errors import WeightsError
 from ilvrctl.models.files.diffusers_config import read_config
 from ilvrctl.models.files.diffusers_folder import network_files, stated_facts, weights_file
-from ilvrctl.models.files.loading import inspect_file
+from ilvrctl.models.files.inspection import inspect_file
 from ilvrctl.presets import ModelPreset
 
+NO_NOISE = lambda: torch.zeros(())  # noqa: E731
 SIZE: dict[str, Any] = {"sample_size": 32, "block_out_channels": (32, 64, 64), "layers_per_block": 1}
 NETWORKS: dict[str, dict[str, Any]] = {
     "Ho et al.'s": {k: v for k, v in DDPM_CONFIG.items() if not k.startswith("_")},
@@ -185,6 +189,55 @@ def test_clean_estimates_are_clipped_as_the_library_does(
     folder = write_diffusers(tmp_path / "ddpm")
     DDPMScheduler(**config).save_pretrained(folder)
     assert replace(ModelPreset(), **stated_facts(folder)).clip_sample is clips
+
+
+@pytest.mark.parametrize(
+    ("name", "clips", "spacing", "to_clean"),
+    [
+        ("DDIMScheduler", True, "leading", True),
+        ("DDIMParallelScheduler", True, "leading", True),
+        ("DDPMParallelScheduler", True, "leading", True),
+        ("PNDMScheduler", False, "leading", False),
+        ("DPMSolverMultistepScheduler", False, "linspace", True),
+        ("UniPCMultistepScheduler", False, "linspace", True),
+        ("LCMScheduler", False, "leading", True),
+    ],
+)
+def test_what_a_scheduler_does_not_say_is_as_its_class_has_it(
+    name: str, clips: bool, spacing: str, to_clean: bool, tmp_path: Path
+) -> None:
+    folder = write_diffusers(tmp_path / "ddpm")
+    getattr(diffusers, name)(beta_start=1e-4, beta_end=0.02, beta_schedule="linear").save_pretrained(folder)
+    file = folder / "scheduler_config.json"
+    bare = ("clip_sample", "set_alpha_to_one", "timestep_spacing", "thresholding")
+    whole = json.loads(file.read_text())
+    for config in (whole, {key: value for key, value in whole.items() if key not in bare}):
+        file.write_text(json.dumps(config))
+        model = replace(ModelPreset(), **stated_facts(folder))
+        found = model.clip_sample, model.timestep_spacing, model.set_alpha_to_one
+        assert found == (clips, spacing, to_clean)
+
+
+@pytest.mark.parametrize("to_clean", [True, False])
+@pytest.mark.parametrize(("steps", "offset"), [(10, 0), (10, 1), (50, 1)])
+def test_ddim_ends_where_the_library_ends(to_clean: bool, steps: int, offset: int, tmp_path: Path) -> None:
+    theirs = diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=to_clean, steps_offset=offset)
+    folder = write_diffusers(tmp_path / "ddim")
+    theirs.save_pretrained(folder)
+    schedule = Schedule.of(replace(ModelPreset(), **stated_facts(folder)))
+    assert schedule.to_clean is to_clean
+
+    def network(x: torch.Tensor, t: float) -> torch.Tensor:
+        return torch.tanh(x.roll(1, -1) + t / 1000)
+
+    x = y = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    theirs.set_timesteps(steps)
+    for t in theirs.timesteps:
+        y = theirs.step(network(y, float(t)), t, y).prev_sample
+    for k in schedule.steps(schedule.spread(steps)):
+        eps = network(x, k.t)
+        x, _ = DDIM().step(x, Prediction((x - k.sigma_t * eps) / k.alpha_t, eps), k, NO_NOISE, None)
+    assert float((x - y).abs().max() / y.abs().max()) < 1e-4
 
 
 REFUSED: dict[str, Any] = {

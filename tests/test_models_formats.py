@@ -30,7 +30,8 @@ from ilvrctl.models.architecture.unet import AdmArchitecture
 from ilvrctl.models.files import formats
 from ilvrctl.models.files.facts import file_facts, with_stated
 from ilvrctl.models.files.formats import FORMATS, identify
-from ilvrctl.models.files.loading import inspect_file, load_network
+from ilvrctl.models.files.inspection import inspect_file
+from ilvrctl.models.files.loading import load_network
 from ilvrctl.models.files.rows import Format, has
 from ilvrctl.models.files.verdict import verdict_on
 from ilvrctl.models.lucidrains import Attends, LucidrainsArchitecture, LucidrainsUnet

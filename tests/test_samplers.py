@@ -11,9 +11,9 @@ from ilvrctl.diffusion.lowpass import LowPass
 from ilvrctl.diffusion.noise import NoiseStream, noise_seed
 from ilvrctl.diffusion.samplers import DDIM, DDPM, SAMPLERS, DPMSolver2M, DPMSolver2MSDE, Heun, Sampler
 from ilvrctl.diffusion.schedule import Schedule, Step, spread_levels
-from ilvrctl.engine import sample
 from ilvrctl.errors import UsageError
 from ilvrctl.methods import Context, Method
+from ilvrctl.sampling import sample
 from ilvrctl.settings import Settings
 
 SCHEDULE = Schedule.named("linear")

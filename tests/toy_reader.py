@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.architecture.shapes import Shapes
 from ilvrctl.models.architecture.unet import AdmArchitecture, read_architecture
-from ilvrctl.models.files.readers.base import File, Reader, adm_facts
+from ilvrctl.models.files.readers.base import File, Reader, adm_facts, adm_unet
 from ilvrctl.models.files.tensor_names import Place
 
 
@@ -23,7 +22,7 @@ def _names(tensors: Iterable[str]) -> dict[str, Place]:
 READER = Reader(
     "toy network",
     _infer,
-    AdmUNet,
+    adm_unet,
     adm_facts,
     unknown=("image_size",),
     stated=lambda file: {"predicts": "v", "noise_schedule": "cosine"},

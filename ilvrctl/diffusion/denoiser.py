@@ -38,18 +38,18 @@ class Denoiser:
     """A network with the facts that its tensors do not tell, as ``(x_t, Step) -> Prediction``.
 
     ``network(x, t, y)`` takes x (B, 3, H, W) float32, t (B,) float in original levels, y (B,) int64 or None and
-    gives (B, 3 or 6, H, W) float32; six outputs mean a learned-range variance (Nichol and Dhariwal 2021, eq. 15).
-    ``time_scale`` multiplies t (1000 / T where the network was trained with rescaled timesteps). ``levels``: the
-    network's own level for each of the chain's, where it is asked on the chain of another network. With
-    ``self_condition`` the network takes the last clean estimate too, see :class:`SelfConditioned`. ``experts``: in the
-    place of the network above some level, see :meth:`at`.
+    gives (B, 3 or 6, H, W) float32; ``class_label``: of all pictures, or of each. Six outputs mean a learned-range
+    variance (Nichol and Dhariwal 2021, eq. 15). ``time_scale`` multiplies t (1000 / T where the network was trained
+    with rescaled timesteps). ``levels``: the network's own level for each of the chain's, where it is asked on the
+    chain of another network. With ``self_condition`` the network takes the last clean estimate too, see
+    :class:`SelfConditioned`. ``experts``: in the place of the network above some level, see :meth:`at`.
     """
 
     network: Callable[..., Tensor]
     predicts: Predicts = "eps"
     clip_denoised: bool = True
     time_scale: float = 1.0
-    class_label: int | None = None
+    class_label: int | tuple[int, ...] | None = None
     self_condition: bool = False
     levels: tuple[float, ...] | None = None
     experts: tuple[tuple[int, Denoiser], ...] = ()
@@ -82,7 +82,7 @@ class Denoiser:
         own = self.own_level(k)
         scale, level = (1.0, own * self.time_scale) if self.predicts != "edm" else _edm_input(k)
         t = x.new_full((batch,), level)
-        y = None if self.class_label is None else t.new_full((batch,), self.class_label).long()
+        y = None if self.class_label is None else t.new_tensor(self.class_label).long().expand(batch)
         out = self.network(x * scale if scale != 1.0 else x, t, y)
         x0, eps = _estimates(x, out[:, :channels], k, self.predicts)
         if self.clip_denoised:

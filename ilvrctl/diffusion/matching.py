@@ -16,6 +16,10 @@ NEAR_ALPHA = 0.9
 """Levels with this share of the alpha of the noisiest that the source knows, or more, are taken for that: so much do
 the ends of one schedule differ with T. Beyond it eps is no longer right, and x0 is made of that over alpha."""
 
+GREY_LEVEL = 2 / 255
+"""Noise of one level is taken for that of another where their alphas differ by no more: a picture that is all that
+differs is then off by one of 255 greys."""
+
 
 def match_levels(source: Schedule, target: Schedule) -> tuple[float, ...] | None:
     """For the target's levels from 0 up, the source's of the same abar; None where both have the same schedule.
@@ -43,6 +47,30 @@ def check_match(levels: Sequence[float] | None, steps: Sequence[Step]) -> None:
         if levels
         else "another model of the inputs' own kind: these two have no level in common",
     )
+
+
+def check_noise(alphas: Sequence[float], steps: Sequence[Step], schedule: Schedule) -> None:
+    """UsageError for noise of another level than a chain begins at; ``alphas``: of the steps that it was found in."""
+    first = steps[0]
+    if abs(alphas[0] - first.alpha_t) <= GREY_LEVEL:
+        return
+    nearest = min(range(schedule.T), key=lambda t: abs(schedule.level(t)[0] - alphas[0]))
+    close = abs(schedule.level(nearest)[0] - alphas[0]) <= GREY_LEVEL
+    raise UsageError(
+        f"it is noise of a level with alpha {alphas[0]:.3g}, and the sampling begins at level {first.t} "
+        f"with alpha {first.alpha_t:.3g}",
+        hint=f"--start {nearest + 1}" if close else "find it again, with a --start that both schedules have",
+    )
+
+
+def check_noises_of_steps(alphas: Sequence[float], steps: Sequence[Step]) -> None:
+    """UsageError for the noises of other steps than a chain has: of so many, at levels with these ``alphas``."""
+    here = [k.alpha_t for k in steps]
+    if len(alphas) != len(here) or any(abs(a - b) > SAME_ABAR for a, b in zip(alphas, here, strict=True)):
+        raise UsageError(
+            f"it holds the noises of {len(alphas)} steps, and this chain has {len(here)} steps or other levels",
+            hint="--steps and --start as it was found with, or --method ddib, which needs those of no step",
+        )
 
 
 def match_sizes(source: AnySize, target: AnySize) -> None:

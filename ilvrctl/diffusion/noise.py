@@ -25,6 +25,11 @@ def noise_seed(seed: int, digest: str, sample: int) -> int:
     return int.from_bytes(identity[:8], "big") >> 1
 
 
+def drawn_class(seed: int, digest: str, sample: int, count: int) -> int:
+    """The class of ``count`` that is drawn for sample number ``sample`` of the input with sha256 ``digest``."""
+    return noise_seed(seed, f"class of {digest}", sample) % count
+
+
 class NoiseStream:
     """Standard normals for a batch, (B, C, H, W) float32: image b from its own CPU generator ``seeds[b]``.
 

@@ -37,6 +37,20 @@ class Sampler:
         """Whether a step adds fresh noise."""
         return False
 
+    @property
+    def wants_learned(self) -> bool:
+        """Whether it needs a network that has learned its variance."""
+        return False
+
+    def of_network(self, variance: Variance) -> Sampler:
+        """It with the ``variance`` of a network, where it is left to that."""
+        return self
+
+    @property
+    def truthful(self) -> Sampler:
+        """It for a prediction that knows the clean picture: its steps are drawn from q(x_s | x_t, x0)."""
+        return self
+
     def step(
         self, x: Tensor, prediction: Prediction, k: Step, noise: Noise, carry: Any
     ) -> tuple[Tensor, Any]:
@@ -65,6 +79,17 @@ class DDPM(Sampler):
     @property
     def stochastic(self) -> bool:
         return True
+
+    @property
+    def wants_learned(self) -> bool:
+        return self.variance == "learned"
+
+    def of_network(self, variance: Variance) -> Sampler:
+        return replace(self, variance=variance) if self.variance == "auto" else self
+
+    @property
+    def truthful(self) -> Sampler:
+        return replace(self, variance="fixed_small")
 
     def step(
         self, x: Tensor, prediction: Prediction, k: Step, noise: Noise, carry: Any
@@ -98,7 +123,9 @@ class DDIM(Sampler):
         self, x: Tensor, prediction: Prediction, k: Step, noise: Noise, carry: Any
     ) -> tuple[Tensor, Any]:
         """x_s = alpha_s x0 + sqrt(sigma_s^2 - std^2) eps + std z, std = eta sqrt(posterior variance)."""
-        std = self.eta * math.sqrt(k.posterior_variance)
+        if k.end is not None:
+            k = replace(k, alpha_s=k.end[0], sigma_s=k.end[1])
+        std = self.eta * math.sqrt(max(k.posterior_variance, 0.0))
         x_s = k.alpha_s * prediction.x0 + math.sqrt(max(k.sigma_s**2 - std**2, 0.0)) * prediction.eps
         return (x_s + std * noise() if std > 0 else x_s), carry
 

@@ -145,7 +145,8 @@ def _ddim_levels(T: int, count: int) -> list[int]:
 class Step:
     """One transition t -> s, with ``x_t = alpha_t x0 + sigma_t eps``; s = -1 is clean. All float64.
 
-    ``i`` counts the transitions from 0 in the order of sampling, ``n`` is how many there are.
+    ``i`` counts the transitions from 0 in the order of sampling, ``n`` is how many there are. ``end``: alpha and sigma
+    that ddim ends with in the place of the clean ones, where the network's scheduler has that.
     """
 
     i: int
@@ -156,6 +157,7 @@ class Step:
     sigma_t: float
     alpha_s: float
     sigma_s: float
+    end: tuple[float, float] | None = None
 
     @property
     def remaining(self) -> int:
@@ -218,6 +220,10 @@ class LevelFacts(Protocol):
     def steps_offset(self) -> int:
         """Added to the levels of ``leading``."""
 
+    @property
+    def set_alpha_to_one(self) -> bool:
+        """Whether ddim ends at the clean picture, and not at the lowest level."""
+
 
 _BETAS: dict[str, Callable[[int, float | None, float | None], list[float]]] = {
     "linear": linear_betas,
@@ -234,12 +240,14 @@ HAVE_ENDS = ("linear", "quad", "sigmoid_beta")
 class Schedule:
     """The levels a network was trained on: ``abar_t`` for t = 0 .. T-1.
 
-    ``spacing`` and ``offset``: which of them a smaller number of steps walks, as its scheduler has it (diffusers).
+    ``spacing`` and ``offset``: which of them a smaller number of steps walks, as its scheduler has it (diffusers);
+    ``to_clean``: whether the last step of ddim ends at the clean picture, or at the lowest level.
     """
 
     alphas_cumprod: tuple[float, ...]
     spacing: Spacing = "linspace"
     offset: int = 0
+    to_clean: bool = True
 
     @classmethod
     def named(
@@ -297,7 +305,10 @@ class Schedule:
             )
         abar = schedule.alphas_cumprod
         return cls(
-            _without_signal(abar) if facts.zero_snr else abar, facts.timestep_spacing, facts.steps_offset
+            _without_signal(abar) if facts.zero_snr else abar,
+            facts.timestep_spacing,
+            facts.steps_offset,
+            facts.set_alpha_to_one,
         )
 
     def spread(self, steps: int, below: int | None = None) -> list[int]:
@@ -332,8 +343,9 @@ class Schedule:
 
     @lru_cache(maxsize=64)  # noqa: B019  of few schedules, which are values
     def _steps(self, down: tuple[int, ...]) -> tuple[Step, ...]:
+        end = None if self.to_clean else self.level(0)
         return tuple(
-            Step(i, len(down), t, s, *self.level(t), *self.level(s))
+            Step(i, len(down), t, s, *self.level(t), *self.level(s), end if s < 0 else None)
             for i, (t, s) in enumerate(zip(down, [*down[1:], -1], strict=True))
         )
 

@@ -102,6 +102,13 @@ ARROWS = {"low": " ↓", "high": " ↑", None: ""}
 """Which direction is better."""
 
 
+def plain(value: float | None) -> float | str | None:
+    """A number as JSON has it; "inf" or "-inf" where it has none."""
+    if value is None or math.isfinite(value):
+        return value
+    return "inf" if value > 0 else "-inf"
+
+
 def number(estimate: Estimate | None, metric: Metric) -> str:
     """``18.70 ± 0.61``, half of the 95 % interval after the sign; ``-`` where there is none."""
     if estimate is None:

@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
-from ilvrctl.evaluation.result import Evaluation
+if TYPE_CHECKING:
+    from ilvrctl.evaluation.result import Evaluation
 
 _WIDTH, _HEIGHT = 640, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 130, 16, 48

@@ -6,18 +6,21 @@ import csv
 import io
 import json
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ilvrctl import __version__, paths
-from ilvrctl.evaluation.catalogue import ARROWS, number
+from ilvrctl.errors import UsageError, did_you_mean
+from ilvrctl.evaluation.catalogue import ARROWS, Metric, number, plain
 from ilvrctl.evaluation.plot import STYLE, pareto_svg
-from ilvrctl.evaluation.result import Evaluation, RunResult, plain
 from ilvrctl.evaluation.sets import Picture
 from ilvrctl.images.geometry import thumbnail
 from ilvrctl.images.io import encode_picture
+
+if TYPE_CHECKING:
+    from ilvrctl.evaluation.result import Evaluation, RunResult
 
 BUDGET = 27_000_000
 """Bytes of all pictures before base64, which makes them a third longer: the page stays below 40 MB."""
@@ -36,6 +39,37 @@ def csv_text(found: Evaluation) -> str:
             numbers = ("" if (v := plain(row.values.get(m.key))) is None else v for m in metrics)
             writer.writerow([run.name, row.pair.key, row.pair.sample, *numbers])
     return text.getvalue()
+
+
+def markdown(found: Evaluation) -> str:
+    """A table for people: a row a run, the best of a column, beyond doubt, in bold."""
+
+    def row(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    def cell(metric: Metric, i: int, run: RunResult) -> str:
+        text = number(run.metrics.get(metric.key), metric)
+        return f"**{text}**" if found.best(metric) == i else text
+
+    head = row(["run", *(m.title + ARROWS[m.better] for m in found.metrics)])
+    rows = [row([run.name, *(cell(m, i, run) for m in found.metrics)]) for i, run in enumerate(found.runs)]
+    return "\n".join([head, "|---" + "|---:" * len(found.metrics) + "|", *rows]) + "\n"
+
+
+def text_for(found: Evaluation, suffix: str) -> str:
+    """The content of a file whose name ends so. UsageError for an ending that none has."""
+    kinds: dict[str, Callable[[Evaluation], str]] = {
+        ".html": page,
+        ".csv": csv_text,
+        ".json": lambda found: json.dumps(found.record(), ensure_ascii=False, indent=2) + "\n",
+        ".md": markdown,
+    }
+    if suffix.lower() not in kinds:
+        raise UsageError(
+            f"an evaluation cannot be written as {suffix or 'a file without an ending'}",
+            hint=did_you_mean(suffix.lower(), kinds) or f"one of {', '.join(kinds)}",
+        )
+    return kinds[suffix.lower()](found)
 
 
 def page(found: Evaluation) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl.errors import IlvrctlError
-from ilvrctl.evaluation.catalogue import Metric
+from ilvrctl.evaluation.catalogue import Metric, plain
 from ilvrctl.evaluation.pairing import Partners
+from ilvrctl.files import write_text
 
 if TYPE_CHECKING:
     from ilvrctl.metrics.intervals import Estimate
@@ -86,6 +87,21 @@ class Evaluation:
             found.append(estimate.value if metric.better == "low" else -estimate.value)
         return found[0], found[1]
 
+    @property
+    def table(self) -> str:
+        """For people, in Markdown: a row a run, value and half of its 95 % interval, the best beyond doubt in bold."""
+        from ilvrctl.evaluation.report import markdown
+
+        return markdown(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write it, by the ending of the name: ``.html`` the page, ``.csv`` the numbers of every picture, ``.json``
+        :meth:`record`, ``.md`` the :attr:`table`. UsageError for another ending, OutputError where it cannot be.
+        """
+        from ilvrctl.evaluation.report import text_for
+
+        return write_text(Path(path), text_for(self, Path(path).suffix))
+
     def record(self) -> dict[str, Any]:
         """For programs: plain JSON values; infinity as "inf"."""
         front = self.pareto()
@@ -114,13 +130,6 @@ class Evaluation:
             "failed": [{"message": error.message, "hint": error.hint} for error in self.failures],
             "left_out": self.left_out,
         }
-
-
-def plain(value: float | None) -> float | str | None:
-    """A number as JSON has it; "inf" or "-inf" where it has none."""
-    if value is None or math.isfinite(value):
-        return value
-    return "inf" if value > 0 else "-inf"
 
 
 def _estimate(estimate: Estimate) -> dict[str, Any]:

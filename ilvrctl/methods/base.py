@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ilvrctl.diffusion.denoiser import Denoise, Prediction
     from ilvrctl.diffusion.noise import Noise
     from ilvrctl.diffusion.schedule import Schedule, Step
+    from ilvrctl.methods.encoders import Inversion
 
 EnergyOf = Callable[["Tensor", "Tensor", int], "Tensor"]
 """An energy bound to the references of a batch: ``(x, y_t, t) -> (B,)``, lower is better.
@@ -30,7 +31,8 @@ class Context:
     ``fresh_noise``: whether a constraint that leaves it open draws the reference's noise anew. ``networks``: those
     that the method's energies bring, loaded, by the energy's name. ``source``: the model of the references' own
     kind, if any. ``free`` (B, 1, H, W), boolean: the pixels that may become something else; the others are kept as
-    in the reference. None frees all. ``class_label``: that of the settings.
+    in the reference. None frees all. ``class_label``: that of the network, or of each sample. ``given``: noise to
+    start from; ``found``: takes the one that an encoder finds.
     """
 
     reference: Tensor
@@ -40,7 +42,9 @@ class Context:
     networks: Mapping[str, Any] = field(default_factory=dict)
     source: Denoise | None = None
     free: Tensor | None = None
-    class_label: int | None = None
+    class_label: int | tuple[int, ...] | None = None
+    given: Inversion | None = None
+    found: Inversion | None = None
     _statistics: dict[Grid, Statistics] = field(default_factory=dict, repr=False, compare=False)
 
     def statistics(self, blocks: Grid) -> Statistics:

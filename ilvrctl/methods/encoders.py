@@ -3,21 +3,22 @@
 Both models see ``x_t = alpha_t x0 + sigma_t eps`` at the same levels t. With one model on both sides the picture
 comes back: exactly from the noises, and up to the error of the steps from the DDIM encoding.
 
-
-Each encoder's ``sampler`` is the published one, used unless another is asked for; ``models``: how many there are.
+Each encoder's ``sampler`` is the published one, used unless another is asked for. What an encoder has found is an
+:class:`Inversion`, which can be kept, and ``given`` to another target, or to a method that finds none itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ilvrctl.diffusion.denoiser import Prediction
-from ilvrctl.diffusion.samplers import DDPM
 from ilvrctl.errors import UsageError
+from ilvrctl.fields import LATER
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from ilvrctl.diffusion.denoiser import Denoise
@@ -28,13 +29,70 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Surprise:
+    """What the source's model did not foresee in one step of the reference's path: ``x_s - mean``, and the standard
+    deviation of the step, which is 0 at the last one.
+    """
+
+    deviation: Tensor
+    std: Tensor
+
+
+@dataclass
+class Inversion:
+    """Pictures as noise: ``x`` (B, C, H, W) at the level of the first step, and where an encoder finds noises what
+    the source's model did not foresee at every step.
+    """
+
+    x: Tensor | None = None
+    surprises: list[Surprise] = field(default_factory=list)
+
+    def of(self, b: int) -> Inversion:
+        """That of one picture, (C, H, W), in main memory."""
+        assert self.x is not None
+        told = [Surprise(one.deviation[b].cpu(), one.std[b].cpu()) for one in self.surprises]
+        return Inversion(self.x[b].cpu(), told)
+
+    @classmethod
+    def together(cls, several: Sequence[Inversion | None], device: torch.device) -> Inversion:
+        """Those of the pictures of a batch. UsageError where one has none."""
+        import torch
+
+        here = [one for one in several if one is not None]
+        if len(here) < len(several):
+            raise UsageError("this method starts from noise, and was given none", hint="--from-noise FOLDER")
+        x = [one.x for one in here if one.x is not None]
+        told = [
+            Surprise(
+                torch.stack([one.deviation for one in step]).to(device),
+                torch.stack([one.std for one in step]).to(device),
+            )
+            for step in zip(*(one.surprises for one in here), strict=True)
+        ]
+        return cls(torch.stack(x).to(device), told)
+
+
+@dataclass(frozen=True)
 class NoEncoder:
-    """One model only: the sampling starts from noise, or from the noised reference."""
+    """One model only: the sampling starts from noise, or from the noised reference.
+
+    ``given``: it starts from noise that was found before; then no encoder needs a second model.
+    """
 
     name: ClassVar[str] = "none"
     sampler: ClassVar[Mapping[str, Any]] = {}
-    models: ClassVar[int] = 1
-    climbs: ClassVar[bool] = False
+    finds: ClassVar[Literal["nothing", "noise", "noises"]] = "nothing"
+    given: bool = field(default=False, metadata=LATER)
+
+    @property
+    def models(self) -> int:
+        """How many there are."""
+        return 1 if self.given or self.finds == "nothing" else 2
+
+    @property
+    def climbs(self) -> bool:
+        """Whether it walks up from the references."""
+        return False
 
     def check(self, sampler: Sampler) -> None:
         """UsageError for a sampler that it does not go with."""
@@ -45,6 +103,13 @@ class NoEncoder:
 
     def begin(self, context: Context, first: Step, x0: Tensor, e: Tensor) -> Tensor | None:
         """The sample to begin with at the level first.t; None leaves it to the method. ``x0``: what was encoded."""
+        x = _given(context) if self.given else self.start(context, first, x0, e)
+        if context.found is not None:
+            context.found.x = x
+        return x
+
+    def start(self, context: Context, first: Step, x0: Tensor, e: Tensor) -> Tensor | None:
+        """The same where it is found."""
         return None
 
     def path(
@@ -74,8 +139,11 @@ class DDIMEncoder(NoEncoder):
 
     name: ClassVar[str] = "ddim"
     sampler: ClassVar[Mapping[str, Any]] = {"name": "ddim"}
-    models: ClassVar[int] = 2
-    climbs: ClassVar[bool] = True
+    finds: ClassVar[Literal["nothing", "noise", "noises"]] = "noise"
+
+    @property
+    def climbs(self) -> bool:
+        return not self.given
 
     def check(self, sampler: Sampler) -> None:
         """UsageError for a sampler that adds noise: it would leave the path of the ODE."""
@@ -86,9 +154,9 @@ class DDIMEncoder(NoEncoder):
             )
 
     def encode(self, context: Context, steps: Sequence[Step]) -> Iterator[tuple[Step, Tensor, Tensor]]:
-        return encode_ddim(_source(context), context.reference, steps)
+        return iter(()) if self.given else encode_ddim(_source(context), context.reference, steps)
 
-    def begin(self, context: Context, first: Step, x0: Tensor, e: Tensor) -> Tensor | None:
+    def start(self, context: Context, first: Step, x0: Tensor, e: Tensor) -> Tensor | None:
         return x0
 
 
@@ -104,7 +172,7 @@ class NoiseEncoder(NoEncoder):
 
     name: ClassVar[str] = "noises"
     sampler: ClassVar[Mapping[str, Any]] = {"name": "ddim", "eta": 0.1}
-    models: ClassVar[int] = 2
+    finds: ClassVar[Literal["nothing", "noise", "noises"]] = "noises"
     residual: bool = True
 
     def check(self, sampler: Sampler) -> None:
@@ -115,14 +183,17 @@ class NoiseEncoder(NoEncoder):
                 hint="--sampler ddim --eta 0.1",
             )
 
-    def begin(self, context: Context, first: Step, x0: Tensor, e: Tensor) -> Tensor | None:
+    def start(self, context: Context, first: Step, x0: Tensor, e: Tensor) -> Tensor | None:
         """Drawn from q(x_t | y), at the highest level too."""
         return context.reference_at(first.t, e)
 
     def path(
         self, context: Context, steps: Sequence[Step], sampler: Sampler, x: Tensor
     ) -> Iterator[Surprise] | None:
-        return surprises(_source(context), context.reference, x, steps, sampler, context.noise)
+        if self.given:
+            return iter(_noises(context, len(steps)))
+        found = surprises(_source(context), context.reference, x, steps, sampler, context.noise)
+        return found if context.found is None else _keeping(found, context.found)
 
     def step(
         self,
@@ -161,6 +232,29 @@ def _source(context: Context) -> Denoise:
     return context.source
 
 
+def _given(context: Context) -> Tensor:
+    if context.given is None or context.given.x is None:
+        raise UsageError("no noise was given to start from", hint="--from-noise FOLDER")
+    return context.given.x
+
+
+def _noises(context: Context, steps: int) -> list[Surprise]:
+    found = [] if context.given is None else context.given.surprises
+    if len(found) != steps:
+        raise UsageError(
+            f"{len(found)} noises were given, and there are {steps} steps",
+            hint="as many --steps, or --method ddib",
+        )
+    return found
+
+
+def _keeping(found: Iterator[Surprise], inversion: Inversion) -> Iterator[Surprise]:
+    """The same, kept off the device."""
+    for told in found:
+        inversion.surprises.append(Surprise(told.deviation.cpu(), told.std.cpu()))
+        yield told
+
+
 def encode_ddim(source: Denoise, x: Tensor, steps: Sequence[Step]) -> Iterator[tuple[Step, Tensor, Tensor]]:
     """The chain walked upwards, from the clean x (B, 3, H, W): every step with the sample at its level t and the
     clean estimate that it was made from.
@@ -178,16 +272,6 @@ def encode_ddim(source: Denoise, x: Tensor, steps: Sequence[Step]) -> Iterator[t
         yield k, x, prediction.x0
 
 
-@dataclass(frozen=True)
-class Surprise:
-    """What the source's model did not foresee in one step of the reference's path: ``x_s - mean``, and the standard
-    deviation of the step, which is 0 at the last one.
-    """
-
-    deviation: Tensor
-    std: Tensor
-
-
 def surprises(
     source: Denoise, y: Tensor, x: Tensor, steps: Sequence[Step], sampler: Sampler, noise: Noise
 ) -> Iterator[Surprise]:
@@ -195,12 +279,11 @@ def surprises(
 
     The path is drawn from q(x_s | x_t, y), which is the sampler's own step from a prediction that knows y.
     """
-    truthful = replace(sampler, variance="fixed_small") if isinstance(sampler, DDPM) else sampler
     path: Any = None
     history: Any = None
     for k in steps:
         known = Prediction(y, (x - k.alpha_t * y) / k.sigma_t)
-        x_s, path = truthful.step(x, known, k, noise, path)
+        x_s, path = sampler.truthful.step(x, known, k, noise, path)
         mean, std, history = _moments(sampler, x, source(x, k), k, history)
         yield Surprise(x_s - mean, std)
         x = x_s

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from ilvrctl.choices import ClassLabel
 from ilvrctl.diffusion.lowpass import Kernel, LowPass, check_factor
 from ilvrctl.errors import UsageError
 from ilvrctl.fields import Between, Code, File
@@ -67,7 +68,7 @@ class Energy:
     def check(self, size: Size) -> None:
         """UsageError when the energy cannot work for pictures of ``size`` pixels."""
 
-    def check_label(self, class_label: int | None) -> None:
+    def check_label(self, class_label: ClassLabel) -> None:
         """UsageError when the energy needs a class, and neither it nor the settings name one."""
 
     def strength(self, prediction: Prediction, k: Step) -> float | Tensor:
@@ -272,8 +273,8 @@ class ClassifierEnergy(NoisyClassifierEnergy):
     label: Annotated[int, Between(0)] | None = None
     shift: Literal["mean", "score"] = "mean"
 
-    def check_label(self, class_label: int | None) -> None:
-        if self.label is None and class_label is None:
+    def check_label(self, class_label: ClassLabel) -> None:
+        if self.label is None and class_label in (None, "none"):
             raise UsageError(
                 "the energy classifier needs the class to guide to",
                 hint="--class-label N where the network has classes, else --set energies.classifier.label=N",
@@ -287,25 +288,31 @@ class ClassifierEnergy(NoisyClassifierEnergy):
 
     def bind(self, context: Context, network: Any, blocks: Grid | None) -> EnergyOf:
         """``-log softmax(C(x_t, t))`` of the class."""
+        import torch
+
         self.check_channels(context, network)
-        label, count = self._label(context), network.architecture.out_channels
-        if label >= count:
+        labels, count = self._labels(context), network.architecture.out_channels
+        if (label := max(labels)) >= count:
             raise UsageError(
                 f"class label {label} is not among the {count} classes of the classifier",
                 hint=f"--set energies.classifier.label=0 to {count - 1}",
             )
 
+        wanted = torch.tensor(labels, device=context.reference.device)
+
         def energy(x: Tensor, y_t: Tensor, t: int) -> Tensor:
             logits: Tensor = network(x, x.new_full((len(x),), max(t, 0)))
-            return -logits.log_softmax(1)[:, label]
+            return -logits.log_softmax(1)[torch.arange(len(x), device=x.device), wanted]
 
         return energy
 
-    def _label(self, context: Context) -> int:
+    def _labels(self, context: Context) -> tuple[int, ...]:
         label = context.class_label if self.label is None else self.label
+        if isinstance(label, tuple):
+            return label
         self.check_label(label)
         assert label is not None
-        return label
+        return (label,) * len(context.reference)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -173,8 +173,9 @@ class Method:
 
     def check(self, size: AnySize, steps: Sequence[Step], T: int) -> None:
         """UsageError when the pieces do not fit the size, or the references would not be used at all."""
-        if self.two_models and self.repeats > 1:
-            raise UsageError(f"{self.name} encodes once and makes one pass", hint="leave out --repeats")
+        if (self.two_models or self.encoder.given) and self.repeats > 1:
+            what = "starts from noise that is given" if self.encoder.given else "encodes once"
+            raise UsageError(f"{self.name} {what} and makes one pass", hint="leave out --repeats")
         check_resampling(*self.resample, len(steps))
         if self.two_models and self.resample[1] > 1:
             raise UsageError(f"{self.name} walks its path once", hint="leave out --resample")
@@ -186,6 +187,7 @@ class Method:
             self.name == "plain"
             or anywhere
             or self.two_models
+            or self.encoder.given
             or (not self._needs_range and self.levels(T) < T)
         ):
             return

@@ -25,7 +25,7 @@ from ilvrctl.models.trunk_network import AdmTrunk, run
 class AdmUNet(AdmTrunk):
     """The network of an :class:`AdmArchitecture`, weights at torch's defaults (zero where ADM's are)."""
 
-    HALF = (*AdmTrunk.HALF, "output_blocks")
+    HALF = AdmArchitecture.HALF
 
     def __init__(self, architecture: AdmArchitecture) -> None:
         super().__init__(architecture)

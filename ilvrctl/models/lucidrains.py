@@ -6,7 +6,6 @@ moving 2x2 pixels into channels, and attention is linear in the pixels but for t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -15,61 +14,10 @@ from torch import Tensor, nn
 
 from ilvrctl.errors import UsageError
 from ilvrctl.models.architecture.blocks import Conventions
+from ilvrctl.models.architecture.lucidrains import Attends, LucidrainsArchitecture
 from ilvrctl.models.trunk_network import HalfPrecision, timestep_embedding
 
 _EMBEDDING = Conventions(sine_first=True, frequency_shift=1.0)
-
-
-@dataclass(frozen=True)
-class Attends:
-    """Attention of a level: ``heads`` of ``channels`` each, ``full`` or linear in the number of pixels.
-
-    ``memory``: keys and values that are learned beside those of the pixels.
-    """
-
-    full: bool
-    heads: int
-    channels: int
-    memory: int
-
-
-@dataclass(frozen=True)
-class LucidrainsArchitecture:
-    """Everything that fixes the network but the base of its frequencies, which is taken as 10000.
-
-    ``width``: its ``dim``; ``widths``: channels that go into each level, and those of the middle. ``attention``:
-    that of each level; ``middle``: that of the middle. ``self_condition``: the last clean estimate goes in, before
-    the picture.
-    """
-
-    in_channels: int
-    out_channels: int
-    width: int
-    widths: tuple[int, ...]
-    attention: tuple[Attends, ...]
-    middle: Attends
-    self_condition: bool = False
-    num_classes: None = None
-
-    @property
-    def channels(self) -> int:
-        """Channels of the pictures."""
-        return self.in_channels // (2 if self.self_condition else 1)
-
-    @property
-    def levels(self) -> int:
-        """Number of resolutions."""
-        return len(self.attention)
-
-    @property
-    def downsample_factor(self) -> int:
-        """What height and width in pixels must be multiples of."""
-        return int(2 ** (self.levels - 1))
-
-    @property
-    def learns_variance(self) -> bool:
-        """Whether the second half of the outputs is the variance."""
-        return self.out_channels == 2 * self.channels
 
 
 class RMSNorm(nn.Module):
@@ -149,7 +97,7 @@ class Attention(nn.Module):
 class LucidrainsUnet(HalfPrecision):
     """The network of a :class:`LucidrainsArchitecture`, weights at torch's defaults."""
 
-    HALF = ("downs", "mid_block1", "mid_attn", "mid_block2", "ups")
+    HALF = LucidrainsArchitecture.HALF
 
     def __init__(self, architecture: LucidrainsArchitecture) -> None:
         super().__init__()
@@ -198,7 +146,9 @@ class LucidrainsUnet(HalfPrecision):
             )
         if self.architecture.self_condition:
             x = torch.cat((torch.zeros_like(x) if before is None else before, x), dim=1)
-        emb: Tensor = self.time_mlp(timestep_embedding(t, self.architecture.width, _EMBEDDING))
+        emb: Tensor = self.time_mlp(
+            timestep_embedding(t, self.architecture.width, _EMBEDDING, self.architecture.theta)
+        )
         stem = self.init_conv(x.contiguous(memory_format=torch.channels_last))
         h = self._middle(stem.to(self.dtype), emb).float()
         h = self.final_res_block(torch.cat((h, stem), dim=1), emb)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ilvrctl.errors import UsageError
 from ilvrctl.models.architecture.blocks import ADM, Block, Conventions
+from ilvrctl.models.architecture.half import convolutions_in
 from ilvrctl.models.architecture.trunk import TrunkArchitecture
 from ilvrctl.models.layers import build_layer
 
@@ -20,15 +21,17 @@ if TYPE_CHECKING:
 MAX_PERIOD = 10_000.0  # longest wavelength of the timestep embedding, in levels
 
 
-def timestep_embedding(t: Tensor, width: int, conventions: Conventions = ADM) -> Tensor:
-    """Cosines and sines of ``t`` (B,) at ``width // 2`` frequencies from 1 down to (nearly) 1/10000.
+def timestep_embedding(
+    t: Tensor, width: int, conventions: Conventions = ADM, theta: float = MAX_PERIOD
+) -> Tensor:
+    """Cosines and sines of ``t`` (B,) at ``width // 2`` frequencies from 1 down to (nearly) 1 / ``theta``.
 
     Returns (B, width) float32; an odd width ends with zero. Source: Vaswani et al. 2017; ADM puts the cosines
-    first, Ho et al. 2020 the sines, whose last frequency is just 1/10000.
+    first, Ho et al. 2020 the sines, whose last frequency is just 1 / theta.
     """
     half = width // 2
     steps = torch.arange(half, dtype=torch.float32, device=t.device)
-    frequencies = torch.exp(-math.log(MAX_PERIOD) / (half - conventions.frequency_shift) * steps)
+    frequencies = torch.exp(-math.log(theta) / (half - conventions.frequency_shift) * steps)
     angles = t.float()[:, None] * frequencies
     parts = [angles.sin(), angles.cos()] if conventions.sine_first else [angles.cos(), angles.sin()]
     if width % 2:
@@ -61,19 +64,15 @@ class HalfPrecision(nn.Module):
 
     def convolution_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that :meth:`to_precision` casts, by name."""
-        return {
-            ".".join(part for part in (half, name, key) if part): parameter
-            for half in self.HALF
-            for name, module in self.get_submodule(half).named_modules()
-            if isinstance(module, nn.Conv1d | nn.Conv2d)
-            for key, parameter in module.named_parameters(recurse=False)
-        }
+        parameters = dict(self.named_parameters())
+        shapes = {name: tuple(x.shape) for name, x in parameters.items()}
+        return {name: parameters[name] for name in convolutions_in(shapes, self.HALF)}
 
 
 class AdmTrunk(HalfPrecision):
     """Base of the networks: time embedding, ``input_blocks`` and ``middle_block`` of an architecture."""
 
-    HALF: tuple[str, ...] = ("input_blocks", "middle_block")
+    HALF = TrunkArchitecture.HALF
 
     def __init__(self, architecture: TrunkArchitecture) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from ilvrctl.models.files.stated import UNKNOWN
 from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.plans.find_networks import NOT_THE_SAME, FoundNetwork, FoundNetworks
 from ilvrctl.plans.grid import Variant, naming
+from ilvrctl.plans.noises import check_keeping, check_noises
 from ilvrctl.plans.outputs import Output, check_places, check_sheet
 from ilvrctl.plans.past import Past, mark_done
 from ilvrctl.plans.places import Limits, exists, real
@@ -135,6 +136,7 @@ def make_plan(plan: Plan, *, overwrite: bool, past: Past | None = None) -> Plan:
     for variant in plan.variants:
         _check(plan, variant)
     _check_source(plan)
+    check_keeping(plan)
     files = [file for output in plan.outputs for file in output.files]
     if plan.sheet is not None:
         check_sheet(plan.sheet)
@@ -144,6 +146,7 @@ def make_plan(plan: Plan, *, overwrite: bool, past: Past | None = None) -> Plan:
     files += {output.joined for output in plan.outputs if output.joined is not None}
     check_places(files, {file for o in plan.outputs for file in o.item.files})
     judged = [_named(o, limits) for o in mark_done(plan.outputs, plan.identities, past)]
+    check_noises(replace(plan, outputs=tuple(judged)))
     if not overwrite:
         _refuse_taken(plan, judged)
     pending = (replace(o, status="to do") if o.status == "taken" else o for o in judged)
@@ -201,7 +204,9 @@ def _check_source(plan: Plan) -> None:
     if not wanting:
         raise UsageError(
             "--from names the model of the inputs' own kind, which this method has no use for",
-            hint="--method cyclediffusion or --method ddib",
+            hint="leave it out: the noise is found already"
+            if plan.variants[0].settings.method.encoder.given
+            else "--method cyclediffusion or --method ddib",
         )
     _check_levels(plan, plan.source, wanting)
     match_channels(plan.source.model.channels, plan.model.channels)

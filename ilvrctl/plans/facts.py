@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ilvrctl import __version__
 from ilvrctl.config import Layer, build, read_yaml
 from ilvrctl.errors import ConfigError
@@ -22,6 +20,7 @@ from ilvrctl.models.files.facts_header import header_facts, with_header_facts
 from ilvrctl.models.files.stated import UNKNOWN
 from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.presets import ModelPreset, override_model, single_models
+from ilvrctl.yaml_core import dump_yaml
 
 ATTENTION = ("num_heads", "num_head_channels", "use_new_attention_order")
 FACTS = (
@@ -33,6 +32,7 @@ FACTS = (
     "beta_end",
     "predicts",
     "variance",
+    "theta",
 )
 """What no tensor tells, under the names of a model preset."""
 GUESS = "a guess"
@@ -87,7 +87,7 @@ def save_facts(weights: Path, facts: StoredFacts) -> Path:
     known = replace(facts, size=weights.stat().st_size, sha256=weights_sha256(weights))
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(known).items()}
     text = f"# found by `ilvrctl inspect {weights.name} --probe`; flags and presets win over it\n"
-    text += yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    text += dump_yaml(plain)
     return write_text(file, text)
 
 

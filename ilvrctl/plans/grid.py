@@ -86,7 +86,7 @@ def expand(choices: Sequence[Choice], build: Callable[[Picked], Settings]) -> li
             raise naming(_label(_telling(picked, short)), error) from None
         for choice, _ in kept:
             unused.pop(choice.key, None)
-        found.setdefault(repr(settings), _variant(settings, _telling(kept, short)))
+        found.setdefault(settings.identity({}), _variant(settings, _telling(kept, short)))
     for key in unused:
         raise refusal[key]
     return _with_own_folders(list(found.values()))

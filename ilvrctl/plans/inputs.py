@@ -51,8 +51,9 @@ class Item:
     """One input. ``name`` is what people call it; ``path`` None means ``data`` (standard input).
 
     ``stem``: the output's name without suffix, below the output folder. Of an edit ``guide`` is the scribbled copy
-    and ``mask`` tells what is edited. ``frame``: the one that is meant of several in the file, from 0; None is the
-    first, with a note. ``whole``: the stem of the file as a whole, where a frame is meant.
+    and ``mask`` tells what is edited. ``noise``: the file holds noise, and the picture in it. ``frame``: the one
+    that is meant of several in the file, from 0; None is the first, with a note. ``whole``: the stem of the file as a
+    whole, where a frame is meant.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Item:
     frame: int | None = None
     whole: str = field(default="", compare=False)
     where: str = field(default="", repr=False, compare=False)
+    noise: bool = False
 
     @cached_property
     def key(self) -> str:
@@ -184,8 +186,8 @@ def _frames(item: Item) -> list[Item]:
 def read_list(file: str, *, null: bool = False, stdin: bytes | None = None, empty: bool = False) -> list[str]:
     """The names in a list, one a line or ended by zero bytes; ``stdin``: what ``-`` is.
 
-    The list is in the encoding of file names here, or as its byte order mark says. UsageError when it cannot be read,
-    or names nothing, unless it may be ``empty``.
+    The list is in the encoding of file names here, or as its byte order mark says. UsageError when it cannot be
+    read, or names nothing, unless it may be ``empty``.
     """
     try:
         raw = as_utf8(stdin if file == STDIN and stdin is not None else _read_list(Path(file)))

@@ -22,6 +22,7 @@ from ilvrctl.plans.jobs_file import PARAMETERS, JobAsked, read_jobs
 from ilvrctl.plans.manifest import read_manifest
 from ilvrctl.plans.named_weights import located
 from ilvrctl.plans.names import name_results
+from ilvrctl.plans.noises import FROM_NOISE, items_in
 from ilvrctl.plans.outputs import FORMATS, Destination, Output, numbers_to, outputs_of, suffix_of
 from ilvrctl.plans.parameter import Parameter
 from ilvrctl.plans.past import Past
@@ -66,7 +67,9 @@ def plan_of(job: JobAsked, folder: Path, past: Past) -> Plan:
         masked = bool(spec.scribbled or spec.masks or job.value("mask"))
         asked = Asked(tuple(_choices(job, folder)), values={"as_published": job.value("as_published")})
         edit = spec.edit
-        way = way_of(networks.target, edit, asked.choices, masked=masked) if edit is not None else None
+        way = None if job.value("from_noise") is None else FROM_NOISE
+        if edit is not None:
+            way = way_of(networks.target, edit, asked.choices, masked=masked)
         variants = asked.variants(networks, way)
         found = _found(job, folder, out)
         items = _with_companions(job, found.items, folder)
@@ -146,6 +149,13 @@ def _found(job: JobAsked, folder: Path, out: Path) -> Collected:
         names += [str(folder / name) for name in read_list(str(folder / listed), null=job.value("null"))]
     if job.value("examples"):
         names.append(str(paths.EXAMPLES))
+    if (noise := job.value("from_noise")) is not None:
+        if names or spec.edit is not None:
+            what = "inputs" if names else "edit"
+            raise ConfigError(
+                f"{job.at('from_noise')}: from_noise brings its own pictures", hint=f"leave out {what}"
+            )
+        return Collected(items_in(folder / noise, recursive=job.value("recursive")))
     if not names:
         raise ConfigError(
             f"{job.origin}: the job {spec.name} has no inputs", hint="inputs: FOLDER, or examples: true"
@@ -211,4 +221,5 @@ def _outputs(
     place = Destination(folder, suffix=suffix_of(job.value("ext") or FORMATS[0]), pattern=pattern)
     folders = [variant.folder for variant in variants]
     named = name_results(items, place, numbers, folders, past)
-    return outputs_of(named, numbers, place, gif=job.value("gif"), join=job.value("join"), folders=folders)
+    beside = {"gif": job.value("gif"), "join": job.value("join"), "noise": job.value("save_noise")}
+    return outputs_of(named, numbers, place, folders=folders, **beside)

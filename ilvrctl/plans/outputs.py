@@ -11,6 +11,7 @@ from typing import Literal
 
 from ilvrctl.errors import OutputError, UsageError, did_you_mean
 from ilvrctl.images.io import PICTURE_SUFFIXES
+from ilvrctl.models.files.noise_file import SUFFIX
 from ilvrctl.plans.inputs import Item, refuse_equal
 from ilvrctl.plans.places import Folders, exists, is_folder
 
@@ -27,8 +28,9 @@ MOST_RESULTS = 2_000_000
 
 @dataclass(frozen=True)
 class Output:
-    """One sample of one item; ``path`` None is standard output, ``gif`` the animation beside it, if any;
-    ``joined``: the file that holds the results of all frames of the input, if one is asked for.
+    """One sample of one item; ``path`` None is standard output, ``gif`` the animation beside it and ``noise`` the
+    noise that was found, if any; ``joined``: the file that holds the results of all frames of the input, if one is
+    asked for.
 
     ``variant``: the place of its settings among those of the plan. ``digest``: of the input of what is done, where
     it is known. ``stale``: done before, from an input that has changed since. ``error``: why it failed before, or
@@ -46,11 +48,12 @@ class Output:
     error: str = ""
     hint: str = "--retry-failed tries it again"
     joined: Path | None = None
+    noise: Path | None = None
 
     @property
     def files(self) -> list[Path]:
         """The files that are written."""
-        return [path for path in (self.path, self.gif) if path is not None]
+        return [path for path in (self.path, self.gif, self.noise) if path is not None]
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ def outputs_of(
     *,
     gif: bool = False,
     join: str | None = None,
+    noise: bool = False,
     folders: Sequence[str] = ("",),
 ) -> list[Output]:
     """The results asked for: ``cat.png``, or ``cat_1.png``, ``cat_2.png`` for several samples.
@@ -148,16 +152,19 @@ def outputs_of(
         raise UsageError("--gif writes an animation beside the result", hint="-o FILE.png or -o FOLDER")
     if join is not None:
         _check_joined(items, destination)
+    if noise and (destination.stdout or destination.memory):
+        raise UsageError("--save-noise writes a file beside the result", hint="-o FILE.png or -o FOLDER")
     outputs = []
     for variant, folder in enumerate(folders):
         for item, n in product(items, samples):
             path = destination.path(item.stem, n, samples, folder)
             animation = path.with_suffix(".gif") if gif and path is not None else None
+            found = path.with_suffix(SUFFIX) if noise and path is not None else None
             whole = None
             if join is not None and item.frame is not None:
                 whole = replace(destination, suffix=f".{join}").path(item.joined_stem, n, samples, folder)
                 whole = None if whole is None else whole.with_suffix(f".{join}")
-            outputs.append(Output(item, n, path, animation, variant=variant, joined=whole))
+            outputs.append(Output(item, n, path, animation, variant=variant, joined=whole, noise=found))
     written = [(str(path), output.item.name) for output in outputs for path in output.files]
     joined = {str(output.joined): output.item.name for output in outputs if output.joined is not None}
     written += joined.items()

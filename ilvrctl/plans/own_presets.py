@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl import paths
-from ilvrctl.config import dump_yaml
 from ilvrctl.diffusion.lowpass import usual_factor
 from ilvrctl.errors import UsageError
 from ilvrctl.new_presets import write_preset
 from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.plans.facts import FACTS, GUESS, FactsFound
 from ilvrctl.presets import LATER_FACTS, find_model, find_target
+from ilvrctl.yaml_core import dump_yaml
 
 if TYPE_CHECKING:
     from ilvrctl.models.files.info import CheckpointInfo

@@ -14,6 +14,12 @@ MAKING = frozenset[Command]({"translate", "edit", "jobs"})
 """Who makes pictures."""
 COMMON = "Common options"
 """The panel of most."""
+METHOD = "Method"
+SAMPLING = "Sampling"
+PICTURES = "Pictures"
+MACHINE = "Machine"
+OUTPUT = "Output"
+EDITED = "What is edited"
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,16 @@ from typing import get_args
 
 from ilvrctl.choices import Precision, Speed
 from ilvrctl.plans import parameters_of_inputs
-from ilvrctl.plans.parameter import MAKING, Command, Parameter
-from ilvrctl.plans.parameters_of_methods import METHOD, OF_PAPERS
+from ilvrctl.plans.parameter import EDITED, MACHINE, MAKING, METHOD, OUTPUT, SAMPLING, Command, Parameter
+from ilvrctl.plans.parameters_of_classes import CLASSES
+from ilvrctl.plans.parameters_of_methods import OF_PAPERS
+from ilvrctl.plans.parameters_of_noise import NOISE
 from ilvrctl.plans.parameters_of_pictures import JOBS, ROWS_OF_PICTURES
 from ilvrctl.plans.values import (
     bounds,
     decimal,
     file,
     jumps,
-    label,
     level,
     one_of,
     sheet,
@@ -32,12 +33,6 @@ _COMMANDS = frozenset[Command]({"translate", "edit"})
 _EDIT = frozenset[Command]({"edit", "jobs"})
 _RUNS = frozenset[Command]({"translate", "edit", "batch"})
 _ALL = frozenset[Command]({*_RUNS, "jobs"})
-
-SAMPLING = "Sampling"
-MACHINE = "Machine"
-OUTPUT = "Output"
-EDITED = "What is edited"
-_GUIDE = "method.energies.classifier"
 
 
 TABLE: tuple[Parameter, ...] = (
@@ -185,23 +180,7 @@ TABLE: tuple[Parameter, ...] = (
         flags=("--clip/--no-clip",),
         shown="clip",
     ),
-    Parameter(
-        "class_label",
-        "Class, for class-conditional models: its number, or its name of ImageNet.",
-        label,
-        "class_label",
-        panel=SAMPLING,
-    ),
-    Parameter(
-        "guide",
-        "A classifier of noised pictures that guides to the class: a name, or a file.",
-        file,
-        f"{_GUIDE}.model",
-        panel=SAMPLING,
-    ),
-    Parameter(
-        "guide_scale", "How much it does.", decimal(0, 1000), f"{_GUIDE}.weight", panel=SAMPLING, shown="1"
-    ),
+    *CLASSES,
     Parameter(
         "seed",
         "Noise for this seed; also ILVRCTL_SEED in the environment.",
@@ -353,6 +332,7 @@ TABLE: tuple[Parameter, ...] = (
         file,
         panel=OUTPUT,
     ),
+    *NOISE,
     Parameter(
         "dry_run", "Tell what would be done.", switch, commands=_RUNS | {"train"}, panel=OUTPUT, default=False
     ),

@@ -12,6 +12,7 @@ from typing import Any
 from ilvrctl import __version__
 from ilvrctl.config import Layer
 from ilvrctl.diffusion.matching import match_levels
+from ilvrctl.diffusion.noise import drawn_class
 from ilvrctl.errors import ConfigError, InputError
 from ilvrctl.images.metadata import read_record
 from ilvrctl.plans.outputs import Output
@@ -148,18 +149,26 @@ def _source(found: Any) -> dict[str, Any] | None:
 
 
 def result_record(
-    plan: Plan, output: Output, digest: str, run: Mapping[str, str], read: Mapping[str, str] | None = None
+    plan: Plan,
+    output: Output,
+    digest: str,
+    run: Mapping[str, str],
+    read: Mapping[str, str] | None = None,
+    class_count: int | None = None,
 ) -> str:
     """The JSON text for a result: enough to make it again, and no path or host name.
 
     ``digest``: sha256 of the input's bytes; ``run``: the device's kind, the precision used, torch's release;
-    ``read``: how the input was read where that is not plain (a colour profile converted, a window).
+    ``read``: how the input was read where that is not plain (a colour profile converted, a window);
+    ``class_count``: the network's, of which a class was drawn where that was asked for.
     """
+    settings = plan.variants[output.variant].settings
+    drawn = class_count if settings.class_label == "random" else None
     source = plan.source_of(plan.variants[output.variant])
     record = {
         "ilvrctl": __version__,
         "target": plan.target,
-        "settings": plan.variants[output.variant].settings.record(),
+        "settings": settings.record(),
         "weights": {
             "name": plan.model.name,
             "sha256": plan.weights_sha256,
@@ -170,6 +179,7 @@ def result_record(
         "sample": output.sample,
         "run": run,
         **({"read": dict(read)} if read else {}),
+        **({} if drawn is None else {"class": drawn_class(settings.seed, digest, output.sample, drawn)}),
         **({"source": source.record() | _matched(plan, source)} if source is not None else {}),
     }
     return json.dumps(record, ensure_ascii=False, sort_keys=True)

@@ -17,6 +17,7 @@ from ilvrctl.plans.find_networks import FoundNetworks, NetworksAsked, find_netwo
 from ilvrctl.plans.grid import Variant
 from ilvrctl.plans.inputs import FRAMES, STDIN, Item, collect, one_picture
 from ilvrctl.plans.names import name_results
+from ilvrctl.plans.noises import FROM_NOISE, items_in
 from ilvrctl.plans.outputs import FORMATS, Destination, Output, numbers_to, outputs_of, suffix_of
 from ilvrctl.plans.plan import Plan
 
@@ -42,11 +43,12 @@ def translation(
         raise UsageError(
             f"{value('from_image')} was made by ilvrctl edit", hint="ilvrctl edit ... --from-image FILE"
         )
-    variants = asked.variants(networks)
+    noise = _noise(asked, inputs, examples=examples)
+    variants = asked.variants(networks, None if noise is None else FROM_NOISE)
     sheet = _sheet(asked, destination, any(variant.folder for variant in variants))
     own = (destination.folder, destination.file, sheet)
     found = collect(
-        [*inputs, *([str(paths.EXAMPLES)] if examples else [])],
+        noise or [*inputs, *([str(paths.EXAMPLES)] if examples else [])],
         recursive=bool(value("recursive")),
         stdin=stdin,
         outputs=[path for path in own if path is not None],
@@ -98,6 +100,16 @@ def _networks(asked: Asked, to: str | None) -> FoundNetworks:
     return find_networks(NetworksAsked(to, weights, from_image, value("from"), encoder, asked.facts))
 
 
+def _noise(asked: Asked, inputs: Sequence[str | Item], *, examples: bool) -> tuple[Item, ...] | None:
+    """The noises to start from, in the place of inputs; None where none are meant. UsageError for both."""
+    if (place := _path(asked.values.get("from_noise"))) is not None:
+        if inputs or examples:
+            raise UsageError("--from-noise brings its own pictures", hint="leave out the inputs")
+        return items_in(place, recursive=bool(asked.values.get("recursive")))
+    items = [item for item in inputs if isinstance(item, Item) and item.noise]
+    return tuple(items) or None
+
+
 def _sheet(asked: Asked, destination: Destination, wanted: bool) -> Path | None:
     """The contact sheet that is asked for, or stands beside the results where one is ``wanted`` anyhow."""
     given = _path(asked.values.get("sheet"))
@@ -119,14 +131,9 @@ def _outputs(
     folders = [variant.folder for variant in variants]
     destination = replace(destination, suffix=suffix_of(asked.values.get("ext") or FORMATS[0]))
     named = name_results(items, destination, numbers, folders)
-    return outputs_of(
-        named,
-        numbers,
-        destination,
-        gif=bool(asked.values.get("gif")),
-        join=asked.values.get("join"),
-        folders=folders,
-    )
+    beside = {"gif": bool(asked.values.get("gif")), "noise": bool(asked.values.get("save_noise"))}
+    join = asked.values.get("join")
+    return outputs_of(named, numbers, destination, folders=folders, join=join, **beside)
 
 
 def _item(picture: str | Item, stdin: bytes | None) -> Item:

@@ -147,8 +147,8 @@ jumps = Kind(_read_jumps, list, {}, metavar="JUMPxTIMES")
 """``JUMPxTIMES``, two whole numbers."""
 level = Kind(_read_level, float, {}, metavar="LEVEL")
 """A level as a whole number, or a fraction of T with its point."""
-label = Kind(_read_class, int, {"type": ["integer", "string"], "minimum": 0}, metavar="N|NAME")
-"""The number of a class, or its name."""
+label = Kind(_read_class, int, {"type": ["integer", "string"], "minimum": 0}, metavar="N|NAME|random|none")
+"""The number of a class, or its name; or none, or one that is drawn."""
 picture_size = Kind(_read_size, str, {"type": ["integer", "string"], "minimum": 1}, metavar="WIDTHxHEIGHT")
 """The size of a picture, width first; one number is a square."""
 bits = Kind(_read_bits, int, {"enum": [8, 16]}, metavar="8|16")

@@ -20,6 +20,7 @@ from ilvrctl.errors import UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ilvrctl.models.files.noise_file import Arrays
     from ilvrctl.plans.plan import Plan
     from ilvrctl.settings import Settings
     from ilvrctl.work.pieces import Piece
@@ -51,7 +52,8 @@ class PlannedBatch:
 @dataclass(frozen=True)
 class Wanted:
     """One result to make: the ``name`` of its input, its ``parts`` as the network gets them, what seeds its noise,
-    its ``place`` in the batch. An edit with several regions has several parts.
+    its ``place`` in the batch. An edit with several regions has several parts. ``kept``: the noise that is found of
+    it is wanted too.
     """
 
     slot: Slot
@@ -62,6 +64,7 @@ class Wanted:
     seed: int
     place: int = 0
     filmed: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Made:
-    """What a worker made: a picture a part, frames of its animation, and its share of the batch's seconds."""
+    """What a worker made: a picture a part, frames of its animation, its share of the batch's seconds, and the noise
+    that it found of the input, where that was to be kept.
+    """
 
     slot: Slot
     images: tuple[Image, ...]
     seconds: float
     frames: tuple[Image, ...] = ()
+    noise: Arrays | None = None
 
 
 def batches(plans: Mapping[int, Plan], wanted: Callable[[Slot], bool], size: int) -> list[PlannedBatch]:

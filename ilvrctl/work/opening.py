@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ilvrctl.errors import IlvrctlError, InputError, UsageError, is_shared, stage
@@ -15,6 +16,7 @@ from ilvrctl.images.regions import mirrored
 from ilvrctl.sizes import AnySize, Size
 from ilvrctl.work.edit import edit_pieces
 from ilvrctl.work.ledger import Seen
+from ilvrctl.work.noises import pieces_of
 from ilvrctl.work.pieces import Pieces, Shape, Whole
 
 if TYPE_CHECKING:
@@ -94,6 +96,8 @@ def open_input(
     InputError when one of its pictures cannot be read, or has colours where the network has none; UsageError when
     they do not go together.
     """
+    if item.noise:
+        return {shape: partial(pieces_of, contents.picture, item.name, shape.fit) for shape in shapes}
     ways = {(shape.background, shape.window) for shape in shapes if shape.edit is None}
     pictures = {way: decode(item, contents.picture, *way) for way in ways}
     return {shape: _opened(item, contents, shape, pictures, size, channels) for shape in shapes}

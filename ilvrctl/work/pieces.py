@@ -13,6 +13,7 @@ from ilvrctl.images.regions import Edit
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ilvrctl.models.files.noise_file import Noise
     from ilvrctl.settings import Settings
 
 
@@ -48,12 +49,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class Piece:
-    """What the network gets: a picture in RGB, RGBA or F (grey), and what of it is free to change (mode L, 255);
-    None is all.
+    """What the network gets: a picture in RGB, RGBA or F (grey), what of it is free to change (mode L, 255; None is
+    all), and the noise that the sampling starts from, where it is given.
     """
 
     picture: Image
     free: Image | None = None
+    noise: Noise | None = None
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,11 @@ class Whole:
     size: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
     read: Mapping[str, str] = field(default_factory=dict)
+    noise: Noise | None = None
 
     @property
     def parts(self) -> tuple[Piece, ...]:
-        return (Piece(self.picture),)
+        return (Piece(self.picture, noise=self.noise),)
 
     def lost_in(self, suffix: str) -> tuple[str, ...]:
         if self.picture.mode != "RGBA" or suffix.lower() not in OPAQUE_SUFFIXES:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,17 +68,19 @@ class Result:
 class Results(Generator[Result, None, None]):
     """The results among the events of a run, as they are made; closing it stops the run.
 
-    ``progress`` is told of all events. ``passed_by``: what in the folders of the inputs is none, and why.
+    ``progress`` is told of all events; True draws the commands' bars, for ``count`` results. ``passed_by``: what in
+    the folders of the inputs is none, and why.
     """
 
     def __init__(
         self,
         begin: Callable[[Tell], Generator[JobEvent, None, None]],
-        progress: Tell | None,
+        progress: Tell | bool | None,
+        count: int,
         passed_by: Iterable[PassedBy] = (),
     ) -> None:
         self.passed_by = tuple(dict.fromkeys(passed_by))
-        self._found = _results(begin, progress or (lambda event: None))
+        self._found = _results(begin, progress, count)
 
     def send(self, value: None) -> Result:
         """The next result."""
@@ -89,13 +92,21 @@ class Results(Generator[Result, None, None]):
 
 
 def _results(
-    begin: Callable[[Tell], Generator[JobEvent, None, None]], tell: Tell
+    begin: Callable[[Tell], Generator[JobEvent, None, None]], progress: Tell | bool | None, count: int
 ) -> Generator[Result, None, None]:
-    with closing(begin(tell)) as events:
+    with ExitStack() as stack:
+        tell = stack.enter_context(_bars(count)) if progress is True else progress or (lambda event: None)
+        events = stack.enter_context(closing(begin(tell)))
         for event in events:
             tell(event)
             if (result := _result(event)) is not None:
                 yield result
+
+
+def _bars(count: int) -> AbstractContextManager[Tell]:
+    """The terminal's screen, which only who asks for it gets: nothing down here needs it."""
+    found: AbstractContextManager[Tell] = import_module("ilvrctl.cli.bars").bars(count)
+    return found
 
 
 def _result(event: JobEvent) -> Result | None:

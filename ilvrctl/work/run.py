@@ -25,11 +25,13 @@ from ilvrctl.events import (
 from ilvrctl.files import make_folder, sweep
 from ilvrctl.images.channels import eight_bits
 from ilvrctl.images.io import encode_picture, save_gif, save_picture
+from ilvrctl.models.files.noise_file import Noise
 from ilvrctl.plans.outputs import Output
 from ilvrctl.plans.record import result_record
 from ilvrctl.work.batches import HELD, Made, PlannedBatch, Slot, Wanted, batches, filled
 from ilvrctl.work.join import write_joined
 from ilvrctl.work.ledger import Ledger, Seen
+from ilvrctl.work.noises import facts_for
 from ilvrctl.work.opening import Input, Unreadable, read_input
 from ilvrctl.work.pieces import Pieces, Shape
 from ilvrctl.work.read_ahead import Ahead, Behind
@@ -283,9 +285,11 @@ class _Round:
             remarks = (*pieces.notes, *pieces.lost_in(suffix or ".png"))
             self._remarks.extend(text for text in remarks if text not in self._told)
             self._told.update(remarks)
-        filmed = output.gif is not None
+        filmed, kept = output.gif is not None, output.noise is not None
         name, digest = output.item.name, value.seen.digest
-        return Wanted(slot, name, pieces.parts, digest, output.sample, settings.seed, filmed=filmed)
+        return Wanted(
+            slot, name, pieces.parts, digest, output.sample, settings.seed, filmed=filmed, kept=kept
+        )
 
     def _tell(self) -> Iterator[JobEvent]:
         """Remarks, and failures, each once for every plan that wants the input."""
@@ -326,9 +330,9 @@ def _write(
 
 
 def _saved(plan: Plan, output: Output, seen: Seen, pieces: Pieces, made: Made, facts: Facts) -> Saved:
-    """The result, then its animation: so a result whose animation is missing is known to be made halfway."""
+    """The result, then what stands beside it: so a result without that is known to be made halfway."""
     done = pieces.result(made.images)
-    record = result_record(plan, output, seen.digest, facts.run, done.read)
+    record = result_record(plan, output, seen.digest, facts.run, done.read, facts.class_count)
     written = Written(
         output.item.name,
         output.sample,
@@ -345,7 +349,12 @@ def _saved(plan: Plan, output: Output, seen: Seen, pieces: Pieces, made: Made, f
         return Saved(made.slot, seen, replace(written, data=data), shown)
     make_folder(output.path.parent)
     save_picture(done.image, output.path, record=record, quality=plan.quality, kept=done.kept)
-    if output.gif is None:
-        return Saved(made.slot, seen, written, shown)
-    save_gif(list(made.frames) or [eight_bits(made.images[0])], output.gif)
-    return Saved(made.slot, seen, written, shown, (Extra("gif", output.gif),))
+    extras = []
+    if output.gif is not None:
+        save_gif(list(made.frames) or [eight_bits(made.images[0])], output.gif)
+        extras.append(Extra("gif", output.gif))
+    if output.noise is not None and made.noise is not None:
+        told = facts_for(plan, output, seen.digest, made.noise)
+        Noise(told, encode_picture(pieces.parts[0].picture), made.noise).save(output.noise)
+        extras.append(Extra("noise", output.noise))
+    return Saved(made.slot, seen, written, shown, tuple(extras))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +17,7 @@ from ilvrctl.images.tensors import to_image, to_tensor
 from ilvrctl.plans.digest import sha256_hex
 from ilvrctl.plans.grid import Variant, naming
 from ilvrctl.work.batches import Batch, Made, Slot, Wanted
+from ilvrctl.work.noises import packed, unpacked
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ilvrctl.engine import Asked, Engine
     from ilvrctl.events import EngineEvent
     from ilvrctl.methods import Method
+    from ilvrctl.work.pieces import Piece
 
 GIF_FRAMES = 48
 WorkerEvent = BatchStarted | StepDone | SampleFailed | BatchShrunk | Made
@@ -42,6 +44,7 @@ class Facts:
     device: str
     precision: str
     run: dict[str, str]
+    class_count: int | None = None
 
 
 class Worker:
@@ -60,7 +63,13 @@ class Worker:
         engine = self._engine
         run = {"device": engine.device.type, "precision": engine.precision, "torch": torch.__version__}
         return Facts(
-            engine.image_size, engine.multiple, engine.batch_size, str(engine.device), engine.precision, run
+            engine.image_size,
+            engine.multiple,
+            engine.batch_size,
+            str(engine.device),
+            engine.precision,
+            run,
+            engine.class_count,
         )
 
     def check(self, variants: Sequence[Variant]) -> None:
@@ -165,13 +174,39 @@ def _asked(group: Sequence[Wanted], layer: int, size: int | None) -> list[Asked]
 
 
 def _reference(wanted: Wanted, slot: Slot | None, layer: int) -> Asked:
+    digest = _part_digest(wanted.digest, layer)
+    return reference_of(
+        slot,
+        wanted.parts[layer],
+        digest,
+        wanted.sample,
+        wanted.seed,
+        keep=wanted.kept and slot is not None,
+        whole=wanted.digest,
+    )
+
+
+def reference_of(
+    key: Hashable,
+    piece: Piece,
+    digest: str,
+    sample: int,
+    seed: int,
+    *,
+    keep: bool = False,
+    whole: str = "",
+) -> Asked:
+    """What the engine is asked for a piece of an input; ``keep``: the noise that is found of it, too. ``whole``: the
+    digest of the input, where this is not all of it.
+    """
     from ilvrctl.engine import Reference
 
-    part = wanted.parts[layer]
-    free = None if part.free is None else to_tensor(part.free)[:1] > 0
-    digest = _part_digest(wanted.digest, layer)
-    reference = Reference(slot, to_tensor(part.picture), digest, (wanted.sample,), wanted.seed, free)
-    return SampleId(slot, wanted.sample), reference
+    free = None if piece.free is None else to_tensor(piece.free)[:1] > 0
+    given = None if piece.noise is None else unpacked(piece.noise)
+    reference = Reference(
+        key, to_tensor(piece.picture), digest, (sample,), seed, free, given, keep, whole or digest
+    )
+    return SampleId(key, sample), reference
 
 
 def _part_digest(digest: str, n: int) -> str:
@@ -233,7 +268,8 @@ class _BatchInWork:
             frames = self._frames.pop(slot, [])
             last = eight_bits(images[0])
             film = (*frames, _side_by_side(last, last)) if frames else ()
-            yield Made(slot, tuple(images), self._seconds[slot], film)
+            noise = None if event.noise is None else packed(event.noise)
+            yield Made(slot, tuple(images), self._seconds[slot], film, noise)
 
     def _film(self, event: StepDone) -> None:
         every = -(-event.n // GIF_FRAMES)

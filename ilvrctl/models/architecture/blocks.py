@@ -95,46 +95,47 @@ def layer_shapes(layer: Layer, embedding: int, scale_shift: bool) -> dict[str, S
     """
     match layer:
         case Stem():
-            return dict(_affine("", layer.out_channels, layer.in_channels, 3, 3))
+            return dict(affine("", layer.out_channels, layer.in_channels, 3, 3))
         case Res():
             return dict(_res_shapes(layer, embedding, scale_shift))
         case Attention(channels=width):
             return {
-                **dict(_affine("norm.", width)),
-                **dict(_affine("qkv.", 3 * width, width, 1)),
-                **dict(_affine("proj_out.", width, width, 1)),
+                **dict(affine("norm.", width)),
+                **dict(affine("qkv.", 3 * width, width, 1)),
+                **dict(affine("proj_out.", width, width, 1)),
             }
         case Down(channels=width):
-            return dict(_affine("op.", width, width, 3, 3)) if layer.convolution else {}
+            return dict(affine("op.", width, width, 3, 3)) if layer.convolution else {}
         case Up(channels=width):
-            return dict(_affine("conv.", width, width, 3, 3)) if layer.convolution else {}
+            return dict(affine("conv.", width, width, 3, 3)) if layer.convolution else {}
 
 
 def _res_shapes(layer: Res, embedding: int, scale_shift: bool) -> Iterator[tuple[str, Shape]]:
     into, out = layer.in_channels, layer.out_channels
-    yield from _affine("in_layers.0.", into)
-    yield from _affine("in_layers.2.", out, into, 3, 3)
-    yield from _affine("emb_layers.1.", 2 * out if scale_shift else out, embedding)
-    yield from _affine("out_layers.0.", out)
-    yield from _affine("out_layers.3.", out, out, 3, 3)
+    yield from affine("in_layers.0.", into)
+    yield from affine("in_layers.2.", out, into, 3, 3)
+    yield from affine("emb_layers.1.", 2 * out if scale_shift else out, embedding)
+    yield from affine("out_layers.0.", out)
+    yield from affine("out_layers.3.", out, out, 3, 3)
     if into != out:
-        yield from _affine("skip_connection.", out, into, 1, 1)
+        yield from affine("skip_connection.", out, into, 1, 1)
 
 
-def _affine(name: str, out: int, *rest: int) -> Iterator[tuple[str, Shape]]:
+def affine(name: str, out: int, *rest: int) -> Iterator[tuple[str, Shape]]:
+    """Weight and bias of the layer whose names begin with ``name``: (out, ...) and (out,)."""
     yield f"{name}weight", (out, *rest)
     yield f"{name}bias", (out,)
 
 
 def embedding_shapes(model_channels: int, embedding: int) -> dict[str, Shape]:
     """Tensors of the time embedding."""
-    first = dict(_affine("time_embed.0.", embedding, model_channels))
-    return first | dict(_affine("time_embed.2.", embedding, embedding))
+    first = dict(affine("time_embed.0.", embedding, model_channels))
+    return first | dict(affine("time_embed.2.", embedding, embedding))
 
 
 def output_shapes(width: int, out_channels: int) -> dict[str, Shape]:
     """Tensors after the blocks of a U-Net: from ``width`` features to the output."""
-    return dict(_affine("out.0.", width)) | dict(_affine("out.2.", out_channels, width, 3, 3))
+    return dict(affine("out.0.", width)) | dict(affine("out.2.", out_channels, width, 3, 3))
 
 
 def classifier_shapes(pool: Pool, width: int, head: int, classes: int) -> dict[str, Shape]:
@@ -144,17 +145,17 @@ def classifier_shapes(pool: Pool, width: int, head: int, classes: int) -> dict[s
     """
     match pool:
         case "adaptive":
-            return dict(_affine("out.0.", width)) | dict(_affine("out.3.", classes, width, 1, 1))
+            return dict(affine("out.0.", width)) | dict(affine("out.3.", classes, width, 1, 1))
         case "attention":
-            shapes = dict(_affine("out.0.", width))
+            shapes = dict(affine("out.0.", width))
             shapes["out.2.positional_embedding"] = (width, head)
-            shapes |= dict(_affine("out.2.qkv_proj.", 3 * width, width, 1))
-            return shapes | dict(_affine("out.2.c_proj.", classes, width, 1))
+            shapes |= dict(affine("out.2.qkv_proj.", 3 * width, width, 1))
+            return shapes | dict(affine("out.2.c_proj.", classes, width, 1))
         case "spatial":
-            return dict(_affine("out.0.", head, width)) | dict(_affine("out.2.", classes, head))
+            return dict(affine("out.0.", head, width)) | dict(affine("out.2.", classes, head))
         case "spatial_v2":
-            shapes = dict(_affine("out.0.", head, width)) | dict(_affine("out.1.", head))
-            return shapes | dict(_affine("out.3.", classes, head))
+            shapes = dict(affine("out.0.", head, width)) | dict(affine("out.1.", head))
+            return shapes | dict(affine("out.3.", classes, head))
 
 
 def norm_widths(layer: Layer) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ class HiddenFlags:
 
     ``num_head_channels`` wins over ``num_heads`` when both are given, as in the published code; None or -1
     means not given. ``num_heads_upsample`` is the number of heads in the decoder when it differs.
+    ``theta``: the base of the frequencies that tell lucidrains' networks the level.
     Raises :class:`ConfigError` for a number below 1.
     """
 
@@ -21,6 +22,7 @@ class HiddenFlags:
     num_head_channels: int | None = None
     num_heads_upsample: int | None = None
     use_new_attention_order: bool = False
+    theta: float = 10_000.0
 
     def __post_init__(self) -> None:
         for name in ("num_heads", "num_head_channels", "num_heads_upsample"):
@@ -38,6 +40,7 @@ class HiddenFlags:
             num_head_channels=model.num_head_channels,
             num_heads_upsample=model.num_heads_upsample,
             use_new_attention_order=model.use_new_attention_order,
+            theta=model.theta,
         )
 
     @property

@@ -39,7 +39,7 @@ class TrunkArchitecture:
     allowed there). ``attention``: whether attention follows the residual blocks of each level, and
     ``middle_attention`` those of the middle (always in guided-diffusion). ``resampling``: residual blocks
     (``resblock_updown``), a convolution, or neither (``conv_resample=False``). ``out_channels``: what comes out
-    of the whole network.
+    of the whole network. ``HALF``: the parts whose convolutions may be in half precision.
     """
 
     in_channels: int
@@ -54,6 +54,7 @@ class TrunkArchitecture:
     middle_attention: bool = True
     conventions: Conventions = ADM
     self_condition: ClassVar[bool] = False
+    HALF: ClassVar[tuple[str, ...]] = ("input_blocks", "middle_block")
 
     @property
     def levels(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ilvrctl.models.architecture.blocks import ADM, Block, Conventions, Res, Shape, Up, output_shapes
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
@@ -26,6 +27,7 @@ class AdmArchitecture(TrunkArchitecture):
     """
 
     num_classes: int | None = None
+    HALF: ClassVar[tuple[str, ...]] = (*TrunkArchitecture.HALF, "output_blocks")
 
     @property
     def learns_variance(self) -> bool:

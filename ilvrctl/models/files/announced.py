@@ -54,8 +54,8 @@ def _check_json(expected: str, path: Path) -> None:
 
 def _check_network(expected: str, path: Path) -> None:
     """Names and shapes must be readable, and be those of the announced kind of network."""
-    from ilvrctl.models.files.checkpoint import read_header
     from ilvrctl.models.files.formats import FORMATS, identify
+    from ilvrctl.models.files.inspection import read_header
 
     names = read_header(path)[0]
     if not any(row.name == expected and row.readable for row in FORMATS):

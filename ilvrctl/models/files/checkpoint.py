@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,31 +12,18 @@ import torch
 from torch import Tensor
 
 from ilvrctl.errors import WeightsError
-from ilvrctl.files import Remembered
 from ilvrctl.models.files.averaged import AVERAGED
 from ilvrctl.models.files.container import AGAIN
 from ilvrctl.models.files.described import Stored
 from ilvrctl.models.files.header import Header
-from ilvrctl.models.files.info import CheckpointInfo
 from ilvrctl.models.files.numbers import by_storage, open_numbers
 from ilvrctl.models.files.state_dict import Chosen, find_network
-
-__all__ = [
-    "CheckpointInfo",
-    "StateDict",
-    "check_numbers_of",
-    "read_converted",
-    "read_header",
-    "read_network",
-    "read_state_dict",
-]
+from ilvrctl.models.files.whole import keep_whole, known_whole, state_of
 
 StateDict: TypeAlias = dict[str, Tensor]
 Convert: TypeAlias = Callable[[str, Tensor], Tensor]
 
 _FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-_WHOLE = Remembered("whole-numbers")
-_REMEMBERED = 8 << 20  # bytes of a file from which on it is worth remembering that its numbers are whole
 
 
 def read_state_dict(
@@ -83,7 +69,7 @@ def read_converted(
 def check_numbers_of(path: Path, which: str = AVERAGED) -> None:
     """WeightsError unless the numbers of the network in ``path`` are whole, and finite; nothing is kept of them."""
     header, chosen = find_network(path, which)
-    if chosen.taken.name not in _known_whole(path):
+    if chosen.taken.name not in known_whole(path):
         _read_all(header, chosen, chosen.taken.tensors, lambda *_: None)
 
 
@@ -92,8 +78,7 @@ def _read_all(
 ) -> None:
     """Give each of ``tensors``, and a bound of its finite numbers, to ``take``, which keeps none of its memory."""
     path, network = header.path, chosen.taken.name
-    before, known = _state(path), _known_whole(path)
-    whole = network in known
+    before, whole = state_of(path), network in known_whole(path)
     storages = by_storage(header, tensors)
     most = max((x.nbytes for x in storages), default=0)
     room = torch.empty(most, dtype=torch.uint8)  # for one after the other
@@ -106,26 +91,8 @@ def _read_all(
                     if not math.isfinite(bound := _bound(x)):
                         raise _not_finite(path, name)
                     take(name, x, bound)
-    complete = not whole and len(tensors) == len(chosen.taken.tensors)
-    if complete and before is not None and before == _state(path) and before[0] >= _REMEMBERED:
-        with suppress(OSError):
-            _WHOLE.put([*known, network], path)
-
-
-def _state(path: Path) -> tuple[int, int] | None:
-    """Size and time of change; None for a file that is gone."""
-    with suppress(OSError):
-        found = path.stat()
-        return found.st_size, found.st_mtime_ns
-    return None
-
-
-def _known_whole(path: Path) -> list[str]:
-    """The names of the networks in ``path`` whose numbers were all found as they were written, and finite."""
-    with suppress(OSError):
-        known = _WHOLE.get(path)
-        return known if isinstance(known, list) else []
-    return []
+    if not whole and len(tensors) == len(chosen.taken.tensors):
+        keep_whole(path, network, before)
 
 
 def _bound(x: Tensor) -> float:
@@ -173,30 +140,3 @@ def _converted(path: Path, name: str, x: Tensor, bound: float, convert: Convert)
         )
     shared = y.device == x.device and y.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
     return y.clone() if shared else y
-
-
-def read_header(path: Path, which: str = AVERAGED) -> tuple[Mapping[str, Stored], CheckpointInfo]:
-    """Names, shapes and dtypes of the tensors (their data unread), and what is known of the file."""
-    return read_network(path, which)[:2]
-
-
-def read_network(
-    path: Path, which: str = AVERAGED
-) -> tuple[Mapping[str, Stored], CheckpointInfo, Header, Mapping[str, Stored]]:
-    """As :func:`read_header`; then all that the file describes, and the arrays that lie around the network."""
-    header, chosen = find_network(path, which)
-    tensors = chosen.taken.tensors
-    by_storage(header, tensors)  # that all their numbers can be used
-    info = CheckpointInfo(
-        format="unknown",
-        container=header.container,
-        wrapping=tuple(
-            step.text if step.text.endswith(".") else f"[{step.text!r}]" for step in chosen.taken.steps
-        ),
-        parameters=sum(x.numel for x in tensors.values()),
-        dtypes=tuple(sorted({x.dtype for x in tensors.values()})),
-        tensor_bytes=sum(x.nbytes for x in tensors.values()),
-        weights=chosen.taken.name,
-        note=chosen.note,
-    )
-    return tensors, info, header, chosen.taken.beside

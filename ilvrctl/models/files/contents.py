@@ -12,12 +12,13 @@ from ilvrctl.models.files.averaged import AVERAGED
 from ilvrctl.models.files.container import sniff
 from ilvrctl.models.files.diffusers_folder import network_files, weights_file
 from ilvrctl.models.files.info import CheckpointInfo
+from ilvrctl.models.files.whole import plainly_whole
 
 _KNOWN = Remembered("checkpoints-2")
 
 
 def contents_of(path: Path, which: str = AVERAGED, *, numbers: bool = True) -> CheckpointInfo:
-    """What the file or folder ``path`` holds, as :func:`~ilvrctl.models.files.loading.inspect_file` tells it.
+    """What the file or folder ``path`` holds, as :func:`~ilvrctl.models.files.inspection.inspect_file` tells it.
 
     With ``numbers`` every number of the network was read too: it is there as it was written, and finite. That takes
     as long as loading, once; the answer is remembered. WeightsError for a file that is not sound.
@@ -28,10 +29,12 @@ def contents_of(path: Path, which: str = AVERAGED, *, numbers: bool = True) -> C
     known = _KNOWN.get(*files)
     if isinstance(known, dict) and which in known and (known[which]["numbers"] or not numbers):
         return _restored(known[which]["info"])
-    from ilvrctl.models.files.loading import check_file, inspect_file
+    from ilvrctl.models.files.inspection import inspect_file
 
     info = inspect_file(path, which)
-    if numbers and info.readable:
+    if numbers and info.readable and not plainly_whole(path, which):
+        from ilvrctl.models.files.loading import check_file
+
         check_file(path, which)
     before = known if isinstance(known, dict) else {}
     _KNOWN.put({**before, which: {"numbers": numbers, "info": asdict(info)}}, *files)

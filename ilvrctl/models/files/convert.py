@@ -194,7 +194,8 @@ def _is_pessers(architecture: AdmArchitecture) -> bool:
 
 def _as_stored(weights: Path, model: ModelPreset) -> dict[str, Tensor]:
     """The network's tensors under the names and in the precision that the file has them in."""
-    from ilvrctl.models.files.checkpoint import read_header, read_state_dict
+    from ilvrctl.models.files.checkpoint import read_state_dict
+    from ilvrctl.models.files.inspection import read_header
 
     file = weights_file(weights, model.weights)
     which = model.weights if file == weights else AVERAGED

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +22,7 @@ _STEM = "diffusion_pytorch_model"
 _NAMES = (f"{_STEM}.safetensors", f"{_STEM}.bin", f"{_STEM}.fp16.safetensors", f"{_STEM}.fp16.bin")
 _SCHEDULER = "scheduler_config.json"
 _LONGEST = 1 << 20  # bytes of a JSON file
+_UNBOUNDED = ("lambda_min_clipped",)  # -Infinity, as the library writes it
 _MOST_LEVELS = 100_000
 _USUAL_T = 1000  # the levels that the ends of "linear" are scaled from
 _FETCH = "take the file from where the weights came from"
@@ -31,8 +33,12 @@ _SCHEDULES = {
     "squaredcos_cap_v2": "cosine",
     "sigmoid": "sigmoid_beta",
 }
-_LEADING = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler")
-"""Schedulers whose steps lead where their configuration does not say."""
+_LEADING = ("DDPM", "DDIM", "PNDM", "LCM", "TCD")
+"""What the names of schedulers begin with whose steps lead where their configuration does not say."""
+_CLIPPING = ("DDPM", "DDIM", "RePaint")
+"""The same of those that clip."""
+_ENDING = {"DDIM": True, "PNDM": False}
+"""The same of those that can end at the lowest level, and whether they end at the clean picture."""
 _VARIANCES = {
     "fixed_small": "fixed_small",
     "fixed_small_log": "fixed_small",
@@ -189,14 +195,22 @@ def _scheduler_facts(file: Path) -> dict[str, Any]:
         facts["variance"] = _VARIANCES[variance]
     if not _clips(file, config):
         facts["clip_sample"] = False
-    usual = "leading" if config.get("_class_name", _LEADING[0]) in _LEADING else "linspace"
+    usual = "leading" if _kind(config).startswith(_LEADING) else "linspace"
     spacing = config.get("timestep_spacing", usual)
     if spacing not in get_args(Spacing):
         raise _refused(file, "timestep_spacing", spacing)
     facts["timestep_spacing"] = spacing
     if spacing == "leading" and config.get("steps_offset", 0):
         facts["steps_offset"] = config["steps_offset"]
+    for kind, usual_end in _ENDING.items():
+        if _kind(config).startswith(kind):
+            facts |= {} if config.get("set_alpha_to_one", usual_end) else {"set_alpha_to_one": False}
     return checked(file, facts)
+
+
+def _kind(config: Mapping[str, Any]) -> str:
+    """The class of a scheduler; that of ``DDPMPipeline`` where it is not said."""
+    return str(config.get("_class_name", "DDPMScheduler"))
 
 
 def scheduler_config(model: ModelPreset, *, learned: bool) -> dict[str, Any]:
@@ -256,9 +270,10 @@ def _clips(file: Path, config: Mapping[str, Any]) -> bool:
         if config.get("sample_max_value", 1.0) != 1.0:
             raise _refused(file, "sample_max_value", config["sample_max_value"], "dynamic thresholding")
         return True
-    if config.get("clip_sample", True) and config.get("clip_sample_range", 1.0) != 1.0:
+    usual = _kind(config).startswith(_CLIPPING)
+    if config.get("clip_sample", usual) and config.get("clip_sample_range", 1.0) != 1.0:
         raise _refused(file, "clip_sample_range", config["clip_sample_range"])
-    return bool(config.get("clip_sample", True))
+    return bool(config.get("clip_sample", usual))
 
 
 def _whole(file: Path, name: str, value: object, most: int) -> int:
@@ -303,9 +318,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         if not file.is_file() or file.stat().st_size > _LONGEST:
             raise WeightsError(f"{file}: no small file of settings", _FETCH)
-        content = json.loads(
-            file.read_text(encoding="utf-8-sig"), object_pairs_hook=_once, parse_constant=_no_number
-        )
+        content = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(
             f"{file}: not a JSON file that can be read ({str(error)[:100]})", _FETCH
@@ -319,8 +332,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a name is given twice")
+    for name, value in pairs:
+        numbers = value if isinstance(value, list) else [value]
+        if name not in _UNBOUNDED and not all(isfinite(x) for x in numbers if isinstance(x, float)):
+            raise ValueError(f"{name} is no number that JSON has")
     return found
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number")

@@ -21,9 +21,10 @@ FILE, ASSUMED = "the file", "assumed: nobody knows"
 _HEADS = ("num_heads", "num_head_channels")
 _USED = (
     "image_size", *_HEADS, "use_new_attention_order", "noise_schedule", "diffusion_steps",
-    "beta_start", "beta_end", "predicts", "variance",
+    "beta_start", "beta_end", "predicts", "variance", "theta",
 )  # fmt: skip
-_ASSUMED = ("use_new_attention_order", "noise_schedule", "diffusion_steps", "predicts")
+_ASSUMED = ("use_new_attention_order", "noise_schedule", "diffusion_steps", "predicts", "theta")
+_OF_SOME = ("use_new_attention_order", "theta")
 """Taken as most published networks have them where nobody knows, and said."""
 
 
@@ -83,7 +84,7 @@ def facts_of(info: CheckpointInfo, model: ModelPreset, origins: Mapping[str, str
             rows.append(Fact(name, info.facts[name], FILE))
         elif name == "image_size" or (name == "num_heads" and name in asked):
             rows += [] if _given(name, model, origins) else [Fact(name, None, UNKNOWN)]
-        elif name in _ASSUMED and (name in asked or name not in ("use_new_attention_order",)):
+        elif name in _ASSUMED and (name in asked or name not in _OF_SOME):
             rows.append(Fact(name, getattr(model, name), ASSUMED))
     return NetworkFacts(tuple(row for row in rows if row.value is not None or row.source == UNKNOWN))
 

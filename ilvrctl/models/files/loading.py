@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
@@ -16,26 +15,15 @@ from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.classifier import AdmClassifier
 from ilvrctl.models.files.averaged import AVERAGED
-from ilvrctl.models.files.checkpoint import (
-    CheckpointInfo,
-    StateDict,
-    check_numbers_of,
-    read_converted,
-    read_network,
-)
+from ilvrctl.models.files.checkpoint import StateDict, check_numbers_of, read_converted
 from ilvrctl.models.files.described import Stored
-from ilvrctl.models.files.diffusers_folder import folder_note, weights_file
-from ilvrctl.models.files.formats import CLASSIFIER, identify, readable_hint
+from ilvrctl.models.files.diffusers_folder import weights_file
+from ilvrctl.models.files.formats import CLASSIFIER, readable_hint
 from ilvrctl.models.files.info import PRECISIONS, SMALLER, channel_problem
-from ilvrctl.models.files.readers.base import File
-from ilvrctl.models.files.rows import Format
-from ilvrctl.models.files.stated import UNKNOWN
-from ilvrctl.models.files.tensor_names import Names, Place, placed
+from ilvrctl.models.files.inspection import Found, infer, read_found
+from ilvrctl.models.files.tensor_names import Names, Place
 from ilvrctl.models.lucidrains import LucidrainsUnet
 from ilvrctl.models.trunk_network import HalfPrecision, as_weight
-
-_ALSO = {"predict_xstart": "predicts", "sigma_small": "variance"}
-"""Facts of a preset that tell a flag of guided-diffusion."""
 
 
 def load_network(
@@ -53,10 +41,10 @@ def load_network(
     ``which``: averaged or raw weights, or the name of one network of the file.
     Raises :class:`WeightsError` (exit code 3) when the file is not a whole network of a readable format.
     """
-    found = _read(path, which)
+    found = read_found(path, which)
     if not (found.row.denoises and found.row.readable):
         raise WeightsError(f"{path}: this is {found.what}", found.row.instead or readable_hint())
-    architecture = _infer(found, hidden)
+    architecture, _ = infer(found, hidden)
     _check_pictures(path, architecture, found.file.tensors)
     return cast("AdmUNet | LucidrainsUnet", _build(found, architecture, dtype, device))
 
@@ -79,42 +67,12 @@ def load_classifier(
 
     Its weights need no gradients; the gradient of :meth:`AdmClassifier.features` reaches the picture.
     """
-    found = _read(path)
+    found = read_found(path)
     if found.row.name != CLASSIFIER:
         raise WeightsError(
             f"{path}: this is {found.what}", "a classifier in the guided-diffusion format is needed here"
         )
-    return cast(AdmClassifier, _build(found, _infer(found, hidden), dtype, device))
-
-
-def inspect_file(path: Path, which: str = AVERAGED) -> CheckpointInfo:
-    """What ``path`` holds, from names and shapes alone: format, size, the flags that these tell.
-
-    Networks of known formats that cannot be read are named too (``readable`` is False).
-    Raises :class:`WeightsError` when the file is no state dict, or of no known format.
-    """
-    found = _read(path, which)
-    row = found.row
-    facts: dict[str, object] = {} if row.release is None else {"release": row.release(found.file)}
-    info = replace(
-        found.info, format=row.name, what=found.what, instead=row.instead, denoises=row.denoises,
-        readable=row.readable, facts=facts,
-    )  # fmt: skip
-    if not row.readable:
-        return info
-    reader = row.reader
-    architecture = _infer(found, HiddenFlags(num_heads=1))  # fits any width
-    stated = {name: value for name, value in reader.stated(found.file).items() if name != "format"}
-    facts = {**facts, **reader.facts(architecture), **stated}
-    facts = {name: value for name, value in facts.items() if value != UNKNOWN}
-    unknown = tuple(flag for flag in reader.unknown if not _told(flag, facts))
-    with torch.device("meta"):
-        memory = _memory(reader.build(architecture))
-    return replace(info, memory=memory, facts=facts, unknown=unknown)
-
-
-def _told(flag: str, facts: Mapping[str, object]) -> bool:
-    return any(_ALSO.get(name, name) in facts for name in flag.split(" or "))
+    return cast(AdmClassifier, _build(found, infer(found, hidden)[0], dtype, device))
 
 
 def check_file(path: Path, which: str = AVERAGED) -> None:
@@ -123,57 +81,7 @@ def check_file(path: Path, which: str = AVERAGED) -> None:
     check_numbers_of(file, which if file == path else AVERAGED)
 
 
-def _memory(network: HalfPrecision) -> dict[str, int]:
-    """Bytes of the weights at each precision: in the half ones only the convolutions are halved."""
-    convolutions = sum(x.numel() for x in network.convolution_parameters().values())
-    whole = 4 * sum(x.numel() for x in network.parameters())
-    return {"fp32": whole, "bf16": whole - 2 * convolutions, "fp16": whole - 2 * convolutions}
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A checkpoint whose format is known."""
-
-    file: File
-    info: CheckpointInfo
-    row: Format
-
-    @property
-    def what(self) -> str:
-        """What it is, with the release of the program that wrote it."""
-        return self.row.what + (f", release {self.row.release(self.file)}" if self.row.release else "")
-
-
-def _read(path: Path, which: str = AVERAGED) -> _Found:
-    file = weights_file(path, which)
-    tensors, info, header, arrays = read_network(file, which if file == path else AVERAGED)
-    if note := folder_note(path, which):
-        info = replace(info, note=note, weights=file.parent.name)
-    row = identify(tensors)
-    if row is None:
-        first = ", ".join(list(tensors)[:4])
-        raise WeightsError(
-            f"{path}: the weights of something else than a known denoising network (its tensors: {first}, ...)",
-            readable_hint(),
-        )
-    return _Found(File(path, tensors, arrays, header, which), info, row)
-
-
-def _infer(found: _Found, hidden: HiddenFlags) -> Any:
-    """The architecture. WeightsError, with the path, for what is no whole network of the format."""
-    reader, path = found.row.reader, found.file.path
-    left_out = reader.left_out(found.file.tensors)
-    shapes = {name: shape for name, shape in found.file.shapes.items() if name not in left_out}
-    try:
-        fitted = placed(reader.names(shapes), shapes, reader.kind)
-        constants = {name: shape for name, (shape, _) in reader.constants(fitted.of).items()}
-        return reader.infer(replace(fitted, of={**fitted.of, **constants}), hidden, found.file)
-    except WeightsError as error:
-        message = error.message if error.message.startswith(str(path)) else f"{path}: {error.message}"
-        raise WeightsError(message, error.hint) from error
-
-
-def _build(found: _Found, architecture: Any, dtype: torch.dtype, device: torch.device) -> HalfPrecision:
+def _build(found: Found, architecture: Any, dtype: torch.dtype, device: torch.device) -> HalfPrecision:
     reader, path, which = found.row.reader, found.file.path, found.file.which
     with torch.device("meta"):
         network = reader.build(architecture)

@@ -53,6 +53,7 @@ _SOUND: Mapping[str, Callable[[Any], bool]] = {
     "steps_offset": lambda value: value == 0 or _whole(1_000_000)(value),
     "predicts": lambda value: value in (*get_args(Predicts), UNKNOWN),
     "clip_sample": lambda value: type(value) is bool,
+    "set_alpha_to_one": lambda value: type(value) is bool,
     "variance": lambda value: value in ("fixed_small", "fixed_large"),
 }
 """Facts of a model preset, and what each can be."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ilvrctl.choices import ClassLabel
 from ilvrctl.diffusion.schedule import LEAST_ABAR, Schedule
 from ilvrctl.errors import ConfigError, IlvrctlError, UsageError, WeightsError
 from ilvrctl.model_preset import Expert, ModelPreset
@@ -56,7 +57,7 @@ def verdict_on(
     model: ModelPreset,
     *,
     use: Use = "translate",
-    class_label: int | None = None,
+    class_label: ClassLabel = None,
     any_class: bool = False,
     word: str = "model",
     numbers: bool = True,
@@ -87,7 +88,7 @@ def verdict_on(
         any_class = any_class or (
             word == "source" and classes is None
         )  # the label is then the target's alone
-        if not any_class and (wrong := class_problem(class_label, classes)):
+        if not any_class and (wrong := class_problem(class_label, classes, model.null_class, word)):
             problems.append(wrong)
         for expert in model.experts:
             problems += _of_expert(expert, info, word, numbers)
@@ -244,21 +245,34 @@ def _attention_widths(info: CheckpointInfo) -> list[int]:
     return [width for level, width in enumerate(widths) if 2**level in factors] + widths[-1:]
 
 
-def class_problem(label: int | None, count: int | None) -> UsageError | None:
-    """The error of a class label that does not fit a network with ``count`` classes; None where it does."""
+def class_problem(
+    label: ClassLabel, count: int | None, null_class: int | None = None, word: str = "model"
+) -> UsageError | None:
+    """The error of a class label that does not fit a network with ``count`` classes; None where it does.
+
+    ``null_class``: the one that means none, where the network has it.
+    """
     if count is None:
         return (
             None
-            if label is None
+            if label in (None, "none")
             else UsageError("this network was trained without classes", hint="leave out --class-label")
         )
+    if label == "none":
+        label = null_class
+        if label is None:
+            return UsageError(
+                "no class of this network is known to mean none, as networks trained for guidance without a "
+                "classifier have one",
+                hint=f"--set {word}.null_class={count - 1} if its last one does; else --class-label random",
+            )
     if label is None:
         imagenet = ", for instance 207 (ImageNet: golden retriever)" if count == 1000 else ""
         return UsageError(
             f"this network was trained with {count} classes and needs one of them",
             hint=f"--class-label 0 to {count - 1}{imagenet}",
         )
-    if not 0 <= label < count:
+    if label != "random" and not 0 <= label < count:
         return UsageError(
             f"class label {label} is not among the {count} classes of this network",
             hint=f"--class-label 0 to {count - 1}",

@@ -77,6 +77,13 @@ def plain(value: object, depth: int = _DEPTH) -> Any:
     return None
 
 
+def adm_unet(architecture: AdmArchitecture) -> HalfPrecision:
+    """The module of most formats."""
+    from ilvrctl.models.adm import AdmUNet
+
+    return AdmUNet(architecture)
+
+
 def _as_they_are(tensors: Iterable[str]) -> Names:
     return {}
 
@@ -98,10 +105,11 @@ class Reader:
     """A format: its architecture from names and shapes, the module, and what is told about it.
 
     ``kind`` completes the sentence "not a ...". ``infer`` takes the shapes under the module's names, the flags
-    that people gave, and the file. ``facts``: flags that the tensors tell, under guided-diffusion's names.
-    ``stated``: facts of a model preset that the file tells otherwise. ``unknown``: flags that tensors do not tell,
-    and ``stated`` perhaps. ``names`` gives the places of tensors that the module calls otherwise; ``left_out``
-    those of the file that are no weights; ``constants`` (shape and value) those of the module that no file has.
+    that people gave, and the file, without torch; ``build`` imports what it needs. ``facts``: flags that the
+    tensors tell, under guided-diffusion's names. ``stated``: facts of a model preset that the file tells
+    otherwise. ``unknown``: flags that tensors do not tell, and ``stated`` perhaps. ``names`` gives the places of
+    tensors that the module calls otherwise; ``left_out`` those of the file that are no weights; ``constants``
+    (shape and value) those of the module that no file has.
     """
 
     kind: str

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ilvrctl.models.architecture.classifier import ClassifierArchitecture, bare_name, read_classifier
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.architecture.shapes import Shapes
-from ilvrctl.models.classifier import AdmClassifier
 from ilvrctl.models.files.readers.base import HEADS, TRAINING, File, Reader, trunk_facts
 from ilvrctl.models.files.tensor_names import Place
+
+if TYPE_CHECKING:
+    from ilvrctl.models.trunk_network import HalfPrecision
+
+
+def _build(architecture: ClassifierArchitecture) -> HalfPrecision:
+    from ilvrctl.models.classifier import AdmClassifier
+
+    return AdmClassifier(architecture)
 
 
 def _infer(shapes: Shapes, hidden: HiddenFlags, file: File) -> ClassifierArchitecture:
@@ -26,7 +36,7 @@ def _facts(architecture: ClassifierArchitecture) -> dict[str, object]:
 READER = Reader(
     "guided-diffusion classifier",
     _infer,
-    AdmClassifier,
+    _build,
     _facts,
     unknown=(*HEADS, *TRAINING[:2]),
     names=lambda tensors: {name: Place(bare_name(name)) for name in tensors},

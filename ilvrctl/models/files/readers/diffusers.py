@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.architecture.shapes import Shapes
 from ilvrctl.models.architecture.unet import AdmArchitecture, read_architecture
 from ilvrctl.models.files.diffusers_config import read_config
 from ilvrctl.models.files.diffusers_folder import network_config, stated_facts
-from ilvrctl.models.files.readers.base import TRAINING, File, Reader, told_facts
+from ilvrctl.models.files.readers.base import TRAINING, File, Reader, adm_unet, told_facts
 from ilvrctl.models.files.tensor_names import Dialect, places
 
 DIFFUSERS = Dialect(
@@ -51,7 +50,7 @@ def _infer(shapes: Shapes, hidden: HiddenFlags, file: File) -> AdmArchitecture:
 READER = Reader(
     "diffusers network",
     _infer,
-    AdmUNet,
+    adm_unet,
     told_facts,
     unknown=TRAINING,
     stated=lambda file: stated_facts(file.path, file.which),

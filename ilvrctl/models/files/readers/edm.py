@@ -11,11 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from ilvrctl.errors import WeightsError
-from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.architecture.shapes import Shapes
 from ilvrctl.models.architecture.unet import AdmArchitecture, read_architecture
-from ilvrctl.models.files.readers.base import File, Reader, adm_facts
+from ilvrctl.models.files.readers.base import File, Reader, adm_facts, adm_unet
 from ilvrctl.models.files.tensor_names import Place
 
 _ONE_STEP = ("cd_", "ct_", "cd-", "ct-")
@@ -47,7 +46,7 @@ def _stated(file: File) -> dict[str, Any]:
 READER = Reader(
     "network of OpenAI's EDM",
     _infer,
-    AdmUNet,
+    adm_unet,
     adm_facts,
     unknown=("num_heads or num_head_channels", "image_size"),
     stated=_stated,

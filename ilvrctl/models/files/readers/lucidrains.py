@@ -1,23 +1,31 @@
 """lucidrains' denoising-diffusion-pytorch, 2.0 and later: a Trainer's file, a GaussianDiffusion, or a bare Unet.
 
-All sizes follow from the tensors. A GaussianDiffusion keeps its betas, and the weight of its loss by level, whose
-shape tells the objective; a Trainer adds its version. Of a bare Unet schedule and objective are not told.
+All sizes follow from the tensors, but not ``theta``, the base of the frequencies that tell the level. A
+GaussianDiffusion keeps its betas, and the weight of its loss by level, whose shape tells the objective; a
+Trainer adds its version. Of a bare Unet schedule and objective are not told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ilvrctl.diffusion.schedule import recognise
 from ilvrctl.errors import WeightsError
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
+from ilvrctl.models.architecture.lucidrains import Attends, LucidrainsArchitecture
 from ilvrctl.models.architecture.shapes import Shapes
 from ilvrctl.models.files.readers.base import TRAINING, File, Reader
 from ilvrctl.models.files.stated import UNKNOWN, checked
-from ilvrctl.models.lucidrains import Attends, LucidrainsArchitecture, LucidrainsUnet
+
+if TYPE_CHECKING:
+    from ilvrctl.models.trunk_network import HalfPrecision
+
+
+def _build(architecture: LucidrainsArchitecture) -> HalfPrecision:
+    from ilvrctl.models.lucidrains import LucidrainsUnet
+
+    return LucidrainsUnet(architecture)
 
 
 def _infer(shapes: Shapes, hidden: HiddenFlags, file: File) -> LucidrainsArchitecture:
@@ -39,10 +47,9 @@ def _infer(shapes: Shapes, hidden: HiddenFlags, file: File) -> LucidrainsArchite
         attention=tuple(_attends(shapes, f"downs.{i}.2") for i in range(levels)),
         middle=_attends(shapes, "mid_attn"),
         self_condition=into == 2 * out or (into == out and into in (2, 6, 8)),
+        theta=hidden.theta,
     )
-    with torch.device("meta"):
-        expected = LucidrainsUnet(architecture).state_dict()
-    shapes.compare({name: tuple(x.shape) for name, x in expected.items()})
+    shapes.compare(architecture.parameter_shapes())
     return architecture
 
 
@@ -105,8 +112,8 @@ def _objective(file: File, betas: Sequence[float], weight: Sequence[float]) -> s
 READER = Reader(
     "network of lucidrains' denoising-diffusion-pytorch",
     _infer,
-    LucidrainsUnet,
+    _build,
     _facts,
-    unknown=TRAINING,
+    unknown=(*TRAINING, "theta"),
     stated=_stated,
 )

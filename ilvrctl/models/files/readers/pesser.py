@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.architecture.blocks import DDPM
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.architecture.shapes import Shapes
 from ilvrctl.models.architecture.unet import AdmArchitecture, read_architecture
-from ilvrctl.models.files.readers.base import TRAINING, File, Reader, told_facts
+from ilvrctl.models.files.readers.base import TRAINING, File, Reader, adm_unet, told_facts
 from ilvrctl.models.files.tensor_names import Dialect, places
 
 PESSER = Dialect(
@@ -43,5 +42,5 @@ def _infer(shapes: Shapes, hidden: HiddenFlags, file: File) -> AdmArchitecture:
 
 
 READER = Reader(
-    "pesser/ddim network", _infer, AdmUNet, told_facts, unknown=TRAINING, names=partial(places, PESSER)
+    "pesser/ddim network", _infer, adm_unet, told_facts, unknown=TRAINING, names=partial(places, PESSER)
 )

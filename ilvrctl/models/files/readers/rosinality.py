@@ -15,13 +15,12 @@ from typing import Any
 
 from ilvrctl.diffusion.schedule import recognise
 from ilvrctl.errors import WeightsError
-from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.architecture.blocks import ROSINALITY, Shape
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.architecture.shapes import Shapes
 from ilvrctl.models.architecture.unet import AdmArchitecture, read_architecture
 from ilvrctl.models.files.info import CHANNELS
-from ilvrctl.models.files.readers.base import TRAINING, File, Reader, adm_facts
+from ilvrctl.models.files.readers.base import TRAINING, File, Reader, adm_facts, adm_unet
 from ilvrctl.models.files.stated import UNKNOWN, checked
 from ilvrctl.models.files.tensor_names import Place
 
@@ -152,7 +151,7 @@ def _infer(shapes: Shapes, hidden: HiddenFlags, file: File) -> AdmArchitecture:
 READER = Reader(
     "rosinality network",
     _infer,
-    AdmUNet,
+    adm_unet,
     adm_facts,
     unknown=("num_heads", *TRAINING),
     stated=_stated,
