@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from ilvrctl.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
     import torch
+
+
+_PYPI = "https://pypi.org/simple"
+"""Where torch for Linux is the build for CUDA, whatever index pip is set up for."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -31,10 +36,7 @@ def choose_device(name: str = "auto") -> torch.device:
             f"unknown device {name!r}", hint="--device auto, cpu, cuda, cuda:1 or mps"
         ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(
-            f"device {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices",
-            hint="ilvrctl doctor",
-        )
+        raise _no_cuda(name)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError(
             "device 'mps' is not there: this is no Mac with a GPU that torch can use", hint="--device cpu"
@@ -42,6 +44,24 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type not in ("cpu", "cuda", "mps"):
         raise UsageError(f"device {name!r} is not supported", hint="--device auto, cpu, cuda, cuda:1 or mps")
     return device
+
+
+def _no_cuda(name: str) -> DeviceError:
+    """Why a CUDA device is not there, and the command that changes it."""
+    import torch
+
+    what = f"device {name!r} is not there: "
+    if torch.backends.cuda.is_built():
+        sees = f"{what}torch sees {torch.cuda.device_count()} CUDA devices"
+        return DeviceError(sees, hint="ilvrctl doctor shows what it sees; nvidia-smi what the driver sees")
+    release = torch.__version__.partition("+")[0]
+    install = f"{sys.executable} -m pip install --force-reinstall torch=={release} --index-url {_PYPI}"
+    if sys.platform != "linux":  # there PyPI has builds for the CPU alone
+        install = "https://pytorch.org/get-started/locally/ has the command"
+    return DeviceError(
+        f"{what}torch {torch.__version__} is a build for the CPU",
+        hint=f"ilvrctl doctor, and --device cpu meanwhile; a build for CUDA: {install}",
+    )
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

@@ -129,9 +129,10 @@ def show_plan(plan: Plan, display: Display) -> None:
     from ilvrctl.plans.places import exists
 
     pending, calls = plan.pending, plan.network_calls()
-    for item in dict.fromkeys(output.item for output in pending):
-        if item.path is not None and not exists(item.path):
-            say(f"{item.name} does not exist", label="warning", color=display.color)
+    items = dict.fromkeys(output.item for output in pending)
+    missing = [item for item in items if item.path is not None and not exists(item.path)]
+    for item in missing:
+        say(f"{item.name} does not exist", label="warning", color=display.color)
     if display.as_json:
         for output in plan.outputs:
             data_json(
@@ -155,6 +156,8 @@ def show_plan(plan: Plan, display: Display) -> None:
             f"{count}: {len(pending)} to do, {len(plan.outputs) - len(pending)} there already; "
             f"{plan.direction} ({plan.model.name}), {_what(plan)}, {calls} network calls"
         )
+    if any(item.path is not None and not item.path.suffix for item in missing):
+        raise typer.Exit(1)  # it may have been meant as a folder, of nobody knows how many pictures
 
 
 def _what(plan: Plan) -> str:

@@ -83,8 +83,11 @@ def find_networks(asked: NetworksAsked) -> FoundNetworks:
     elif asked.weights is not None:
         found = FoundNetworks(_of_file(asked.weights), Layer({}), _encoder(asked))
     else:
+        source = "" if asked.from_ is None else f"; --from {asked.from_} says what they are"
+        direction = "--to emoji3d" if asked.from_ is None else f"--from {asked.from_} --to TARGET"
         raise UsageError(
-            "no target: --to says what the pictures become", hint="--to emoji3d, or see: ilvrctl presets"
+            f"no target: --to says what the pictures become{source}",
+            hint=f"{direction}, or see: ilvrctl presets",
         )
     facts, new = asked.facts, asked.from_image is None
     encoder = found.encoder

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ilvrctl import paths
 from ilvrctl.config import Layer, read_yaml
-from ilvrctl.errors import ConfigError, IlvrctlError
+from ilvrctl.errors import ConfigError, IlvrctlError, UsageError
 from ilvrctl.images.folders import pictures_in
 from ilvrctl.memory import remembering
 from ilvrctl.plans.asked import Asked, choice_of, leaves, set_choice
@@ -17,7 +17,7 @@ from ilvrctl.plans.check import check_networks, draft_plan, make_plan
 from ilvrctl.plans.edit_modes import way_of
 from ilvrctl.plans.find_networks import FoundNetworks, NetworksAsked, find_networks
 from ilvrctl.plans.grid import Choice, Variant, naming
-from ilvrctl.plans.inputs import Collected, Item, collect, read_list, refuse_equal
+from ilvrctl.plans.inputs import Collected, Item, collect, read_list, refuse_address, refuse_equal
 from ilvrctl.plans.jobs_file import PARAMETERS, JobAsked, read_jobs
 from ilvrctl.plans.manifest import read_manifest
 from ilvrctl.plans.names import name_results
@@ -119,9 +119,11 @@ def _choices(job: JobAsked, folder: Path) -> list[Choice]:
 
 def _found(job: JobAsked, folder: Path, out: Path) -> Collected:
     spec = job.spec
-    written = [spec.inputs] if isinstance(spec.inputs, str) else list(spec.inputs)
+    written = {"": spec.inputs} if isinstance(spec.inputs, str) else dict(enumerate(spec.inputs, 1))
     names = [
-        name for n, text in enumerate(written, 1) for name in _matches(text, folder, job.at("inputs", str(n)))
+        name
+        for n, text in written.items()
+        for name in _matches(text, folder, job.at("inputs", str(n)) if n else job.at("inputs"))
     ]
     if (listed := job.value("from_file")) is not None:
         names += [str(folder / name) for name in read_list(str(folder / listed))]
@@ -168,6 +170,10 @@ def _companions(items: Sequence[Item], folder: Path, at: str) -> list[Item]:
 
 def _matches(text: str, folder: Path, at: str) -> list[str]:
     """The name itself, or what a glob matches, in order."""
+    try:
+        refuse_address(text)
+    except UsageError as error:
+        raise naming(at, error) from None
     path = folder / text
     if not glob.has_magic(text) or path.exists():
         return [str(path)]
