@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ilvrctl.cli.display import Display, Tally, duration
+from ilvrctl.cli.costs import refuse_estimate, show_cost
+from ilvrctl.cli.display import Display, Tally
 from ilvrctl.cli.options import display_of, takes
 from ilvrctl.cli.output import command, data, data_json, data_path, say
 from ilvrctl.cli.show import show_notes
@@ -16,7 +17,7 @@ from ilvrctl.errors import UsageError
 
 if TYPE_CHECKING:
     from ilvrctl.plans.past import Past
-    from ilvrctl.plans.plan import Networks, Plan
+    from ilvrctl.plans.plan import Plan
     from ilvrctl.work.machine import Machine
 
 EPILOG = """Examples:
@@ -52,10 +53,6 @@ Status = Annotated[
 OutFolder = Annotated[
     Path | None,
     typer.Option("--out", "-o", metavar="FOLDER", help="Instead of the file's out.", rich_help_panel=_RUN),
-]
-Estimate = Annotated[
-    bool,
-    typer.Option("--estimate", help="With --dry-run: measure time and memory.", rich_help_panel=_RUN),
 ]
 Retry = Annotated[
     bool, typer.Option("--retry-failed", help="Try again what failed before.", rich_help_panel=_RUN)
@@ -101,7 +98,6 @@ def batch(
     init: Init = False,
     schema: Schema = False,
     status: Status = None,
-    estimate: Estimate = False,
     retry_failed: Retry = False,
     fail_fast: FailFast = False,
     max_failures: MaxFailures = None,
@@ -140,9 +136,9 @@ def batch(
         if options["dry_run"]:
             show_notes(parts, display)
             show_plans(parts, display)
-            if estimate:
-                _show_estimate(parts, machine, display)
+            show_cost(parts, machine, display, measure=options["estimate"])
             return
+        refuse_estimate(options)
         _run(parts, past, machine, part, 1 if fail_fast else max_failures, display)
 
 
@@ -212,7 +208,7 @@ def show_plans(plans: Sequence[Plan], display: Display) -> None:
             say("  " + "; ".join(variant.label for variant in plan.variants))
     if not display.quiet:
         todo, calls = (sum(row[key] for row in rows) for key in ("to_do", "network_calls"))
-        say(f"{len(plans)} jobs, {todo} results to do, {calls} network calls; --estimate measures how long")
+        say(f"{len(plans)} jobs, {todo} results to do, {calls} network calls")
 
 
 def _planned(plan: Plan) -> dict[str, Any]:
@@ -229,24 +225,3 @@ def _planned(plan: Plan) -> dict[str, Any]:
         "failed": statuses.count("failed"),
         "network_calls": plan.network_calls(),
     }
-
-
-def _show_estimate(plans: Sequence[Plan], machine: Machine, display: Display) -> None:
-    """Load what the plans need, make a few network calls, and tell what all of them will take."""
-    from ilvrctl.timing import call_seconds, peak_memory
-
-    seconds, memory = 0.0, None
-    known: dict[Networks, float] = {}
-    for plan in plans:
-        for networks, outputs in plan.by_networks().items():
-            if outputs and networks not in known:
-                engine = machine.load(networks, 0, lambda event: None)
-                known[networks] = call_seconds(engine, engine.batch_size) / engine.batch_size
-                memory = peak_memory(engine.device)
-            seconds += plan.network_calls(outputs) * known.get(networks, 0.0)
-    if display.as_json:
-        peak = None if memory is None else round(memory)
-        data_json({"event": "estimate", "seconds": round(seconds, 1), "peak_mb": peak})
-    else:
-        room = "memory not known" if memory is None else f"{memory:.0f} MB of memory"
-        say(f"estimate: {duration(seconds)} of network calls, {room}")

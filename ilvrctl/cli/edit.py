@@ -101,8 +101,8 @@ def _preview(plan: Plan, file: Path, display: Display, *, overwrite: bool) -> No
         say(describe(found))
 
 
-def _tell_selection(plan: Plan, display: Display) -> None:
-    """What of the photo would be edited."""
+def _tell_selection(plan: Plan, display: Display) -> int:
+    """What of the photo would be edited; in how many parts."""
     from ilvrctl.work.preview import describe
 
     found = _select(plan)
@@ -111,6 +111,7 @@ def _tell_selection(plan: Plan, display: Display) -> None:
         data_json({"event": "selected", "input": plan.outputs[0].item.name, **_facts(found)})
     elif not display.quiet:
         say(describe(found))
+    return len(found.regions)
 
 
 def _warn(found: Selection, display: Display) -> None:

@@ -13,7 +13,7 @@ import typer
 from ilvrctl.cli import options as opt
 from ilvrctl.cli.output import command, data, data_json, say, stderr_console, terminal, use_color
 from ilvrctl.errors import IlvrctlError, OutputError, UsageError, did_you_mean
-from ilvrctl.plans.parameters import OUTPUT
+from ilvrctl.plans.parameter import OUTPUT
 
 if TYPE_CHECKING:
     from ilvrctl.evaluation.evaluate import Comparison

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ilvrctl.cli import signals
+from ilvrctl.cli.costs import refuse_estimate, show_cost
 from ilvrctl.cli.display import Display, Tally
 from ilvrctl.cli.job_views import first_view, job_view, note_view
 from ilvrctl.cli.output import data_json, data_path, interrupted, say
@@ -27,9 +28,10 @@ def show_or_carry_out(
     options: Mapping[str, Any],
     display: Display,
     *,
-    before: Callable[[Plan, Display], None] = lambda plan, display: None,
+    before: Callable[[Plan, Display], int] = lambda plan, display: 1,
 ) -> None:
-    """Check a plan and make its results; with ``--dry-run`` only tell what would be done, ``before`` that more of it.
+    """Check a plan and make its results; with ``--dry-run`` only tell what would be done and cost, ``before`` that more
+    of it: in how many parts each picture is made.
 
     Exit code 1 when some failed, 128 and the signal's number when interrupted.
     """
@@ -46,9 +48,10 @@ def show_or_carry_out(
     machine.check()
     if options["dry_run"]:
         show_notes([plan], display)
-        before(plan, display)
-        show_plan(plan, display)
+        parts = before(plan, display)
+        show_plan(plan, display, lambda: show_cost([plan], machine, display, options["estimate"], parts))
         return
+    refuse_estimate(options)
     [plan], _ = share_of([plan])
     count = sum(output.status != "elsewhere" for output in plan.outputs)
     tally = Tally(count, verb="edited" if plan.edits else "translated")
@@ -124,8 +127,8 @@ def show_training(events: Iterator[TrainingEvent], display: Display) -> Publishe
     return done
 
 
-def show_plan(plan: Plan, display: Display) -> None:
-    """What would be done: the files to make on stdout, the rest on stderr. Nothing is loaded or written."""
+def show_plan(plan: Plan, display: Display, cost: Callable[[], None]) -> None:
+    """What would be done: the files to make on stdout, the rest on stderr; before the closing line its ``cost``."""
     from ilvrctl.plans.places import exists
 
     pending, calls = plan.pending, plan.network_calls()
@@ -145,6 +148,7 @@ def show_plan(plan: Plan, display: Display) -> None:
                     **({"settings": plan.changes(output)} if plan.grid else {}),
                 }
             )
+        cost()
         done = len(plan.outputs) - len(pending)
         data_json({"event": "summary", "pending": len(pending), "done": done, "network_calls": calls})
     else:
@@ -156,6 +160,8 @@ def show_plan(plan: Plan, display: Display) -> None:
             f"{count}: {len(pending)} to do, {len(plan.outputs) - len(pending)} there already; "
             f"{plan.direction} ({plan.model.name}), {_what(plan)}, {calls} network calls"
         )
+    if not display.as_json:
+        cost()
     if any(item.path is not None and not item.path.suffix for item in missing):
         raise typer.Exit(1)  # it may have been meant as a folder, of nobody knows how many pictures
 

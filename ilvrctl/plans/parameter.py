@@ -12,8 +12,12 @@ Command = Literal["translate", "edit", "jobs", "batch", "train", "doctor", "insp
 
 MAKING = frozenset[Command]({"translate", "edit", "jobs"})
 """Who makes pictures."""
+RUNS = frozenset[Command]({"translate", "edit", "batch"})
+"""The commands that carry out plans."""
 COMMON = "Common options"
 """The panel of most."""
+OUTPUT = "Output"
+"""The panel of what is written and shown."""
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import get_args
 
 from ilvrctl.choices import Fit, Precision, Speed
-from ilvrctl.plans.parameter import MAKING, Command, Parameter
+from ilvrctl.plans.parameter import MAKING, OUTPUT, RUNS, Command, Parameter
+from ilvrctl.plans.parameters_of_runs import OF_RUNS
 from ilvrctl.plans.values import bounds, decimal, file, jumps, label, level, one_of, switch, whole, words
 
 _COMMANDS = frozenset[Command]({"translate", "edit"})
 _EDIT = frozenset[Command]({"edit", "jobs"})
-_RUNS = frozenset[Command]({"translate", "edit", "batch"})
-_ALL = frozenset[Command]({*_RUNS, "jobs"})
+_ALL = frozenset[Command]({*RUNS, "jobs"})
 _TRANSLATE = frozenset[Command]({"translate"})
 _JOBS = frozenset[Command]({"translate", "jobs"})
 
@@ -23,7 +23,6 @@ METHOD = "Method"
 SAMPLING = "Sampling"
 PICTURES = "Pictures"
 MACHINE = "Machine"
-OUTPUT = "Output"
 EDITED = "What is edited"
 _GUIDE = "method.energies.classifier"
 
@@ -280,7 +279,7 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "device",
         "auto, cpu, cuda, cuda:1, mps.",
-        commands=_RUNS | {"train", "doctor", "inspect"},
+        commands=RUNS | {"train", "doctor", "inspect"},
         panel=MACHINE,
         default="auto",
         environment="ILVRCTL_DEVICE",
@@ -355,7 +354,7 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "batch_size",
         "Samples at a time, or auto: the fastest is measured; pixels do not depend on it.",
-        commands=_RUNS,
+        commands=RUNS,
         panel=MACHINE,
         metavar="N|auto",
         environment="ILVRCTL_BATCH_SIZE",
@@ -364,7 +363,7 @@ TABLE: tuple[Parameter, ...] = (
         "compile",
         "torch.compile; by itself only on CUDA and for long jobs.",
         switch,
-        commands=_RUNS,
+        commands=RUNS,
         panel=MACHINE,
         flags=("--compile/--no-compile",),
         shown="where it pays",
@@ -386,9 +385,7 @@ TABLE: tuple[Parameter, ...] = (
         commands=_COMMANDS,
         panel=OUTPUT,
     ),
-    Parameter(
-        "dry_run", "Tell what would be done.", switch, commands=_RUNS | {"train"}, panel=OUTPUT, default=False
-    ),
+    *OF_RUNS,
 )
 """In the order in which several of them make a grid: the first varies slowest."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ilvrctl.plans.parameter import Parameter
-from ilvrctl.plans.parameters import OUTPUT
+from ilvrctl.plans.parameter import OUTPUT, Parameter
 from ilvrctl.plans.values import count, switch
 
 SCREEN: tuple[Parameter, ...] = (

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ilvrctl.plans.inputs import Item
     from ilvrctl.plans.plan import Networks, Plan
     from ilvrctl.settings import Settings
+    from ilvrctl.work.pace import Paces
     from ilvrctl.work.worker import Facts
 
 Found = Input | Unreadable
@@ -78,6 +79,7 @@ def run(
     *,
     max_failures: int | None = None,
     rescued: Callable[[JobEvent], object] = lambda event: None,
+    paces: Paces | None = None,
 ) -> Generator[JobEvent, None, None]:
     """Make what the plans still want, those with equal networks together.
 
@@ -85,8 +87,9 @@ def run(
     an ItemFailed event and the others go on, up to ``max_failures`` of them. What would meet all of them is raised
     once: OutputError for a full disk, WeightsError, DeviceError. Closing the iterator stops; what was written
     stays, and the same plans made again go on. ``rescued`` is told of results that were still being written then.
+    ``paces`` notes how long the results take.
     """
-    job = _Job(plans, workers, ledger, max_failures, rescued)
+    job = _Job(plans, workers, ledger, max_failures, rescued, paces)
     try:
         yield from job.before()
         for networks, ways in _same_networks(plans).items():
@@ -98,6 +101,8 @@ def run(
         yield Stopped(job.failures, job.left)
     finally:
         workers.close()
+        if paces is not None:
+            paces.keep()
 
 
 def _same_networks(plans: Sequence[Plan]) -> dict[Networks, list[Way]]:
@@ -119,8 +124,10 @@ class _Job:
         ledger: Ledger | None,
         max_failures: int | None,
         rescued: Callable[[JobEvent], object],
+        paces: Paces | None,
     ) -> None:
         self.plans, self.workers, self.ledger, self.rescued = plans, workers, ledger, rescued
+        self.paces = paces
         self.failures, self._max_failures = 0, max_failures
         self.left = sum(len(plan.pending) for plan in plans)
         self.galleries = [Gallery(plan) for plan in plans]
@@ -231,6 +238,7 @@ class _Round:
             for event in stack.enter_context(closing(self._job.workers.carry_out(ready))):
                 yield from self._tell()
                 if isinstance(event, Made):
+                    self._note_pace(event, facts)
                     writer.submit(self._writing(event, facts))
                 elif isinstance(event, SampleFailed):
                     yield from self._sample_failed(event)
@@ -241,6 +249,11 @@ class _Round:
             yield from self._tell()
             for result in writer.results(all_=True):
                 yield from self._job.finished(result)
+
+    def _note_pace(self, made: Made, facts: Facts) -> None:
+        plan = self._plans[made.slot.plan]
+        if self._job.paces is not None:
+            self._job.paces.add(plan, plan.variants[self._job.output(made.slot).variant], made, facts)
 
     def _sample_failed(self, event: SampleFailed) -> Iterator[JobEvent]:
         slot = event.sample.key
