@@ -171,12 +171,16 @@ class ModelPreset:
 
 @dataclass(frozen=True)
 class TargetPreset:
-    """A domain to translate to: its model and the settings published for it (or measured here)."""
+    """A domain to translate to: its model and the settings published for it (or measured here).
+
+    ``expects``: of what kind inputs must be to become good results, where that can be seen of a picture.
+    """
 
     name: str
     model: str
     title: str = ""
     aliases: tuple[str, ...] = ()
+    expects: Literal["", "flat drawings on white"] = ""
     notes: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 

@@ -26,20 +26,22 @@ def refuse_estimate(options: Mapping[str, Any]) -> None:
 def show_cost(
     plans: Sequence[Plan], machine: Machine, display: Display, measure: bool = False, parts: int = 1
 ) -> None:
-    """Tell what the rest of plans will cost: by the pace of earlier work, or by ``measure``-ing some steps of it.
+    """Tell what to expect of plans: inputs that their target is not made for, and what is still to be made costs, by
+    the pace of earlier work, or by ``measure``-ing some steps of it.
 
     Programs are told where a pace is known. ``parts``: of every picture.
     """
+    from ilvrctl.work.expected import first_unexpected
     from ilvrctl.work.pace import estimate
 
+    for note in filter(None, map(first_unexpected, plans)):
+        if not (display.quiet or display.as_json):
+            say(note.message)
     cost = estimate(plans, machine, measure=measure, parts=parts)
-    if not cost.results:
-        if measure and display.as_json:
+    if display.as_json:
+        if measure or cost.pace is not None:
             data_json({"event": "estimate", **cost.record()})
-        return
-    if display.as_json and cost.pace is not None:
-        data_json({"event": "estimate", **cost.record()})
-    elif not display.as_json and not display.quiet:
+    elif cost.results and not display.quiet:
         say(f"estimate: {_told(cost, spread=machine.spread)}")
     if short := _short_of_disk(plans, cost.disk):
         say(short, label="warning", color=display.color)

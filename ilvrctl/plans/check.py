@@ -53,6 +53,7 @@ def draft_plan(
         name=name,
         notes=notes,
         passed_by=tuple(passed_by),
+        expects=target.expects,
     )
 
 

@@ -30,7 +30,7 @@ class FoundNetwork:
     """A network: its ``domain`` as ``--to`` or ``--from`` names it, its facts and its checkpoint, which is there.
 
     ``origins``: where facts that are not a preset's come from. ``made_with``: sha256 of the weights of an earlier
-    result. ``notes``: what people should know.
+    result. ``notes``: what people should know. ``expects``: as the target's preset says.
     """
 
     domain: str | None
@@ -39,6 +39,7 @@ class FoundNetwork:
     made_with: str | None = None
     notes: tuple[Note, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict)
+    expects: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def find_networks(asked: NetworksAsked) -> FoundNetworks:
 
 def _of_target(target: TargetPreset, weights: Path | None) -> FoundNetwork:
     model = find_model(target.model)
-    return FoundNetwork(target.name, model, weights or require_weights(model, target.name))
+    place = weights or require_weights(model, target.name)
+    return FoundNetwork(target.name, model, place, expects=target.expects)
 
 
 def _of_file(weights: Path) -> FoundNetwork:

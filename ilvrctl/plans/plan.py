@@ -93,7 +93,7 @@ class Plan:
     A job is a grid where it has several ``variants``: then each has its folder and its share of the ``outputs``.
     ``weights``: the file of the model. ``name``: that of the job among several. ``quality`` is that of results in
     JPEG and WebP. ``notes``: what people should know before it is carried out. ``passed_by``: what in the folders of
-    the inputs is none.
+    the inputs is none. ``expects``: of what kind the target wants inputs to be, where that can be seen.
     """
 
     outputs: tuple[Output, ...]
@@ -108,6 +108,7 @@ class Plan:
     name: str = ""
     notes: tuple[Note, ...] = ()
     passed_by: tuple[PassedBy, ...] = ()
+    expects: str = ""
 
     def networks_of(self, variant: Variant) -> Networks:
         """What must be in memory for a variant: they can differ in precision."""

@@ -16,6 +16,7 @@ from ilvrctl.events import (
     ItemFailed,
     JobEvent,
     Loaded,
+    Note,
     SampleFailed,
     Skipped,
     Stopped,
@@ -27,6 +28,7 @@ from ilvrctl.images.io import encode_picture, save_gif, save_picture
 from ilvrctl.plans.outputs import Output
 from ilvrctl.plans.record import result_record
 from ilvrctl.work.batches import HELD, Made, PlannedBatch, Slot, Wanted, batches, filled
+from ilvrctl.work.expected import unexpected
 from ilvrctl.work.ledger import Ledger, Seen
 from ilvrctl.work.opening import Input, Unreadable, read_input
 from ilvrctl.work.pieces import Pieces, Shape
@@ -202,7 +204,8 @@ class _Round:
                     self._slots.setdefault((number, output.item.key), []).append(Slot(number, place))
         self._news: deque[tuple[Unreadable, int]] = deque()
         self._at_work: dict[Slot, tuple[Seen, Pieces]] = {}
-        self._remarks: deque[str] = deque()
+        self._remarks: deque[Note] = deque()
+        self._looked: set[int] = set()
         self._remarked: set[tuple[str, Shape]] = set()
 
     def make(self) -> Iterator[JobEvent]:
@@ -288,15 +291,24 @@ class _Round:
         if (output.item.key, shape) not in self._remarked:
             self._remarked.add((output.item.key, shape))
             suffix = "" if output.path is None else output.path.suffix
-            self._remarks.extend((*pieces.notes, *pieces.lost_in(suffix or ".png")))
+            self._remarks.extend(Warned(text) for text in (*pieces.notes, *pieces.lost_in(suffix or ".png")))
+            self._look(slot.plan, output.item.name, pieces)
         filmed = output.gif is not None
         name, digest = output.item.name, value.seen.digest
         return Wanted(slot, name, pieces.parts, digest, output.sample, settings.seed, filmed=filmed)
 
+    def _look(self, number: int, name: str, pieces: Pieces) -> None:
+        """Remark, once for every plan, that an input is not what its target expects."""
+        if number not in self._looked and (
+            note := unexpected(self._plans[number], name, pieces.parts[0].picture)
+        ):
+            self._looked.add(number)
+            self._remarks.append(note)
+
     def _tell(self) -> Iterator[JobEvent]:
         """Remarks, and failures, each once for every plan that wants the input."""
         while self._remarks:
-            yield Warned(self._remarks.popleft())
+            yield self._remarks.popleft()
         while self._news:
             found, number = self._news.popleft()
             if slots := self._slots.pop((number, found.item.key), None):
