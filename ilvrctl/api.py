@@ -112,12 +112,14 @@ def batch(
     retry_failed: bool = False,
     max_failures: int | None = None,
     shard: tuple[int, int] = (1, 1),
+    only: Sequence[str] = (),
     progress: Progress | None = None,
     **machine: Any,
 ) -> Generator[Result, None, None]:
     """Carry out the jobs of a file, or of a mapping with the same keys, as ``ilvrctl batch`` does.
 
-    ``shard``: (3, 16) makes the third of sixteen parts. ``machine``: the fields of :class:`Machine`.
+    ``shard``: (3, 16) makes the third of sixteen parts; ``only``: the names of the jobs to make;
+    ``machine``: fields of :class:`Machine`.
 
     Raises UsageError for the first mistake, with its line.
     """
@@ -126,6 +128,7 @@ def batch(
         None if out is None else Path(out),
         overwrite=overwrite,
         retry=retry_failed,
+        only=only,
     )
 
     chosen = Machine(**machine)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from commands import CUP, FOX, QUICK, command, environment, ilvrctl, json_lines, tree
@@ -145,9 +146,8 @@ def test_a_dry_run_with_a_known_pace_needs_no_torch() -> None:
     plan = plan_of(CUP)
     keep_pace(plan, plan.variants[0], HOW, PACE)
     words = command("translate", CUP, "--to", "emoji3d", "--steps", "4", "--dry-run")
-    code = f"{words[2]}".replace(
-        "main()", "import sys, atexit; atexit.register(lambda: print('torch' in sys.modules)); main()"
-    )
+    tell = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); "
+    code = f"{tell}{words[2]}"
     ran = subprocess.run(
         [sys.executable, "-c", code, *words[3:]], capture_output=True, text=True, env=environment()
     )
@@ -156,7 +156,7 @@ def test_a_dry_run_with_a_known_pace_needs_no_torch() -> None:
 
 
 def test_a_disk_without_room_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda place: (10, 10, 1000))
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=1000))
     assert "warning: 1 kB are free on the disk of" in ilvrctl("translate", CUP, *QUICK, "--dry-run").err
 
 
@@ -179,7 +179,7 @@ def test_drawings_on_white_are_told_from_photos() -> None:
 def test_photos_for_a_target_of_drawings_get_one_line() -> None:
     some = list(photos())[:2]
     line = "is not on white: emoji3d expects flat drawings on white"
-    for more in ([], ["--dry-run"]):
+    for more in (["--dry-run"], []):
         ran = ilvrctl("translate", FOX, *some, *QUICK, "--steps", "2", *more)
         assert ran.code == 0
         assert ran.err.count(line) == 1 and some[0].name in ran.err

@@ -54,6 +54,10 @@ OutFolder = Annotated[
     Path | None,
     typer.Option("--out", "-o", metavar="FOLDER", help="Instead of the file's out.", rich_help_panel=_RUN),
 ]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--job", metavar="NAME", help="Only this job; may be given again.", rich_help_panel=_RUN),
+]
 Retry = Annotated[
     bool, typer.Option("--retry-failed", help="Try again what failed before.", rich_help_panel=_RUN)
 ]
@@ -98,6 +102,7 @@ def batch(
     init: Init = False,
     schema: Schema = False,
     status: Status = None,
+    only: Only = None,
     retry_failed: Retry = False,
     fail_fast: FailFast = False,
     max_failures: MaxFailures = None,
@@ -130,12 +135,12 @@ def batch(
 
         where = options["device"], options["batch_size"], options["compile"]
         machine = Machine(*where, devices, engine, address, workers)
-        plans, past = plans_of(jobs, out, overwrite=overwrite, retry=retry_failed)
+        plans, past = plans_of(jobs, out, overwrite=overwrite, retry=retry_failed, only=only or ())
         parts, part = share_of(plans, _shard(shard))
         machine.check()
         if options["dry_run"]:
             show_notes(parts, display)
-            show_plans(parts, display)
+            show_plans([plan for plan in parts if plan.mine], display)
             show_cost(parts, machine, display, measure=options["estimate"])
             return
         refuse_estimate(options)
@@ -171,7 +176,7 @@ def _run(
     from ilvrctl.cli.status import table, tally_rows
     from ilvrctl.work.machine import carry_out
 
-    counts = {plan.name: sum(o.status != "elsewhere" for o in plan.outputs) for plan in plans}
+    counts = {plan.name: plan.mine for plan in plans if plan.mine or not plan.outputs}
     tally = Tally(sum(counts.values()), jobs={name: Tally(count) for name, count in counts.items()})
     finish(
         lambda aside: carry_out(

@@ -15,6 +15,7 @@ from ilvrctl.cli import signals
 from ilvrctl.cli.display import Display, amount
 from ilvrctl.cli.output import command, data_json, interrupted, say
 from ilvrctl.errors import ConfigError, UsageError
+from ilvrctl.plans import offers
 from ilvrctl.presets import ModelPreset, broken_presets, load_models, resolve_model
 
 if TYPE_CHECKING:
@@ -43,7 +44,11 @@ _CARE = "Care"
 def download(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME...", help="Models or targets, as --list names them."),
+        typer.Argument(
+            metavar="NAME...",
+            help="Models or targets, as --list names them.",
+            autocompletion=offers.downloads,
+        ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", "-l", help="What there is, and what is here.")] = False,
     verify: Annotated[

@@ -53,8 +53,7 @@ def show_or_carry_out(
         return
     refuse_estimate(options)
     [plan], _ = share_of([plan])
-    count = sum(output.status != "elsewhere" for output in plan.outputs)
-    tally = Tally(count, verb="edited" if plan.edits else "translated")
+    tally = Tally(plan.mine, verb="edited" if plan.edits else "translated")
     finish(lambda aside: carry_out([plan], machine, aside=aside), tally, display, bars=bool(plan.pending))
     if not display.quiet:
         say(tally.summary())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ilvrctl import paths
 from ilvrctl.config import Layer, read_yaml
-from ilvrctl.errors import ConfigError, IlvrctlError, UsageError
+from ilvrctl.errors import ConfigError, IlvrctlError, UsageError, did_you_mean
 from ilvrctl.images.folders import pictures_in
 from ilvrctl.memory import remembering
 from ilvrctl.plans.asked import Asked, choice_of, leaves, set_choice
@@ -34,9 +34,11 @@ def plans_of(
     *,
     overwrite: bool = False,
     retry: bool = False,
+    only: Sequence[str] = (),
 ) -> tuple[list[Plan], Past]:
     """The plans of all jobs of a file, or of a mapping with the same keys, with what is done marked, and what the
-    manifest of ``out`` tells. Paths in a mapping count from the current folder.
+    manifest of ``out`` tells. Paths in a mapping count from the current folder. ``only``: the names of the jobs that
+    are made now; the others are planned with them, so that the batches are those of all.
 
     UsageError for the first mistake, with its line.
     """
@@ -44,6 +46,7 @@ def plans_of(
         read, folder = read_jobs(read_yaml(jobs), jobs.name), jobs.parent
     else:
         read, folder = read_jobs(Layer.of("jobs", dict(jobs)), "the mapping of jobs"), Path()
+    _check_only(only, [job.spec.name for job in read.jobs])
     root = out if out is not None else folder / read.out
     past = Past(root, read_manifest(root), retry)
     plans = [plan_of(job, folder, past) for job in read.jobs]
@@ -51,7 +54,21 @@ def plans_of(
     refuse_equal([path for path, _ in written], [name for _, name in written])
     check_networks(plans, numbers=False)
     again = [overwrite or job.value("overwrite") for job in read.jobs]
-    return [make_plan(p, overwrite=o, past=past) for p, o in zip(plans, again, strict=True)], past
+    made = [make_plan(p, overwrite=o, past=past) for p, o in zip(plans, again, strict=True)]
+    return [plan if not only or plan.name in only else _left(plan) for plan in made], past
+
+
+def _check_only(only: Sequence[str], names: Sequence[str]) -> None:
+    """UsageError for the name of a job that there is not."""
+    for name in only:
+        if name not in names:
+            hint = did_you_mean(name, names) or f"its jobs: {', '.join(names)}"
+            raise UsageError(f"no job of the file is called {name!r}", hint)
+
+
+def _left(plan: Plan) -> Plan:
+    """The plan, of which nothing is made here."""
+    return replace(plan, outputs=tuple(replace(output, status="elsewhere") for output in plan.outputs))
 
 
 def plan_of(job: JobAsked, folder: Path, past: Past) -> Plan:

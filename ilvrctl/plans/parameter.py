@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ class Parameter:
     a value as ``metavar`` or as its kind says. ``default`` is what it is when it is not given, told as ``shown``.
     ``environment``: a variable that gives it. ``one``: a flag takes one value, no comma list.
     ``rival``: the parameter that says the same, and what both say. ``sets``: what a switch sets the setting to.
+    ``choices``: the names that its values can have, where the kind does not tell them, for shells that complete.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Parameter:
     one: bool = False
     rival: tuple[str, str] | None = None
     sets: Any = None
+    choices: Callable[[], Sequence[str]] | tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -60,6 +63,11 @@ class Parameter:
     def shown_value(self) -> str:
         """What stands for a value in the help."""
         return self.metavar or self.kind.metavar + (",..." if self.listed else "")
+
+    @property
+    def offered(self) -> Sequence[str]:
+        """The words that a shell can complete to."""
+        return self.kind.choices or (self.choices() if callable(self.choices) else self.choices)
 
     @property
     def listed(self) -> bool:

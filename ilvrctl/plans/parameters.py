@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import get_args
 
-from ilvrctl.choices import Fit, Precision, Speed
-from ilvrctl.plans.parameter import MAKING, OUTPUT, RUNS, Command, Parameter
+from ilvrctl.choices import Fit, Mode, Precision, Speed
+from ilvrctl.diffusion.lowpass import KERNELS
+from ilvrctl.plans import offers
+from ilvrctl.plans.parameter import MAKING, RUNS, Command, Parameter
 from ilvrctl.plans.parameters_of_runs import OF_RUNS
 from ilvrctl.plans.values import bounds, decimal, file, jumps, label, level, one_of, switch, whole, words
 
@@ -28,7 +30,9 @@ _GUIDE = "method.energies.classifier"
 
 
 TABLE: tuple[Parameter, ...] = (
-    Parameter("to", "Target domain: see [bold]ilvrctl presets[/].", flags=("--to", "-t")),
+    Parameter(
+        "to", "Target domain: see [bold]ilvrctl presets[/].", flags=("--to", "-t"), choices=offers.targets
+    ),
     Parameter(
         "out",
         "Folder, file, or - for standard output.",
@@ -42,6 +46,7 @@ TABLE: tuple[Parameter, ...] = (
         "scribble: keep the photo, clean the scribbles. paint: a rough painting to a picture.",
         commands=frozenset({"edit"}),
         default="scribble",
+        choices=get_args(Mode),
     ),
     Parameter(
         "preset",
@@ -49,18 +54,21 @@ TABLE: tuple[Parameter, ...] = (
         key="preset",
         panel=METHOD,
         metavar="NAME|FILE",
+        choices=offers.presets,
     ),
     Parameter(
         "method",
         "Method: ilvr, sddm, egsde, sdedit, sddm+egsde, ddib, cyclediffusion, or your own.",
         key="method.name",
         panel=METHOD,
+        choices=offers.methods,
     ),
     Parameter(
         "from",
         "Domain of the inputs, for methods with two models: ddib, cyclediffusion.",
         commands=_JOBS,
         panel=METHOD,
+        choices=offers.targets,
     ),
     Parameter(
         "compat",
@@ -68,6 +76,7 @@ TABLE: tuple[Parameter, ...] = (
         key="compat",
         commands=_JOBS,
         panel=METHOD,
+        choices=offers.published,
     ),
     Parameter(
         "N",
@@ -99,7 +108,13 @@ TABLE: tuple[Parameter, ...] = (
         "method.range_t",
         panel=METHOD,
     ),
-    Parameter("kernel", "Low-pass kernel: cubic, linear, box, lanczos3.", key="method.kernel", panel=METHOD),
+    Parameter(
+        "kernel",
+        "Low-pass kernel: cubic, linear, box, lanczos3.",
+        key="method.kernel",
+        panel=METHOD,
+        choices=KERNELS,
+    ),
     Parameter(
         "blocks",
         "Blocks a side whose statistics sddm holds: few leave much free.",
@@ -141,6 +156,7 @@ TABLE: tuple[Parameter, ...] = (
         "Sampler: ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, heun (two calls a step).",
         key="sampler.name",
         panel=SAMPLING,
+        choices=offers.samplers,
     ),
     Parameter("eta", "Noise of the ddim sampler, 0 to 1.", decimal(0, 1), "sampler.eta", panel=SAMPLING),
     Parameter(
@@ -148,6 +164,7 @@ TABLE: tuple[Parameter, ...] = (
         "Variance of the ddpm sampler: auto, learned, fixed_small, fixed_large.",
         key="sampler.variance",
         panel=SAMPLING,
+        choices=("auto", "learned", "fixed_small", "fixed_large"),
     ),
     Parameter(
         "steps",
@@ -186,6 +203,7 @@ TABLE: tuple[Parameter, ...] = (
         file,
         f"{_GUIDE}.model",
         panel=SAMPLING,
+        choices=offers.classifiers,
     ),
     Parameter(
         "guide_scale", "How much it does.", decimal(0, 1000), f"{_GUIDE}.weight", panel=SAMPLING, shown="1"
@@ -283,6 +301,7 @@ TABLE: tuple[Parameter, ...] = (
         panel=MACHINE,
         default="auto",
         environment="ILVRCTL_DEVICE",
+        choices=("auto", "cpu", "cuda", "mps"),
     ),
     Parameter(
         "precision",
@@ -358,6 +377,7 @@ TABLE: tuple[Parameter, ...] = (
         panel=MACHINE,
         metavar="N|auto",
         environment="ILVRCTL_BATCH_SIZE",
+        choices=("auto",),
     ),
     Parameter(
         "compile",
@@ -370,21 +390,6 @@ TABLE: tuple[Parameter, ...] = (
     ),
     Parameter("weights", "A checkpoint you have: a file, or a folder of diffusers.", file, panel=MACHINE),
     Parameter("from_weights", "A checkpoint of the inputs' kind.", file, commands=_JOBS, panel=MACHINE),
-    Parameter(
-        "ext", "Format of results: png, jpg, webp.", one_of("png", "jpg", "webp"), panel=OUTPUT, default="png"
-    ),
-    Parameter("quality", "Of results in JPEG and WebP.", whole(1, 100), panel=OUTPUT, default=95),
-    Parameter("gif", "An animation of every sample.", switch, panel=OUTPUT, default=False),
-    Parameter(
-        "overwrite", "Replace outputs made otherwise.", switch, commands=_ALL, panel=OUTPUT, default=False
-    ),
-    Parameter(
-        "from_image",
-        "Take target, settings and sample from a result of ilvrctl.",
-        file,
-        commands=_COMMANDS,
-        panel=OUTPUT,
-    ),
     *OF_RUNS,
 )
 """In the order in which several of them make a grid: the first varies slowest."""

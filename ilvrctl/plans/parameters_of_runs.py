@@ -1,11 +1,32 @@
-"""Rows of the table of parameters (:mod:`ilvrctl.plans.parameters`): whether and how what is planned is carried out."""
+"""Rows of the table of parameters (:mod:`ilvrctl.plans.parameters`): what is written, and whether what is planned is
+carried out."""
 
 from __future__ import annotations
 
 from ilvrctl.plans.parameter import OUTPUT, RUNS, Parameter
-from ilvrctl.plans.values import switch
+from ilvrctl.plans.values import file, one_of, switch, whole
 
 OF_RUNS: tuple[Parameter, ...] = (
+    Parameter(
+        "ext", "Format of results: png, jpg, webp.", one_of("png", "jpg", "webp"), panel=OUTPUT, default="png"
+    ),
+    Parameter("quality", "Of results in JPEG and WebP.", whole(1, 100), panel=OUTPUT, default=95),
+    Parameter("gif", "An animation of every sample.", switch, panel=OUTPUT, default=False),
+    Parameter(
+        "overwrite",
+        "Replace outputs made otherwise.",
+        switch,
+        commands=RUNS | {"jobs"},
+        panel=OUTPUT,
+        default=False,
+    ),
+    Parameter(
+        "from_image",
+        "Take target, settings and sample from a result of ilvrctl.",
+        file,
+        commands=frozenset({"translate", "edit"}),
+        panel=OUTPUT,
+    ),
     Parameter(
         "dry_run",
         "Tell what would be done.",

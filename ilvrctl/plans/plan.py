@@ -171,6 +171,11 @@ class Plan:
         """The outputs still to be made."""
         return tuple(output for output in self.outputs if output.status == "to do")
 
+    @property
+    def mine(self) -> int:
+        """How many of its outputs are not made elsewhere."""
+        return sum(output.status != "elsewhere" for output in self.outputs)
+
     def network_calls(self, outputs: Sequence[Output] | None = None) -> int:
         """How often a network will be called for the pending outputs, or for some, counted a picture."""
         schedule = self.schedule()
