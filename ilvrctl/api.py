@@ -56,6 +56,7 @@ def translate(
     weights: str | Path | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
+    stop: Callable[[], bool] = lambda: False,
     **parameters: Any,
 ) -> Generator[Result, None, None]:
     """Pictures in, pictures of the target domain out, as ``ilvrctl translate`` does.
@@ -63,7 +64,8 @@ def translate(
     ``inputs``: pictures (:data:`Picture`), folders, or a sequence of both. With ``out``, a folder or a file, results
     are files, and what is there already is not made again; without, they are pictures only. ``parameters``: those of
     the command, with text or values (``N=4``, ``N=[2, 4]`` for a grid, ``range=(1.0, 0.2)``, ``device="cpu"``).
-    Everything is checked by the call itself; the results come as they are made, and closing the iterator stops.
+    Everything is checked by the call itself; the results come as they are made, and closing the iterator stops. With
+    ``watch=True`` it goes on with what comes into the folders until ``stop()``, asked twice a second, is true.
 
     Raises UsageError for what cannot be meant, WeightsError for weights that are not here. An input that cannot be
     read is a failed result.
@@ -73,6 +75,8 @@ def translate(
     ...     print(result.path, result.seconds)
     """
     asked = asked_by_values("translate", {"to": to, "weights": weights, **parameters})
+    if asked.values.get("watch"):
+        return _watching(inputs, asked, _destination(out), stop, progress)
     plan = translation(asked, _inputs(inputs), _destination(out))
     return _results(plan, asked, progress)
 
@@ -293,10 +297,24 @@ def _facts(facts: Mapping[str, Any]) -> Layer:
 def _results(plan: Plan, asked: Asked, progress: Progress | None) -> Generator[Result, None, None]:
     check_networks([plan], numbers=False)
     plan = make_plan(plan, overwrite=bool(asked.values.get("overwrite")))
-    machine = Machine(
-        **{key: asked.values[key] for key in ("device", "batch_size", "compile") if key in asked.values}
-    )
+    machine = _machine(asked)
     return results_of(lambda aside: carry_out([plan], machine, aside=aside), progress)
+
+
+def _machine(asked: Asked) -> Machine:
+    names = ("device", "batch_size", "compile")
+    return Machine(**{key: asked.values[key] for key in names if key in asked.values})
+
+
+def _watching(
+    folders: Any, asked: Asked, destination: Destination, stop: Callable[[], bool], progress: Progress | None
+) -> Generator[Result, None, None]:
+    from ilvrctl.plans.inbox import watched
+    from ilvrctl.work.watch import carry_out_watch
+
+    found = watched(asked, [str(one) for one in _inputs(folders)], destination)
+    machine = _machine(asked)
+    return results_of(lambda aside: carry_out_watch(found, machine, stop=stop, aside=aside), progress)
 
 
 def _destination(out: str | Path | None) -> Destination:

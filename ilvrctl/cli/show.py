@@ -19,6 +19,7 @@ from ilvrctl.events import Noted
 
 if TYPE_CHECKING:
     from ilvrctl.events import JobEvent
+    from ilvrctl.plans.inbox import Watched
     from ilvrctl.plans.plan import Plan
     from ilvrctl.training.events import Published, TrainingEvent
 
@@ -55,6 +56,27 @@ def show_or_carry_out(
     [plan], _ = share_of([plan])
     tally = Tally(plan.mine, verb="edited" if plan.edits else "translated")
     finish(lambda aside: carry_out([plan], machine, aside=aside), tally, display, bars=bool(plan.pending))
+    _close(tally, display)
+
+
+def show_watch(asked: Watched, options: Mapping[str, Any], display: Display) -> None:
+    """Translate what comes into folders until somebody stops it, which is a good end. Exit code 1 when some failed."""
+    from ilvrctl.work.machine import Machine
+    from ilvrctl.work.watch import carry_out_watch
+
+    machine = Machine(options["device"], options["batch_size"], options["compile"])
+    machine.check()
+    if not display.quiet:
+        folders = ", ".join(map(str, asked.inbox.folders))
+        say(f"waiting for pictures in {folders}; Ctrl-C ends it")
+    tally = Tally(0)
+    finish(
+        lambda aside: carry_out_watch(asked, machine, aside=aside), tally, display, bars=True, endless=True
+    )
+    _close(tally, display)
+
+
+def _close(tally: Tally, display: Display) -> None:
     if not display.quiet:
         say(tally.summary())
     if tally.code:
@@ -82,10 +104,12 @@ def finish(
     display: Display,
     *,
     bars: bool,
+    endless: bool = False,
 ) -> None:
     """Show and count the events of a run until its end, and of what happens while nobody waits for an event.
 
-    ``begin`` gets whom to tell of the latter. Exit code 128 and the signal's number when the run is interrupted.
+    ``begin`` gets whom to tell of the latter. Exit code 128 and the signal's number when the run is interrupted, unless
+    it is ``endless`` and that is how it ends.
     """
     screen = Screen(display, bars=bars)
     stopped = False
@@ -109,7 +133,7 @@ def finish(
         stopped = True
     if display.as_json:
         data_json({**tally.record(), "interrupted": stopped})
-    if stopped:
+    if stopped and not endless:
         interrupted(tally.interrupted())
 
 

@@ -136,23 +136,26 @@ def collect(
     stdin: bytes | None,
     outputs: Sequence[Path] = (),
     frames: str = FRAMES[0],
+    needed: bool = True,
 ) -> Collected:
     """The items that ``names`` mean: files, the pictures of folders, ``-`` for the bytes of ``stdin``; or items.
 
     What lies at or below ``outputs`` is left out of folders. A file that is missing stays an item, and fails
     when it is read. An input given twice is taken once. ``frames``: of :data:`FRAMES` which are meant of files that
-    hold several. UsageError for a folder without pictures, or when nothing at all is given.
+    hold several. UsageError for a folder without pictures, or when nothing at all is given, where something is
+    ``needed``.
     """
     if frames not in FRAMES:
         raise UsageError(f"--frames {frames!r} is neither of {', '.join(FRAMES)}")
     items: dict[str, Item] = {}
     passed_by: dict[PassedBy, None] = {}
     for name in names:
-        found = Collected((name,)) if isinstance(name, Item) else _items(name, recursive, stdin, outputs)
+        item = isinstance(name, Item)
+        found = Collected((name,)) if item else _items(name, recursive, stdin, outputs, needed)
         passed_by |= dict.fromkeys(found.passed_by)
         for item in found.items:
             items.setdefault(item.key, item)
-    if not items:
+    if not items and needed:
         raise UsageError("no inputs", hint="ilvrctl translate PICTURE_OR_FOLDER ... --to emoji3d")
     every = list(items.values())
     meant = every if frames == FRAMES[0] else [one for item in every for one in _frames(item)]
@@ -214,7 +217,9 @@ def one_picture(name: str, stdin: bytes | None) -> Item:
     return item
 
 
-def _items(name: str, recursive: bool, stdin: bytes | None, outputs: Sequence[Path]) -> Collected:
+def _items(
+    name: str, recursive: bool, stdin: bytes | None, outputs: Sequence[Path], needed: bool = True
+) -> Collected:
     if name == STDIN and stdin is not None:
         return Collected((Item("standard input", "stdin", data=stdin),))
     if not name or "\0" in name:
@@ -225,7 +230,7 @@ def _items(name: str, recursive: bool, stdin: bytes | None, outputs: Sequence[Pa
     refuse_address(name)
     path = Path(name)
     if is_folder(path):
-        return _folder(path, recursive, outputs)
+        return _folder(path, recursive, outputs, needed)
     if name.endswith(("/", os.sep)) and not exists(path):
         close = get_close_matches(path.name, _beside(path), n=1)
         hint = f"did you mean {path.parent / close[0]}{os.sep}?" if close else _RELATIVE
@@ -257,7 +262,7 @@ def _beside(path: Path) -> list[str]:
         return []
 
 
-def _folder(folder: Path, recursive: bool, outputs: Sequence[Path]) -> Collected:
+def _folder(folder: Path, recursive: bool, outputs: Sequence[Path], needed: bool) -> Collected:
     if real(folder) in map(real, outputs):
         raise UsageError(
             f"{folder} is the input and the output folder: results would be taken for inputs the next time",
@@ -265,7 +270,7 @@ def _folder(folder: Path, recursive: bool, outputs: Sequence[Path]) -> Collected
         )
     folders, top, own = Folders(), len(folder.parts), {str(place(output)) for output in outputs}
     found = pictures_in(
-        folder, recursive=recursive, leave_out=lambda path: folders.place(path) in own, needed=True
+        folder, recursive=recursive, leave_out=lambda path: folders.place(path) in own, needed=needed
     )
     shipped = real(folder) == real(paths.EXAMPLES)
     items = (

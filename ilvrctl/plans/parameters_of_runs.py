@@ -36,6 +36,14 @@ OF_RUNS: tuple[Parameter, ...] = (
         default=False,
     ),
     Parameter(
+        "watch",
+        "Go on with what comes into the folder, until Ctrl-C.",
+        switch,
+        commands=frozenset({"translate"}),
+        panel=OUTPUT,
+        default=False,
+    ),
+    Parameter(
         "estimate",
         "With --dry-run: load the model and time some steps.",
         switch,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,20 @@ def translation(
     outputs = _outputs(asked, found.items, numbers, destination, variants)
     quality = value("quality") or 95
     return draft_plan(networks, variants, outputs, sheet=sheet, quality=quality, passed_by=found.passed_by)
+
+
+def translator(asked: Asked, destination: Destination) -> Callable[[Sequence[Item]], Plan]:
+    """What makes plans, nothing checked yet, of inputs that are not known yet: without a contact sheet."""
+    value = asked.values.get
+    networks = _networks(asked, value("to"))
+    variants = asked.variants(networks)
+    numbers = networks.samples or numbers_to(value("samples") or 1)
+
+    def plan_of(items: Sequence[Item]) -> Plan:
+        outputs = _outputs(asked, items, numbers, destination, variants)
+        return draft_plan(networks, variants, outputs, quality=value("quality") or 95)
+
+    return plan_of
 
 
 @remembering()
