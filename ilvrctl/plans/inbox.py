@@ -45,6 +45,7 @@ class Inbox:
     outputs: Sequence[Path] = ()
     frames: str = FRAMES[0]
     clock: Callable[[], float] = time.time
+    _first: bool = True
     _told: dict[str, object] = field(default_factory=dict)
     _seen: dict[object, tuple[object, float]] = field(default_factory=dict)
     _passed: set[PassedBy] = field(default_factory=set)
@@ -67,6 +68,7 @@ class Inbox:
         self._told |= {item.key: item.state() for item in whole}
         passed = [p for p in found.passed_by if p not in self._passed and self._age(p, None) >= PATIENCE]
         self._passed.update(passed)
+        self._first = False
         return whole, passed
 
     def unfinished(self) -> list[PassedBy]:
@@ -78,7 +80,7 @@ class Inbox:
         state = item.state()
         changed = None if state is None else state[1] / 1e9
         age = self._age(item.key, state)
-        if not self._told and changed is not None:  # the first look: by its time of change
+        if self._first and changed is not None:  # it was there before anybody looked
             age = max(age, self.clock() - changed)
         return age >= PATIENCE or (age >= SETTLED and _decodes(item))
 
