@@ -56,7 +56,7 @@ def edit(
 
     display = display_of(options)
     asked = asked_by_flags("edit", given_of(options))
-    destination = Destination.parse(options["out"])
+    destination = Destination.asked(options["out"])
     if options["preview"] is None and not options["dry_run"]:
         check_stdout(destination.stdout, options["json"])
     pictures = photo, scribbled, options["mask"]

@@ -52,7 +52,7 @@ def translate(
 
     display = display_of(options)
     asked = asked_by_flags("translate", given_of(options))
-    destination = Destination.parse(options["out"])
+    destination = Destination.asked(options["out"])
     check_stdout(destination.stdout, options["json"])
     if options["watch"]:
         show_watch(watched(asked, inputs or [], destination), options, display)

@@ -32,11 +32,12 @@ def draft_plan(
     quality: int = 95,
     name: str = "",
     passed_by: Sequence[PassedBy] = (),
+    notes: Sequence[Note] = (),
 ) -> Plan:
     """The plan with the digests of its networks, nothing checked yet."""
     target, encoder = networks.target, networks.encoder
     digest = _digest(target)
-    notes, source = _notes(target, digest), None
+    notes, source = (*notes, *_notes(target, digest)), None
     if encoder is not None:
         source = SourceModel(encoder.model, _digest(encoder), encoder.domain, encoder.weights)
         notes += _notes(encoder, source.weights_sha256)

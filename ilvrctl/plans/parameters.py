@@ -39,7 +39,7 @@ TABLE: tuple[Parameter, ...] = (
         commands=_COMMANDS,
         flags=("--out", "-o"),
         metavar="PATH",
-        default="out",
+        shown="out; out/TARGET beside results of others",
     ),
     Parameter(
         "mode",
