@@ -63,6 +63,8 @@ def doctor(
 def _told(facts: Mapping[str, Any]) -> dict[str, str]:
     """The facts for people."""
     lists = {key: ", ".join(value) or "none" for key, value in facts.items() if isinstance(value, list)}
+    if broken := facts.get("broken_presets"):
+        lists["broken_presets"] = ", ".join(f"{path} ({error})" for path, error in broken.items())
     name = facts["device_name"]
     return {
         **{
@@ -118,7 +120,7 @@ def _facts(name: str) -> dict[str, Any]:
     from ilvrctl.devices import choose_device, choose_precision, precision_name
     from ilvrctl.presets import broken_presets, load_models, load_targets
 
-    broken = [visible(f"{bad.path} ({bad.error.message})") for bad in broken_presets()]
+    broken = {str(bad.path): bad.error.message for bad in broken_presets()}
     device = choose_device(name)
     models = load_models()
     ready = [
