@@ -51,7 +51,7 @@ def _no_cuda(name: str) -> DeviceError:
     import torch
 
     what = f"device {name!r} is not there: "
-    if torch.backends.cuda.is_built():
+    if torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
         sees = f"{what}torch sees {torch.cuda.device_count()} CUDA devices"
         return DeviceError(sees, hint="ilvrctl doctor shows what it sees; nvidia-smi what the driver sees")
     release = torch.__version__.partition("+")[0]

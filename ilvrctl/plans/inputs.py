@@ -150,8 +150,10 @@ def collect(
     items: dict[str, Item] = {}
     passed_by: dict[PassedBy, None] = {}
     for name in names:
-        item = isinstance(name, Item)
-        found = Collected((name,)) if item else _items(name, recursive, stdin, outputs, needed)
+        if isinstance(name, Item):
+            found = Collected((name,))
+        else:
+            found = _items(name, recursive, stdin, outputs, needed)
         passed_by |= dict.fromkeys(found.passed_by)
         for item in found.items:
             items.setdefault(item.key, item)

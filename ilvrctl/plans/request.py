@@ -63,8 +63,9 @@ def translation(
     numbers = networks.samples or numbers_to(value("samples") or 1)
     outputs = _outputs(asked, found.items, numbers, destination, variants)
     quality = value("quality") or 95
-    more = {"sheet": sheet, "quality": quality, "passed_by": found.passed_by}
-    return draft_plan(networks, variants, outputs, notes=notes, **more)
+    return draft_plan(
+        networks, variants, outputs, sheet=sheet, quality=quality, passed_by=found.passed_by, notes=notes
+    )
 
 
 def translator(asked: Asked, destination: Destination) -> Callable[[Sequence[Item]], Plan]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from ilvrctl.plans.pace import Cost, Pace, cost_of, keep_pace, known_pace, work_of
 
 if TYPE_CHECKING:
+    from ilvrctl.engine import Engine
     from ilvrctl.plans.grid import Variant
-    from ilvrctl.plans.plan import Plan
+    from ilvrctl.plans.plan import Networks, Plan
     from ilvrctl.work.batches import Made
     from ilvrctl.work.machine import Machine
     from ilvrctl.work.worker import Facts
@@ -50,7 +51,7 @@ def estimate(plans: Sequence[Plan], machine: Machine, *, measure: bool = False, 
     from ilvrctl.timing import peak_memory, step_seconds
 
     known: dict[str, Pace] = {}
-    engines = {}
+    engines: dict[Networks, Engine] = {}
 
     def measured(plan: Plan, variant: Variant) -> Pace:
         work, networks = work_of(plan, variant, machine.how), plan.networks_of(variant)
