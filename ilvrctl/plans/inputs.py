@@ -150,10 +150,9 @@ def collect(
     items: dict[str, Item] = {}
     passed_by: dict[PassedBy, None] = {}
     for name in names:
-        if isinstance(name, Item):
-            found = Collected((name,))
-        else:
-            found = _items(name, recursive, stdin, outputs, needed)
+        found = (
+            Collected((name,)) if isinstance(name, Item) else _items(name, recursive, stdin, outputs, needed)
+        )
         passed_by |= dict.fromkeys(found.passed_by)
         for item in found.items:
             items.setdefault(item.key, item)
