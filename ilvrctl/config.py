@@ -123,7 +123,7 @@ def _not_yaml(name: str, error: Exception) -> ConfigError:
     line, column = ("", "") if mark is None else (f", line {mark.line + 1}", f" (column {mark.column + 1})")
     indented = column and re.search("expected|not allowed|any token", what)
     hint = (
-        "what belongs together begins in one column, after spaces: see the lines above" if indented else None
+        "what belongs together begins in one column, after spaces: see the line above" if indented else None
     )
     return ConfigError(f"{name}{line}: not valid YAML: {visible(what)}{column}", hint)
 

@@ -171,10 +171,7 @@ class ModelPreset:
 
 @dataclass(frozen=True)
 class TargetPreset:
-    """A domain to translate to: its model and the settings published for it (or measured here).
-
-    ``expects``: of what kind inputs must be to become good results, where that can be seen of a picture.
-    """
+    """A domain to translate to: its model, the settings published or measured for it, what it ``expects`` of inputs."""
 
     name: str
     model: str
