@@ -122,9 +122,7 @@ def _not_yaml(name: str, error: Exception) -> ConfigError:
     mark = None if "nest" in what else getattr(error, "problem_mark", None)  # too deep: no line of the many
     line, column = ("", "") if mark is None else (f", line {mark.line + 1}", f" (column {mark.column + 1})")
     indented = column and re.search("expected|not allowed|any token", what)
-    hint = (
-        "what belongs together begins in one column, after spaces: see the line above" if indented else None
-    )
+    hint = "what belongs together begins in one column, after spaces" if indented else None
     return ConfigError(f"{name}{line}: not valid YAML: {visible(what)}{column}", hint)
 
 
