@@ -175,7 +175,8 @@ def _assemble(name: str, layers: Sequence[Layer]) -> Method:
 
 def _check_names(whole: Layer, path: KeyPath) -> None:
     """ConfigError for a setting that no method has; those that are short for one of a piece are known too."""
-    known = [*SHORT, *sorted(FIELDS)]
+    known = [*(f.name for f in dataclasses.fields(Method)), *SHORT]
+    listed = f"known keys under 'method': {', '.join(known)}; for example --set method.N=4"
     for key in whole.values.keys() - FIELDS - {"name"}:
         close = (
             did_you_mean(key, known) or f"--set method.KEY=VALUE, of which KEY is one of {', '.join(known)}"
