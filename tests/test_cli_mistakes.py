@@ -45,7 +45,7 @@ MISTAKES = {
         ["translate", "a.png", *EMOJI, "--set", "method.M=2"],
         2,
         "unknown key 'method.M'",
-        "--set method.KEY=VALUE, of which KEY is one of N, kernel",
+        "for example --set method.N=4",
     ),
     "a setting misspelt": (
         ["translate", "a.png", *EMOJI, "--set", "method.kernl=box"],

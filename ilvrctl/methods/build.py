@@ -178,9 +178,7 @@ def _check_names(whole: Layer, path: KeyPath) -> None:
     known = [*(f.name for f in dataclasses.fields(Method)), *SHORT]
     listed = f"known keys under 'method': {', '.join(known)}; for example --set method.N=4"
     for key in whole.values.keys() - FIELDS - {"name"}:
-        close = (
-            did_you_mean(key, known) or f"--set method.KEY=VALUE, of which KEY is one of {', '.join(known)}"
-        )
+        close = did_you_mean(key, known) or listed
         raise ConfigError(f"{_at(whole, (*path, key))}unknown key {'.'.join((*path, key))!r}", hint=close)
 
 
