@@ -57,6 +57,7 @@ def translate(
     weights: str | Path | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
+    stop: Callable[[], bool] = lambda: False,
     **parameters: Any,
 ) -> Results:
     """Pictures in, pictures of the target domain out, as ``ilvrctl translate`` does.
@@ -65,7 +66,8 @@ def translate(
     folder or a file, results are files, and what is there already is not made again; without, they are pictures only.
     ``parameters``: those of the command, with text or values (``N=4``, ``N=[2, 4]`` for a grid, ``range=(1.0, 0.2)``,
     ``device="cpu"``). Everything is checked by the call itself; the results come as they are made, and closing the
-    iterator stops.
+    iterator stops. With ``watch=True`` it goes on with what comes into the folders until ``stop()``, asked twice a
+    second, is true.
 
     Raises UsageError for what cannot be meant, WeightsError for weights that are not here. An input that cannot be
     read is a failed result; what in a folder is no picture stands in the iterator's ``passed_by``, each with its
@@ -77,6 +79,8 @@ def translate(
     """
     asked = asked_by_values("translate", {"to": to, "weights": weights, **parameters})
     with fetching(progress if callable(progress) else _silent):
+        if asked.values.get("watch"):
+            return _watching(inputs, asked, _destination(out), stop, progress)
         plan = translation(asked, inputs_of(inputs), _destination(out))
     return _results(plan, asked, progress)
 
@@ -117,12 +121,14 @@ def batch(
     retry_failed: bool = False,
     max_failures: int | None = None,
     shard: tuple[int, int] = (1, 1),
+    only: Sequence[str] = (),
     progress: Progress | None = None,
     **machine: Any,
 ) -> Results:
     """Carry out the jobs of a file, or of a mapping with the same keys, as ``ilvrctl batch`` does.
 
-    ``shard``: (3, 16) makes the third of sixteen parts. ``machine``: the fields of :class:`Machine`.
+    ``shard``: (3, 16) makes the third of sixteen parts; ``only``: the names of the jobs to make;
+    ``machine``: fields of :class:`Machine`.
 
     Raises UsageError for the first mistake, with its line.
     """
@@ -132,6 +138,7 @@ def batch(
             None if out is None else Path(out),
             overwrite=overwrite,
             retry=retry_failed,
+            only=only,
         )
 
     chosen = Machine(**machine)
@@ -313,11 +320,24 @@ def _facts(facts: Mapping[str, Any]) -> Layer:
 def _results(plan: Plan, asked: Asked, progress: Progress | None) -> Results:
     check_networks([plan], numbers=False)
     plan = make_plan(plan, overwrite=bool(asked.values.get("overwrite")))
-    machine = Machine(
-        **{key: asked.values[key] for key in ("device", "batch_size", "compile") if key in asked.values}
-    )
-    count = len(plan.outputs)
+    machine, count = _machine(asked), len(plan.outputs)
     return Results(lambda aside: carry_out([plan], machine, aside=aside), progress, count, plan.passed_by)
+
+
+def _machine(asked: Asked) -> Machine:
+    names = ("device", "batch_size", "compile")
+    return Machine(**{key: asked.values[key] for key in names if key in asked.values})
+
+
+def _watching(
+    folders: Any, asked: Asked, destination: Destination, stop: Callable[[], bool], progress: Progress | None
+) -> Results:
+    from ilvrctl.plans.inbox import watched
+    from ilvrctl.work.watch import carry_out_watch
+
+    found = watched(asked, [str(one) for one in inputs_of(folders)], destination)
+    machine = _machine(asked)
+    return Results(lambda aside: carry_out_watch(found, machine, stop=stop, aside=aside), progress, 0)
 
 
 def _destination(out: str | Path | None) -> Destination:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import sys
 import types
 import typing
@@ -78,8 +79,10 @@ def _not_yaml(name: str, error: Exception) -> ConfigError:
     """The parser's complaint in one line, with the place where it stopped."""
     what = " ".join(str(getattr(error, "problem", None) or error).split())
     mark = None if "nest" in what else getattr(error, "problem_mark", None)  # too deep: no line of the many
-    line = f", line {mark.line + 1}" if mark is not None else ""
-    return ConfigError(f"{name}{line}: not valid YAML: {visible(what)}")
+    line, column = ("", "") if mark is None else (f", line {mark.line + 1}", f" (column {mark.column + 1})")
+    indented = column and re.search("expected|not allowed|any token", what)
+    hint = "what belongs together begins in one column, after spaces" if indented else None
+    return ConfigError(f"{name}{line}: not valid YAML: {visible(what)}{column}", hint)
 
 
 def _note_lines(node: yaml.MappingNode, prefix: KeyPath, name: str, origins: dict[KeyPath, str]) -> None:
@@ -280,10 +283,9 @@ def _value(kind: Any, value: Any, layer: Layer, path: KeyPath) -> Any:
 def _shown(value: Any) -> str:
     """A value in a message: not all of it where it is long."""
     text = repr(value)
-    return text if len(text) <= _LONG else f"{text[: _LONG - 3]}..."
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-_LONG = 200
 _NO_FIT = object()
 
 

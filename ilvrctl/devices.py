@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import torch
 
 
+_PYPI = "https://pypi.org/simple"
+"""Where torch for Linux is the build for CUDA, whatever index pip is set up for."""
+
+
 def choose_device(name: str = "auto") -> torch.device:
     """``auto`` takes CUDA (of several processes that ``torchrun`` has started each another device), else Apple's
     MPS, else the CPU. UsageError for a name torch does not know, DeviceError for a device that is not there.
@@ -35,10 +39,7 @@ def choose_device(name: str = "auto") -> torch.device:
             f"unknown device {name!r}", hint="--device auto, cpu, cuda, cuda:1 or mps"
         ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(
-            f"device {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices",
-            hint="ilvrctl doctor",
-        )
+        raise _no_cuda(name)
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError(
             "device 'mps' is not there: this is no Mac with a GPU that torch can use", hint="--device cpu"
@@ -104,6 +105,24 @@ def size_of_torch() -> int:
             sizes = (line.rpartition(",")[2] for line in (package.read_text("RECORD") or "").splitlines())
             found += sum(int(size) for size in sizes if size.isdecimal())
     return found
+
+
+def _no_cuda(name: str) -> DeviceError:
+    """Why a CUDA device is not there, and the command that changes it."""
+    import torch
+
+    what = f"device {name!r} is not there: "
+    if torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
+        sees = f"{what}torch sees {torch.cuda.device_count()} CUDA devices"
+        return DeviceError(sees, hint="ilvrctl doctor shows what it sees; nvidia-smi what the driver sees")
+    release = torch.__version__.partition("+")[0]
+    install = f"{sys.executable} -m pip install --force-reinstall torch=={release} --index-url {_PYPI}"
+    if sys.platform != "linux":  # there PyPI has builds for the CPU alone
+        install = "https://pytorch.org/get-started/locally/ has the command"
+    return DeviceError(
+        f"{what}torch {torch.__version__} is a build for the CPU",
+        hint=f"ilvrctl doctor, and --device cpu meanwhile; a build for CUDA: {install}",
+    )
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

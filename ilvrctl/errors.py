@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -167,5 +168,21 @@ def item_error(error: Exception, what: str, name: str) -> ItemError:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """The closest of ``known`` to ``name`` as a hint sentence, or None when nothing is close."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    names = list(known)
+    close = _of_other_number(name, names) or get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else None
+
+
+def _of_other_number(name: str, known: Iterable[str]) -> list[str]:
+    """Those that differ from ``name`` in their numbers alone, the nearest first: fp32 is nearer to fp64 than fp16."""
+
+    def numbers(text: str) -> list[int]:
+        return [int(digits) for digits in re.findall(r"\d+", text)]
+
+    def distance(text: str) -> list[int]:
+        return [abs(a - b) for a, b in zip(numbers(text), numbers(name), strict=True)]
+
+    letters = re.sub(r"\d+", "0", name)
+    return sorted(
+        (one for one in known if numbers(one) and re.sub(r"\d+", "0", one) == letters), key=distance
+    )

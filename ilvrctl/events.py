@@ -127,6 +127,13 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Arrived:
+    """Something has come into a folder that is watched: so many ``results`` more are wanted."""
+
+    results: int
+
+
+@dataclass(frozen=True)
 class PassedBy:
     """Something in a folder is no input, or cannot be one here. ``reason`` reads well after a number:
     "not pictures", "HEIC (install ilvrctl[heic])".
@@ -179,6 +186,7 @@ JobEvent = (
     | BatchShrunk
     | Written
     | Skipped
+    | Arrived
     | PassedBy
     | Extra
     | Noted

@@ -48,7 +48,7 @@ TWO_MODELS = "cyclediffusion"
 
 @dataclass(frozen=True)
 class TargetPreset:
-    """A domain to translate to: its model and the settings that are best for it.
+    """A domain to translate to: its model, the settings that are best for it, and what it ``expects`` of inputs.
 
     ``settings``: measured here, where that could be done, else the papers'. ``published``: the papers', for
     ``--as-published``, where these are others. ``quality``: what was measured.
@@ -61,6 +61,7 @@ class TargetPreset:
     model: str
     title: str = ""
     aliases: tuple[str, ...] = ()
+    expects: Literal["", "flat drawings on white"] = ""
     notes: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     published: Mapping[str, Any] = field(default_factory=dict)

@@ -6,6 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,37 @@ def call_seconds(engine: Engine, size: int, rounds: int = CALLS) -> float:
     denoiser = replace(engine.denoiser, class_label=None if engine.class_count is None else 0)
     with torch.no_grad():
         return min([_timed(lambda: denoiser(x, step), engine.device) for _ in range(rounds + 1)][1:])
+
+
+def step_seconds(engine: Engine, settings: Settings) -> tuple[float, int]:
+    """Seconds that a call takes for one picture, with all else that a step does, and of how many pictures at a time.
+
+    A batch of grey pictures begins as it would in a run: the first step warms up, one (where deep features are
+    reused one of each kind) is timed, and nothing more is made.
+    """
+    import torch
+
+    from ilvrctl.engine import Reference
+    from ilvrctl.events import BatchShrunk, BatchStarted, SampleId, StepDone
+
+    shape = settings.size_for(engine.size)
+    grey = Reference(None, torch.zeros(engine.channels, shape.height, shape.width), "")
+    batch = [(SampleId(None, n), grey) for n in range(engine.batch_size)]
+    ends: list[float] = []
+    size, steps = engine.batch_size, 1
+    with closing(engine.make(batch, settings, settings.method.load(engine.device))) as events:
+        for event in events:
+            if isinstance(event, BatchShrunk):
+                ends, size = [], event.now
+            elif isinstance(event, (BatchStarted, StepDone)):
+                _wait(engine.device)
+                ends.append(time.perf_counter())
+                steps = event.steps if isinstance(event, BatchStarted) else event.n
+            if len(ends) == settings.reuse + 2:
+                break
+    timed = ends[1:] if len(ends) > 2 else ends
+    a_step = (timed[-1] - timed[0]) / max(1, len(timed) - 1)
+    return a_step * steps / settings.network_calls(engine.schedule) / size, size
 
 
 def best_batch_size(

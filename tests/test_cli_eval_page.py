@@ -153,6 +153,48 @@ def test_run_partner_and_picture_are_chosen_by_keys(browser: Any, page_file: Pat
     assert tab.locator("#before").evaluate("e => e.complete && e.naturalWidth") == 64
 
 
+def test_all_runs_stand_beside_each_other_and_sort(browser: Any, page_file: Path) -> None:
+    tab = opened(browser, page_file)
+    heads = tab.locator("#beside thead th")
+    assert [text.split()[0] for text in heads.all_inner_texts()] == [
+        "picture",
+        "input",
+        "truth",
+        "near",
+        "far",
+    ]
+    assert tab.locator("#beside tbody tr").count() == 12
+    assert tab.locator("#beside tbody tr").first.locator("img").count() == 4
+    tab.locator("#beside thead button").nth(2).click()  # far
+    numbers = [float(text) for text in tab.locator("#beside tbody td:nth-child(5) .soft").all_inner_texts()]
+    assert numbers == sorted(numbers) and numbers[0] < numbers[-1]
+    assert heads.nth(4).get_attribute("aria-sort") == "ascending"
+    tab.locator("#beside thead button").nth(2).click()
+    numbers = [float(text) for text in tab.locator("#beside tbody td:nth-child(5) .soft").all_inner_texts()]
+    assert numbers == sorted(numbers, reverse=True)
+    assert tab.errors == []
+
+
+def test_a_click_enlarges_without_a_loss(browser: Any, page_file: Path) -> None:
+    tab = opened(browser, page_file)
+    tab.locator("#beside tbody button").nth(2).click()
+    image = tab.locator("#zoom img")
+    assert image.get_attribute("src").startswith("data:image/png;base64,")
+    native = image.evaluate("e => e.decode().then(() => e.naturalWidth)")
+    assert native == Image.open(next((EMOJI / "flat").glob("*.png"))).width
+    width = image.evaluate("e => e.getBoundingClientRect().width")
+    tab.locator("#larger").click()
+    assert image.evaluate("e => e.getBoundingClientRect().width") == 2 * width
+    tab.keyboard.press("Escape")
+    assert not tab.locator("#zoom").is_visible()
+
+
+def test_a_printed_page_has_every_picture(browser: Any, page_file: Path) -> None:
+    tab = opened(browser, page_file)
+    tab.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert tab.locator("img[data-n]").count() == tab.locator("img[data-n][src]").count() > 12
+
+
 def test_a_phone_and_dark_mode(browser: Any, page_file: Path) -> None:
     phone = opened(browser, page_file, viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 360

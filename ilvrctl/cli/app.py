@@ -14,22 +14,7 @@ from typer.core import TyperGroup
 from ilvrctl import __version__
 from ilvrctl.cli import signals
 from ilvrctl.cli.output import finished, open_streams
-
-SUMMARIES = {
-    "translate": "Turn pictures into pictures of the target domain, steered by the input (ILVR, SDDM, EGSDE).",
-    "edit": "Edit a photo at its own size: scribble on a copy of it, and get it back clean.",
-    "eval": "Measure results: how near the input or the truth, how real; with intervals, runs compared.",
-    "batch": "Carry out the jobs of a file: resumable, spread over devices and machines.",
-    "train": "Train a model of a folder of pictures, so that other pictures can be translated to it.",
-    "download": "Fetch weights, go on where a transfer was cut, and prove what arrived.",
-    "presets": "List and show presets: targets (--to), methods (--preset) and models.",
-    "inspect": "Tell what a checkpoint holds: format, architecture, size, and what its tensors do not tell.",
-    "convert": "Write a checkpoint anew, with its facts inside: as one safetensors file or a diffusers folder.",
-    "doctor": "Versions, device and precision, folders, and which weights are here; with --bench how fast it runs.",
-    "cache": "List what lies where: weights, what is remembered, leftovers; and remove it.",
-    "docs": "Print a page of the documentation, or which there are.",
-}
-"""The first sentence of each subcommand's help, so that the list of all needs none of their modules."""
+from ilvrctl.cli.summaries import SUMMARIES
 
 
 class Commands(TyperGroup):
@@ -49,8 +34,8 @@ class Commands(TyperGroup):
 def build(words: Sequence[str]) -> typer.Typer:
     """The application for a command line of these ``words``.
 
-    The subcommand that is named first is whole; the others are names with a summary. Where no name can be told,
-    as when a shell asks for completions, all are whole.
+    The subcommand that is named first is whole; the others are names with a summary. Where a shell asks for
+    completions its words count, and where it does not tell them all are whole.
     """
     app = typer.Typer(
         name="ilvrctl",
@@ -63,14 +48,21 @@ def build(words: Sequence[str]) -> typer.Typer:
         epilog="Start here: [bold]ilvrctl translate --examples --sheet sheet.png[/]",
     )
     app.callback()(_options)
-    named = next((word for word in words if not word.startswith("-")), None)
-    completing = any(name.endswith("_COMPLETE") for name in os.environ)
+    completing, typed = any(name.endswith("_COMPLETE") for name in os.environ), _typed_in_a_shell()
+    named = next((word for word in typed or words if not word.startswith("-")), None)
     for name, summary in SUMMARIES.items():
-        if name == named or completing:
+        if name == named or (completing and typed is None):
             _add(app, name)
         else:
             app.command(name, help=summary)(_unnamed)
     return app
+
+
+def _typed_in_a_shell() -> list[str] | None:
+    """The words behind ``ilvrctl`` that a shell wants to have completed; None where it does not tell them."""
+    names = ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")
+    line = next((os.environ[name] for name in names if name in os.environ), None)
+    return None if line is None else line.split()[1:]
 
 
 def _add(app: typer.Typer, name: str) -> None:

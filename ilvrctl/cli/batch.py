@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ilvrctl.cli.display import Display, Tally, duration
+from ilvrctl.cli.costs import refuse_estimate, show_cost
+from ilvrctl.cli.display import Display, Tally
 from ilvrctl.cli.options import display_of, takes
 from ilvrctl.cli.output import command, data, data_json, data_path, say
 from ilvrctl.cli.show import show_notes
@@ -16,7 +17,7 @@ from ilvrctl.errors import UsageError
 
 if TYPE_CHECKING:
     from ilvrctl.plans.past import Past
-    from ilvrctl.plans.plan import Networks, Plan
+    from ilvrctl.plans.plan import Plan
     from ilvrctl.work.machine import Machine
 
 EPILOG = """Examples:
@@ -53,9 +54,9 @@ OutFolder = Annotated[
     Path | None,
     typer.Option("--out", "-o", metavar="FOLDER", help="Instead of the file's out.", rich_help_panel=_RUN),
 ]
-Estimate = Annotated[
-    bool,
-    typer.Option("--estimate", help="With --dry-run: measure time and memory.", rich_help_panel=_RUN),
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--job", metavar="NAME", help="Only this job; may be given again.", rich_help_panel=_RUN),
 ]
 Retry = Annotated[
     bool, typer.Option("--retry-failed", help="Try again what failed before.", rich_help_panel=_RUN)
@@ -101,7 +102,7 @@ def batch(
     init: Init = False,
     schema: Schema = False,
     status: Status = None,
-    estimate: Estimate = False,
+    only: Only = None,
     retry_failed: Retry = False,
     fail_fast: FailFast = False,
     max_failures: MaxFailures = None,
@@ -136,15 +137,15 @@ def batch(
         where = options["device"], options["batch_size"], options["compile"]
         machine = Machine(*where, devices, engine, address, workers)
         with fetching_shown(display, wanted=not options["dry_run"]):
-            plans, past = plans_of(jobs, out, overwrite=overwrite, retry=retry_failed)
+            plans, past = plans_of(jobs, out, overwrite=overwrite, retry=retry_failed, only=only or ())
         parts, part = share_of(plans, _shard(shard))
         machine.check(parts)
         if options["dry_run"]:
             show_notes(parts, display)
-            show_plans(parts, display)
-            if estimate:
-                _show_estimate(parts, machine, display)
+            show_plans([plan for plan in parts if plan.mine], display)
+            show_cost(parts, machine, display, measure=options["estimate"])
             return
+        refuse_estimate(options)
         _run(parts, past, machine, part, 1 if fail_fast else max_failures, display)
 
 
@@ -177,7 +178,7 @@ def _run(
     from ilvrctl.cli.status import table, tally_rows
     from ilvrctl.work.machine import carry_out
 
-    counts = {plan.name: sum(o.status != "elsewhere" for o in plan.outputs) for plan in plans}
+    counts = {plan.name: plan.mine for plan in plans if plan.mine or not plan.outputs}
     tally = Tally(sum(counts.values()), jobs={name: Tally(count) for name, count in counts.items()})
     finish(
         lambda aside: carry_out(
@@ -214,7 +215,7 @@ def show_plans(plans: Sequence[Plan], display: Display) -> None:
             say("  " + "; ".join(variant.label for variant in plan.variants))
     if not display.quiet:
         todo, calls = (sum(row[key] for row in rows) for key in ("to_do", "network_calls"))
-        say(f"{len(plans)} jobs, {todo} results to do, {calls} network calls; --estimate measures how long")
+        say(f"{len(plans)} jobs, {todo} results to do, {calls} network calls")
 
 
 def _planned(plan: Plan) -> dict[str, Any]:
@@ -231,24 +232,3 @@ def _planned(plan: Plan) -> dict[str, Any]:
         "failed": statuses.count("failed"),
         "network_calls": plan.network_calls(),
     }
-
-
-def _show_estimate(plans: Sequence[Plan], machine: Machine, display: Display) -> None:
-    """Load what the plans need, make a few network calls, and tell what all of them will take."""
-    from ilvrctl.timing import call_seconds, peak_memory
-
-    seconds, memory = 0.0, None
-    known: dict[Networks, float] = {}
-    for plan in plans:
-        for networks, outputs in plan.by_networks().items():
-            if outputs and networks not in known:
-                engine = machine.load(networks, 0, lambda event: None)
-                known[networks] = call_seconds(engine, engine.batch_size) / engine.batch_size
-                memory = peak_memory(engine.device)
-            seconds += plan.network_calls(outputs) * known.get(networks, 0.0)
-    if display.as_json:
-        peak = None if memory is None else round(memory)
-        data_json({"event": "estimate", "seconds": round(seconds, 1), "peak_mb": peak})
-    else:
-        room = "memory not known" if memory is None else f"{memory:.0f} MB of memory"
-        say(f"estimate: {duration(seconds)} of network calls, {room}")

@@ -89,7 +89,7 @@ class Tally:
 
     def add(self, event: JobEvent) -> None:
         """Count one event; a failed input counts as all its results."""
-        from ilvrctl.events import BatchStarted, ItemFailed, PassedBy, Skipped, StepDone, Written
+        from ilvrctl.events import Arrived, BatchStarted, ItemFailed, PassedBy, Skipped, StepDone, Written
 
         match event:
             case BatchStarted():
@@ -97,6 +97,8 @@ class Tally:
                 self.sampled = 0.0
             case StepDone(samples=samples, i=i, n=n):
                 self.sampled = len(samples) * (i + 1) / n
+            case Arrived(results=results):
+                self.total += results
             case PassedBy(reason=reason):
                 self.passed_by[reason] += 1
             case Skipped():

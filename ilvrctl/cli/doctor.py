@@ -63,6 +63,8 @@ def doctor(
 def _told(facts: Mapping[str, Any]) -> dict[str, str]:
     """The facts for people."""
     lists = {key: ", ".join(value) or "none" for key, value in facts.items() if isinstance(value, list)}
+    if broken := facts.get("broken_presets"):
+        lists["broken_presets"] = ", ".join(f"{path} ({error})" for path, error in broken.items())
     name, build = facts["device_name"], facts["torch_build"]
     fits = facts["torch_advice"] or "which fits this machine"
     return {
@@ -127,7 +129,7 @@ def _facts(name: str) -> dict[str, Any]:
     )
     from ilvrctl.presets import broken_presets, load_models, load_targets
 
-    broken = [visible(f"{bad.path} ({bad.error.message})") for bad in broken_presets()]
+    broken = {str(bad.path): bad.error.message for bad in broken_presets()}
     device, build = choose_device(name), torch_build()
     seen = torch.cuda.is_available() or torch.backends.mps.is_available()
     models = load_models()

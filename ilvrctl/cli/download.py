@@ -16,6 +16,7 @@ from ilvrctl.cli.display import Display, amount
 from ilvrctl.cli.output import command, data_json, interrupted, say
 from ilvrctl.errors import ConfigError, UsageError
 from ilvrctl.hub.address import Address, is_address
+from ilvrctl.plans import offers
 from ilvrctl.presets import (
     ModelPreset,
     broken_presets,
@@ -56,6 +57,7 @@ def download(
         typer.Argument(
             metavar="NAME...",
             help="Models or targets, as --list names them; or hf:user/repo@revision/file.",
+            autocompletion=offers.downloads,
         ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", "-l", help="What there is, and what is here.")] = False,

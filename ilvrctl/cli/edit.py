@@ -58,7 +58,7 @@ def edit(
 
     display = display_of(options)
     asked = asked_by_flags("edit", given_of(options))
-    destination = Destination.parse(options["out"])
+    destination = Destination.asked(options["out"])
     if options["preview"] is None and not options["dry_run"]:
         check_stdout(destination.stdout, options["json"])
     pictures = photo, scribbled, options["mask"]
@@ -110,8 +110,8 @@ def _preview(plan: Plan, file: Path, display: Display, *, overwrite: bool) -> No
         say(describe(found))
 
 
-def _tell_selection(plan: Plan, display: Display) -> None:
-    """What of the photo would be edited."""
+def _tell_selection(plan: Plan, display: Display) -> int:
+    """What of the photo would be edited; in how many parts."""
     from ilvrctl.work.preview import describe
 
     found = _select(plan)
@@ -120,6 +120,7 @@ def _tell_selection(plan: Plan, display: Display) -> None:
         data_json({"event": "selected", "input": plan.outputs[0].item.name, **_facts(found)})
     elif not display.quiet:
         say(describe(found))
+    return len(found.regions)
 
 
 def _warn(found: Selection, display: Display) -> None:

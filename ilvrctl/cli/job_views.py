@@ -8,6 +8,7 @@ from typing import Any
 from ilvrctl.cli.display import Tally, duration
 from ilvrctl.cli.screen import Bar, Line, View, facts, warned
 from ilvrctl.events import (
+    Arrived,
     BatchShrunk,
     BatchStarted,
     Extra,
@@ -48,6 +49,8 @@ def job_view(event: JobEvent, tally: Tally) -> View:
         case BatchShrunk(before=before, now=now):
             text = f"out of memory: going on with {now} at a time instead of {before}"
             return View((Line(text, "warning", -1),), record=facts("batch", event, "before now"))
+        case Arrived():
+            return View(bars=_bars(tally), record=facts("arrived", event, "results"))
         case PassedBy(reason=reason, name=name):
             text = f"passed by: {name} ({reason})"
             return View((Line(text, level=1),), record=facts("passed_by", event, "input=name reason"))

@@ -30,8 +30,21 @@ def option(row: Parameter) -> Any:
         envvar=row.environment if row.environment and not row.key else None,
         show_default=row.shown or row.default is not None,
         count=row.kind is count,
+        autocompletion=_completion(row),
         **{key: value for key, value in bounds.items() if value is not None},
     )
+
+
+def _completion(row: Parameter) -> Callable[[str], list[str]] | None:
+    """What a shell offers for a row's value; the last of a comma list where it may be one."""
+    if not (row.kind.choices or row.choices):
+        return None
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",") if row.listed else ("", "", incomplete)
+        return [f"{before}{comma}{word}" for word in row.offered if word.startswith(last)]
+
+    return complete
 
 
 def annotation(row: Parameter) -> Any:

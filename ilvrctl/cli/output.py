@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from ilvrctl.cli import published_flags, signals
+from ilvrctl.cli import signals
+from ilvrctl.cli.mistakes import instead
 from ilvrctl.errors import IlvrctlError, OutputError, UsageError, did_you_mean
 from ilvrctl.text import visible
 
@@ -246,9 +247,9 @@ def _misused(error: Any, words: Sequence[str]) -> int:
     place = getattr(error, "ctx", None)
     path = place.command_path if place else "ilvrctl"
     before = list(words)[: list(words).index("--")] if "--" in words else words
-    usage = UsageError(
-        message[:1].lower() + message[1:], hint=published_flags.here(message) or f"{path} --help"
-    )
+    commands = [] if place is None or place.parent is not None else getattr(place.command, "commands", [])
+    message = message[:1].lower() + message[1:]
+    usage = UsageError(message, hint=instead(message, path, words, commands))
     report_error(usage, color=use_color("auto"), as_json="--json" in before)
     return usage.exit_code
 

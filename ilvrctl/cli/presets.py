@@ -11,6 +11,7 @@ from ilvrctl.cli.options import Json
 from ilvrctl.cli.output import command, data, data_json, say
 from ilvrctl.errors import ConfigError, UsageError, did_you_mean
 from ilvrctl.files import read_text
+from ilvrctl.plans import offers
 from ilvrctl.presets import (
     ModelPreset,
     TargetPreset,
@@ -88,7 +89,9 @@ def _why_not(model: ModelPreset) -> str | None:
 
 @app.command("show")
 @command
-def show(name: Annotated[str, typer.Argument(help="A target, preset or model.")]) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="A target, preset or model.", autocompletion=offers.shown)],
+) -> None:
     """The YAML of a preset, as a start for one of your own; for a target also what was measured."""
     for kind in ("targets", "methods", "models"):
         files = preset_files(kind)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ilvrctl.cli import signals
+from ilvrctl.cli.costs import refuse_estimate, show_cost
 from ilvrctl.cli.display import Display, Tally
 from ilvrctl.cli.job_views import first_view, job_view, note_view
 from ilvrctl.cli.output import data_json, data_path, interrupted, say
@@ -18,6 +19,7 @@ from ilvrctl.events import Noted
 
 if TYPE_CHECKING:
     from ilvrctl.events import JobEvent
+    from ilvrctl.plans.inbox import Watched
     from ilvrctl.plans.plan import Plan
     from ilvrctl.training.events import Published, TrainingEvent
 
@@ -27,9 +29,10 @@ def show_or_carry_out(
     options: Mapping[str, Any],
     display: Display,
     *,
-    before: Callable[[Plan, Display], None] = lambda plan, display: None,
+    before: Callable[[Plan, Display], int] = lambda plan, display: 1,
 ) -> None:
-    """Check a plan and make its results; with ``--dry-run`` only tell what would be done, ``before`` that more of it.
+    """Check a plan and make its results; with ``--dry-run`` only tell what would be done and cost, ``before`` that more
+    of it: in how many parts each picture is made.
 
     Exit code 1 when some failed, 128 and the signal's number when interrupted.
     """
@@ -46,13 +49,34 @@ def show_or_carry_out(
     machine.check()
     if options["dry_run"]:
         show_notes([plan], display)
-        before(plan, display)
-        show_plan(plan, display)
+        parts = before(plan, display)
+        show_plan(plan, display, lambda: show_cost([plan], machine, display, options["estimate"], parts))
         return
+    refuse_estimate(options)
     [plan], _ = share_of([plan])
-    count = sum(output.status != "elsewhere" for output in plan.outputs)
-    tally = Tally(count, verb="edited" if plan.edits else "translated")
+    tally = Tally(plan.mine, verb="edited" if plan.edits else "translated")
     finish(lambda aside: carry_out([plan], machine, aside=aside), tally, display, bars=bool(plan.pending))
+    _close(tally, display)
+
+
+def show_watch(asked: Watched, options: Mapping[str, Any], display: Display) -> None:
+    """Translate what comes into folders until somebody stops it, which is a good end. Exit code 1 when some failed."""
+    from ilvrctl.work.machine import Machine
+    from ilvrctl.work.watch import carry_out_watch
+
+    machine = Machine(options["device"], options["batch_size"], options["compile"])
+    machine.check()
+    if not display.quiet:
+        folders = ", ".join(map(str, asked.inbox.folders))
+        say(f"waiting for pictures in {folders}; Ctrl-C ends it")
+    tally = Tally(0)
+    finish(
+        lambda aside: carry_out_watch(asked, machine, aside=aside), tally, display, bars=True, endless=True
+    )
+    _close(tally, display)
+
+
+def _close(tally: Tally, display: Display) -> None:
     if not display.quiet:
         say(tally.summary())
     if tally.code:
@@ -80,10 +104,12 @@ def finish(
     display: Display,
     *,
     bars: bool,
+    endless: bool = False,
 ) -> None:
     """Show and count the events of a run until its end, and of what happens while nobody waits for an event.
 
-    ``begin`` gets whom to tell of the latter. Exit code 128 and the signal's number when the run is interrupted.
+    ``begin`` gets whom to tell of the latter. Exit code 128 and the signal's number when the run is interrupted, unless
+    it is ``endless`` and that is how it ends.
     """
     screen = Screen(display, bars=bars)
     stopped = False
@@ -107,7 +133,7 @@ def finish(
         stopped = True
     if display.as_json:
         data_json({**tally.record(), "interrupted": stopped})
-    if stopped:
+    if stopped and not endless:
         interrupted(tally.interrupted())
 
 
@@ -124,14 +150,15 @@ def show_training(events: Iterator[TrainingEvent], display: Display) -> Publishe
     return done
 
 
-def show_plan(plan: Plan, display: Display) -> None:
-    """What would be done: the files to make on stdout, the rest on stderr. Nothing is loaded or written."""
+def show_plan(plan: Plan, display: Display, cost: Callable[[], None]) -> None:
+    """What would be done: the files to make on stdout, the rest on stderr; before the closing line its ``cost``."""
     from ilvrctl.plans.places import exists
 
     pending, calls = plan.pending, plan.network_calls()
-    for item in dict.fromkeys(output.item for output in pending):
-        if item.path is not None and not exists(item.path):
-            say(f"{item.name} does not exist", label="warning", color=display.color)
+    items = dict.fromkeys(output.item for output in pending)
+    missing = [item for item in items if item.path is not None and not exists(item.path)]
+    for item in missing:
+        say(f"{item.name} does not exist", label="warning", color=display.color)
     if display.as_json:
         for output in plan.outputs:
             data_json(
@@ -144,6 +171,7 @@ def show_plan(plan: Plan, display: Display) -> None:
                     **({"settings": plan.changes(output)} if plan.grid else {}),
                 }
             )
+        cost()
         done = len(plan.outputs) - len(pending)
         data_json({"event": "summary", "pending": len(pending), "done": done, "network_calls": calls})
     else:
@@ -155,6 +183,10 @@ def show_plan(plan: Plan, display: Display) -> None:
             f"{count}: {len(pending)} to do, {len(plan.outputs) - len(pending)} there already; "
             f"{plan.direction} ({plan.model.name}), {_what(plan)}, {calls} network calls"
         )
+    if not display.as_json:
+        cost()
+    if any(item.path is not None and not item.path.suffix for item in missing):
+        raise typer.Exit(1)  # it may have been meant as a folder, of nobody knows how many pictures
 
 
 def _what(plan: Plan) -> str:

@@ -18,6 +18,12 @@ def _run() -> None:
 
     signals.listen()
     try:
+        from ilvrctl.cli.complete import answer
+
+        offered = answer()
+        if offered is not None:
+            sys.stdout.write(f"{offered}\n")
+            return
         from ilvrctl.cli.app import main as run
 
         run()

@@ -24,6 +24,8 @@ EPILOG = """Examples:
 
   ilvrctl translate --examples --N 2,4,8 --steps 10,100 -o grid/
 
+  ilvrctl translate inbox/ --to dog --watch       # what comes, as it comes, until Ctrl-C
+
   cat cat.jpg | ilvrctl translate - --to dog -o - > dog.png
 
   find . -name '*.jpg' -print0 | ilvrctl translate --from-file - -0 --to dog --json | jq .
@@ -44,14 +46,18 @@ def translate(
     A comma list in a setting (--N 2,4,8) makes a grid: a folder a combination, and one labelled sheet.
     """
     from ilvrctl.cli.fetching import fetching_shown
-    from ilvrctl.cli.show import show_or_carry_out
+    from ilvrctl.cli.show import show_or_carry_out, show_watch
+    from ilvrctl.plans.inbox import watched
     from ilvrctl.plans.outputs import Destination
     from ilvrctl.plans.request import translation
 
     display = display_of(options)
     asked = asked_by_flags("translate", given_of(options))
-    destination = Destination.parse(options["out"])
+    destination = Destination.asked(options["out"])
     check_stdout(destination.stdout, options["json"])
+    if options["watch"]:
+        show_watch(watched(asked, inputs or [], destination), options, display)
+        return
     names = _names(inputs or [], options["from_file"], options["null"])
     with fetching_shown(display, wanted=not options["dry_run"]):
         plan = translation(asked, names, destination, stdin=picture_on_stdin(inputs or []))

@@ -158,7 +158,8 @@ def _parts(found: Evaluation, pictures: _Thumbnails) -> dict[str, Any]:
         for run in found.runs
         for row in run.rows
     }
-    return {"metrics": metrics, "partners": partners, "pictures": pictures.encoded}
+    stored = {"pictures": pictures.encoded, "kind": pictures.kind}
+    return {"metrics": metrics, "partners": partners, **stored}
 
 
 def _run(found: Evaluation, run: RunResult, pictures: _Thumbnails) -> dict[str, Any]:
@@ -185,7 +186,9 @@ def _json(value: Any) -> str:
 
 
 class _Thumbnails:
-    """Every picture of the page once, as WebP, as large as all of them together may be."""
+    """Every picture of the page once: as it is, in PNG, where all of them may be that large together; else smaller and
+    as WebP. ``kind``: which of the two.
+    """
 
     def __init__(self, found: Evaluation) -> None:
         every = [
@@ -197,29 +200,28 @@ class _Thumbnails:
         ]
         unique = list({picture.digest: picture for picture in every}.values())
         self._places = {picture.digest: i for i, picture in enumerate(unique)}
-        self.encoded = _encoded(unique)
+        self.kind, self.encoded = _encoded(unique)
 
     def place(self, picture: Picture) -> int:
         """Its number among :attr:`encoded`."""
         return self._places[picture.digest]
 
 
-def _encoded(pictures: Sequence[Picture]) -> list[str]:
-    """Base64 of all; the largest side of the ladder that a sample says will fit, smaller if it does not."""
+def _encoded(pictures: Sequence[Picture]) -> tuple[str, list[str]]:
+    """Base64 of all, and their format: the first of the ladder that a sample says will fit, the next if it does not."""
     sample = pictures[:: max(1, len(pictures) // 24)]
-    side = next(
-        (s for s in _SIDES if _size(sample, s) * len(pictures) / len(sample) < BUDGET * 0.9), _SIDES[-1]
-    )
-    for smaller in _SIDES[_SIDES.index(side) :]:
-        made = [_webp(picture, smaller) for picture in pictures]
+    ladder: list[int | None] = [None, *_SIDES]
+    share = BUDGET * 0.9 * len(sample) / max(1, len(pictures))
+    side = next((s for s in ladder if sum(len(_small(one, s)) for one in sample) < share), _SIDES[-1])
+    for smaller in ladder[ladder.index(side) :]:
+        made = [_small(picture, smaller) for picture in pictures]
         if sum(map(len, made)) <= BUDGET:
             break
-    return [b64encode(data).decode() for data in made]
+    return "png" if smaller is None else "webp", [b64encode(data).decode() for data in made]
 
 
-def _size(pictures: Sequence[Picture], side: int) -> int:
-    return sum(len(_webp(picture, side)) for picture in pictures)
-
-
-def _webp(picture: Picture, side: int) -> bytes:
+def _small(picture: Picture, side: int | None) -> bytes:
+    """With a longer side of at most so many pixels, or without a loss."""
+    if side is None:
+        return encode_picture(picture.open(), "png")
     return encode_picture(thumbnail(picture.open(), side), "webp", quality=_QUALITY)

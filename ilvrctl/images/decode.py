@@ -75,6 +75,12 @@ def open_header(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageFi
     return image
 
 
+def size_of(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height as the header of ``data`` tells them. InputError when it is no picture."""
+    with decoding(data, name):
+        return open_header(data, name).size
+
+
 def check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
     """InputError for a picture of more than ``max_pixels`` pixels, or of none."""
     if size[0] * size[1] > max_pixels:

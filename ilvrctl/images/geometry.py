@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PIL import Image, ImageColor
+from PIL import Image, ImageChops, ImageColor
 
 from ilvrctl.errors import UsageError, did_you_mean
 from ilvrctl.sizes import LARGEST, AnySize, Size
@@ -31,6 +31,22 @@ def fit_picture(image: Image.Image, size: AnySize, fit: str, background: tuple[i
     if fit == "pad":
         return _padded(image, wanted, background)
     return _resized(_centre(image, wanted) if fit == "crop" else image, *wanted)
+
+
+def on_white(image: Image.Image) -> bool:
+    """Whether most of the picture's edge is white, as of a drawing on an empty page: the share of the pixels within a
+    twentieth of the sides that have no channel below 240 is at least a half.
+    """
+    small = image.convert("RGB").resize((64, 64), Image.Resampling.BOX)
+    inner = small.crop((3, 3, 61, 61))
+    white = [_white(whole) for whole in (small, inner)]
+    return white[0] - white[1] >= (64 * 64 - 58 * 58) / 2
+
+
+def _white(image: Image.Image) -> int:
+    """How many of its pixels are nearly white."""
+    channels = [channel.point(lambda v: 255 * (v >= 240)) for channel in image.split()]
+    return ImageChops.darker(ImageChops.darker(*channels[:2]), channels[2]).histogram()[255]
 
 
 def resized_bicubic(image: Image.Image, size: int) -> Image.Image:

@@ -170,9 +170,19 @@ def _assemble(name: str, layers: Sequence[Layer]) -> Method:
         },
     }
     whole = merge(*layers)
+    _check_names(whole, ("method",))
     method = build(Method, Layer({"name": name, **whole.values, **pieces}, whole.origins), ("method",))
     _check_numbers(method, whole)
     return method
+
+
+def _check_names(whole: Layer, path: KeyPath) -> None:
+    """ConfigError for a setting that no method has; those that are short for one of a piece are known too."""
+    known = [*(f.name for f in dataclasses.fields(Method)), *SHORT]
+    listed = f"known keys under 'method': {', '.join(known)}; for example --set method.N=4"
+    for key in whole.values.keys() - FIELDS - {"name"}:
+        close = did_you_mean(key, known) or listed
+        raise ConfigError(f"{_at(whole, (*path, key))}unknown key {'.'.join((*path, key))!r}", hint=close)
 
 
 def _kind(layers: Sequence[Layer]) -> Any:

@@ -58,7 +58,7 @@ def inception(model: ModelPreset, device: torch.device) -> Features:
     except (ImportError, RuntimeError) as error:  # a torchvision of another torch raises RuntimeError
         raise MissingExtraError(
             f"the extractor inception needs torch-fidelity, which cannot be imported: {error}",
-            "pip install 'ilvrctl[eval]'",
+            _install(error),
         ) from error
     path = checked(model)
     torch.load(path, weights_only=True)  # nothing but tensors: torch-fidelity unpickles without that check
@@ -79,6 +79,19 @@ def inception(model: ModelPreset, device: torch.device) -> Features:
     return features
 
 
+def _install(error: ImportError | RuntimeError) -> str:
+    """The command that mends it: of a torchvision of another build of torch (RuntimeError) the one that fits.
+
+    torchvision 0.(x + 15) is of torch 2.x, and builds are told apart by the local part of torch's version.
+    """
+    if isinstance(error, ImportError):
+        return "pip install 'ilvrctl[eval]'"
+    release, _, build = str(torch.__version__).partition("+")
+    minor = int(release.split(".")[1]) + 15
+    index = f"https://download.pytorch.org/whl/{build}" if build else "https://pypi.org/simple"
+    return f"pip install --force-reinstall --no-deps 'torchvision==0.{minor}.*' --index-url {index}"
+
+
 def lpips_alex(model: ModelPreset, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     """LPIPS 0.1 on AlexNet (Zhang et al. 2018): pairs (B, 3, H, W) in [0, 1] to distances (B,).
 
@@ -90,7 +103,7 @@ def lpips_alex(model: ModelPreset, device: torch.device) -> Callable[[Tensor, Te
         from lpips import LPIPS
     except (ImportError, RuntimeError) as error:
         raise MissingExtraError(
-            f"LPIPS needs the package lpips, which cannot be imported: {error}", "pip install 'ilvrctl[eval]'"
+            f"LPIPS needs the package lpips, which cannot be imported: {error}", _install(error)
         ) from error
     network: Any = LPIPS(net="alex", pnet_rand=True, verbose=False)
     state = torch.load(path, weights_only=True)

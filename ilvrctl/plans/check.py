@@ -35,13 +35,15 @@ def draft_plan(
     quality: int = 95,
     name: str = "",
     passed_by: Sequence[PassedBy] = (),
+    notes: Sequence[Note] = (),
 ) -> Plan:
     """The plan with the digests of its networks, nothing checked yet."""
     target, encoder = networks.target, networks.encoder
     if networks.implied and not any(variant.settings.method.two_models for variant in variants):
         encoder = None
     digest = _digest(target)
-    notes, source = (*_notes(target, digest), *_far_sizes(target.model, variants)), None
+    notes = (*notes, *_notes(target, digest), *_far_sizes(target.model, variants))
+    source = None
     if encoder is not None:
         source = SourceModel(encoder.model, _digest(encoder), encoder.domain, encoder.weights)
         notes += _notes(encoder, source.weights_sha256)
@@ -58,6 +60,7 @@ def draft_plan(
         name=name,
         notes=notes,
         passed_by=tuple(passed_by),
+        expects=target.expects,
     )
 
 

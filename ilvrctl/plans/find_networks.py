@@ -44,7 +44,7 @@ class FoundNetwork:
     """A network: its ``domain`` as ``--to`` or ``--from`` names it, its facts and its checkpoint, which is there.
 
     ``origins``: where facts that are not a preset's come from. ``made_with``: sha256 of the weights of an earlier
-    result. ``notes``: what people should know.
+    result. ``notes``: what people should know. ``expects``: as the target's preset says.
     """
 
     domain: str | None
@@ -53,6 +53,7 @@ class FoundNetwork:
     made_with: str | None = None
     notes: tuple[Note, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict)
+    expects: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,11 @@ def _found(asked: NetworksAsked) -> FoundNetworks:
     elif weights is not None:
         found = FoundNetworks(_of_file(weights), Layer({}), _encoder(asked, from_weights))
     else:
+        source = "" if asked.from_ is None else f"; --from {asked.from_} says what they are"
+        direction = "--to emoji3d" if asked.from_ is None else f"--from {asked.from_} --to TARGET"
         raise UsageError(
-            "no target: --to says what the pictures become", hint="--to emoji3d, or see: ilvrctl presets"
+            f"no target: --to says what the pictures become{source}",
+            hint=f"{direction}, or see: ilvrctl presets",
         )
     facts, new = asked.facts, asked.from_image is None
     encoder = found.encoder
@@ -141,11 +145,11 @@ def _of_preset(weights: NamedWeights | None) -> bool:
 def _of_target(target: TargetPreset, weights: NamedWeights | None) -> FoundNetwork:
     model = find_model(target.model)
     if weights is None:
-        return FoundNetwork(target.name, model, require_weights(model, target.name))
-    model = replace(model, experts=())  # one file in the place of all its networks
+        return FoundNetwork(target.name, model, require_weights(model, target.name), expects=target.expects)
     if weights.model is not None:
-        return replace(_of_file(weights), domain=target.name)
-    return FoundNetwork(target.name, _called(model, weights), weights.path)
+        return replace(_of_file(weights), domain=target.name, expects=target.expects)
+    model = replace(_called(model, weights), experts=())  # one file in the place of all its networks
+    return FoundNetwork(target.name, model, weights.path, expects=target.expects)
 
 
 def _of_file(weights: NamedWeights) -> FoundNetwork:

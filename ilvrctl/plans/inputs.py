@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ilvrctl import paths
 from ilvrctl.errors import InputError, UsageError
@@ -18,13 +20,14 @@ from ilvrctl.images.io import read_bytes
 from ilvrctl.images.kinds import kind_of
 from ilvrctl.images.load import frames_in
 from ilvrctl.plans.digest import sha256_hex
-from ilvrctl.plans.places import Folders, is_folder, place, real, real_folder
+from ilvrctl.plans.places import Folders, exists, is_folder, place, real, real_folder
 
 STDIN = "-"
 FRAMES = ("first", "all")
 """Which of the frames of an animation or the pages of a TIFF are meant."""
 _SINGLE = ("JPEG", "PNG", "BMP", "DIB", "PBM", "PGM", "PPM", "TGA")
 """Kinds of files that hold one picture."""
+_RELATIVE = "check the path; relative ones start here"
 _LARGEST_LIST = 1 << 28
 """Bytes of a list of names."""
 
@@ -141,23 +144,27 @@ def collect(
     stdin: bytes | None,
     outputs: Sequence[Path] = (),
     frames: str = FRAMES[0],
+    needed: bool = True,
 ) -> Collected:
     """The items that ``names`` mean: files, the pictures of folders, ``-`` for the bytes of ``stdin``; or items.
 
     What lies at or below ``outputs`` is left out of folders. A file that is missing stays an item, and fails
     when it is read. An input given twice is taken once. ``frames``: of :data:`FRAMES` which are meant of files that
-    hold several. UsageError for a folder without pictures, or when nothing at all is given.
+    hold several. UsageError for a folder without pictures, or when nothing at all is given, where something is
+    ``needed``.
     """
     if frames not in FRAMES:
         raise UsageError(f"--frames {frames!r} is neither of {', '.join(FRAMES)}")
     items: dict[str, Item] = {}
     passed_by: dict[PassedBy, None] = {}
     for name in names:
-        found = Collected((name,)) if isinstance(name, Item) else _items(name, recursive, stdin, outputs)
+        found = (
+            Collected((name,)) if isinstance(name, Item) else _items(name, recursive, stdin, outputs, needed)
+        )
         passed_by |= dict.fromkeys(found.passed_by)
         for item in found.items:
             items.setdefault(item.key, item)
-    if not items:
+    if not items and needed:
         raise UsageError("no inputs", hint="ilvrctl translate PICTURE_OR_FOLDER ... --to emoji3d")
     every = list(items.values())
     meant = every if frames == FRAMES[0] else [one for item in every for one in _frames(item)]
@@ -213,12 +220,17 @@ def _read_list(path: Path) -> bytes:
 def one_picture(name: str, stdin: bytes | None) -> Item:
     """The item that ``name`` means, ``-`` for the bytes of ``stdin``. UsageError for a folder."""
     if name and is_folder(Path(name)):
-        raise UsageError(f"{name} is a folder, not a picture", hint="one picture is edited at a time")
+        raise UsageError(
+            f"{name} is a folder, and one picture is edited at a time",
+            hint=f"give a picture inside it; ilvrctl translate {shlex.quote(name)} takes all of them",
+        )
     [item] = _items(name, False, stdin, ()).items
     return item
 
 
-def _items(name: str, recursive: bool, stdin: bytes | None, outputs: Sequence[Path]) -> Collected:
+def _items(
+    name: str, recursive: bool, stdin: bytes | None, outputs: Sequence[Path], needed: bool = True
+) -> Collected:
     if name == STDIN and stdin is not None:
         return Collected((Item("standard input", "stdin", data=stdin),))
     if not name or "\0" in name:
@@ -226,13 +238,42 @@ def _items(name: str, recursive: bool, stdin: bytes | None, outputs: Sequence[Pa
             f"{name!r} is no name of a file",
             hint="-0 reads names that end with a zero byte" if name else None,
         )
+    refuse_address(name)
     path = Path(name)
     if is_folder(path):
-        return _folder(path, recursive, outputs)
+        return _folder(path, recursive, outputs, needed)
+    if name.endswith(("/", os.sep)) and not exists(path):
+        close = get_close_matches(path.name, _beside(path), n=1)
+        hint = f"did you mean {path.parent / close[0]}{os.sep}?" if close else _RELATIVE
+        raise UsageError(f"the folder {name} does not exist", hint)
     return Collected((Item(_shown(path, name), path.stem, path),))
 
 
-def _folder(folder: Path, recursive: bool, outputs: Sequence[Path]) -> Collected:
+def refuse_address(name: str) -> None:
+    """UsageError for an address in the place of a file's name: only ``ilvrctl download`` uses the network."""
+    scheme, _, rest = name.partition("://")
+    if not (rest and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+", scheme)):
+        return
+    if scheme.lower() == "file":
+        raise UsageError(
+            f"{name} is an address, not the name of a file", hint=f"without {scheme}://: /{rest.lstrip('/')}"
+        )
+    file = PurePosixPath(rest.partition("?")[0]).name if "/" in rest.rstrip("/") else ""
+    raise UsageError(
+        f"{name} is an address: pictures are read from files, not from the network",
+        hint=f"fetch it first: curl -L -o {shlex.quote(file or 'picture')} {shlex.quote(name)}",
+    )
+
+
+def _beside(path: Path) -> list[str]:
+    """The names of the folders where ``path`` would be."""
+    try:
+        return [one.name for one in path.parent.iterdir() if is_folder(one)]
+    except OSError:
+        return []
+
+
+def _folder(folder: Path, recursive: bool, outputs: Sequence[Path], needed: bool) -> Collected:
     if real(folder) in map(real, outputs):
         raise UsageError(
             f"{folder} is the input and the output folder: results would be taken for inputs the next time",
@@ -240,7 +281,7 @@ def _folder(folder: Path, recursive: bool, outputs: Sequence[Path]) -> Collected
         )
     folders, top, own = Folders(), len(folder.parts), {str(place(output)) for output in outputs}
     found = pictures_in(
-        folder, recursive=recursive, leave_out=lambda path: folders.place(path) in own, needed=True
+        folder, recursive=recursive, leave_out=lambda path: folders.place(path) in own, needed=needed
     )
     shipped = real_folder(folder) == real_folder(paths.EXAMPLES)
     items = (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ilvrctl import paths
 from ilvrctl.config import Layer, read_yaml
-from ilvrctl.errors import ConfigError, IlvrctlError, UsageError
+from ilvrctl.errors import ConfigError, IlvrctlError, UsageError, did_you_mean
 from ilvrctl.images.folders import pictures_in
 from ilvrctl.memory import remembering
 from ilvrctl.plans.asked import Asked, choice_of, leaves, set_choice
@@ -17,7 +17,7 @@ from ilvrctl.plans.check import check_networks, draft_plan, make_plan
 from ilvrctl.plans.edit_modes import way_of
 from ilvrctl.plans.find_networks import FoundNetworks, NetworksAsked, find_networks
 from ilvrctl.plans.grid import Choice, Variant, naming
-from ilvrctl.plans.inputs import Collected, Item, collect, read_list, refuse_equal
+from ilvrctl.plans.inputs import Collected, Item, collect, read_list, refuse_address, refuse_equal
 from ilvrctl.plans.jobs_file import PARAMETERS, JobAsked, read_jobs
 from ilvrctl.plans.manifest import read_manifest
 from ilvrctl.plans.named_weights import located
@@ -36,9 +36,11 @@ def plans_of(
     *,
     overwrite: bool = False,
     retry: bool = False,
+    only: Sequence[str] = (),
 ) -> tuple[list[Plan], Past]:
     """The plans of all jobs of a file, or of a mapping with the same keys, with what is done marked, and what the
-    manifest of ``out`` tells. Paths in a mapping count from the current folder.
+    manifest of ``out`` tells. Paths in a mapping count from the current folder. ``only``: the names of the jobs that
+    are made now; the others are planned with them, so that the batches are those of all.
 
     UsageError for the first mistake, with its line.
     """
@@ -46,6 +48,7 @@ def plans_of(
         read, folder = read_jobs(read_yaml(jobs), jobs.name), jobs.parent
     else:
         read, folder = read_jobs(Layer.of("jobs", dict(jobs)), "the mapping of jobs"), Path()
+    _check_only(only, [job.spec.name for job in read.jobs])
     root = out if out is not None else folder / read.out
     past = Past(root, read_manifest(root), retry)
     plans = [plan_of(job, folder, past) for job in read.jobs]
@@ -53,7 +56,21 @@ def plans_of(
     refuse_equal([path for path, _ in written], [name for _, name in written])
     check_networks(plans, numbers=False)
     again = [overwrite or job.value("overwrite") for job in read.jobs]
-    return [make_plan(p, overwrite=o, past=past) for p, o in zip(plans, again, strict=True)], past
+    made = [make_plan(p, overwrite=o, past=past) for p, o in zip(plans, again, strict=True)]
+    return [plan if not only or plan.name in only else _left(plan) for plan in made], past
+
+
+def _check_only(only: Sequence[str], names: Sequence[str]) -> None:
+    """UsageError for the name of a job that there is not."""
+    for name in only:
+        if name not in names:
+            hint = did_you_mean(name, names) or f"its jobs: {', '.join(names)}"
+            raise UsageError(f"no job of the file is called {name!r}", hint)
+
+
+def _left(plan: Plan) -> Plan:
+    """The plan, of which nothing is made here."""
+    return replace(plan, outputs=tuple(replace(output, status="elsewhere") for output in plan.outputs))
 
 
 def plan_of(job: JobAsked, folder: Path, past: Past) -> Plan:
@@ -141,9 +158,11 @@ def _choices(job: JobAsked, folder: Path) -> list[Choice]:
 
 def _found(job: JobAsked, folder: Path, out: Path) -> Collected:
     spec = job.spec
-    written = [spec.inputs] if isinstance(spec.inputs, str) else list(spec.inputs)
+    written = {"": spec.inputs} if isinstance(spec.inputs, str) else dict(enumerate(spec.inputs, 1))
     names = [
-        name for n, text in enumerate(written, 1) for name in _matches(text, folder, job.at("inputs", str(n)))
+        name
+        for n, text in written.items()
+        for name in _matches(text, folder, job.at("inputs", str(n)) if n else job.at("inputs"))
     ]
     if (listed := job.value("from_file")) is not None:
         names += [str(folder / name) for name in read_list(str(folder / listed), null=job.value("null"))]
@@ -200,6 +219,10 @@ def _companions(items: Sequence[Item], folder: Path, at: str) -> list[Item]:
 
 def _matches(text: str, folder: Path, at: str) -> list[str]:
     """The name itself, or what a glob matches, in order."""
+    try:
+        refuse_address(text)
+    except UsageError as error:
+        raise naming(at, error) from None
     path = folder / text
     if not glob.has_magic(text) or path.exists():
         return [str(path)]

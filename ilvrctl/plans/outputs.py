@@ -61,6 +61,7 @@ class Destination:
     """Where results go: a ``folder``, one ``file``, standard output (both None), or nowhere but to the caller
     (``memory``).
 
+    ``usual``: nobody chose it, see :func:`ilvrctl.plans.request.apart`.
     ``suffix``: of the files in a folder. ``pattern``: of their names below it, with ``{stem}``, ``{sample}`` and
     ``{settings}`` in it; with a suffix, which then counts, or without.
     """
@@ -70,6 +71,12 @@ class Destination:
     memory: bool = False
     suffix: str = ".png"
     pattern: str = ""
+    usual: bool = False
+
+    @classmethod
+    def asked(cls, text: str | None) -> Destination:
+        """As :meth:`parse`; None is the usual folder."""
+        return cls(folder=Path("out"), usual=True) if text is None else cls.parse(text)
 
     @classmethod
     def parse(cls, text: str) -> Destination:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ Command = Literal["translate", "edit", "jobs", "batch", "train", "doctor", "insp
 
 MAKING = frozenset[Command]({"translate", "edit", "jobs"})
 """Who makes pictures."""
+RUNS = frozenset[Command]({"translate", "edit", "batch"})
+"""The commands that carry out plans."""
 COMMON = "Common options"
 """The panel of most."""
 METHOD = "Method"
@@ -31,6 +34,7 @@ class Parameter:
     a value as ``metavar`` or as its kind says. ``default`` is what it is when it is not given, told as ``shown``.
     ``environment``: a variable that gives it. ``one``: a flag takes one value, no comma list.
     ``rival``: the parameter that says the same, and what both say. ``sets``: what a switch sets the setting to.
+    ``choices``: the names that its values can have, where the kind does not tell them, for shells that complete.
     """
 
     name: str
@@ -47,6 +51,7 @@ class Parameter:
     one: bool = False
     rival: tuple[str, str] | None = None
     sets: Any = None
+    choices: Callable[[], Sequence[str]] | tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -62,6 +67,11 @@ class Parameter:
     def shown_value(self) -> str:
         """What stands for a value in the help."""
         return self.metavar or self.kind.metavar + (",..." if self.listed else "")
+
+    @property
+    def offered(self) -> Sequence[str]:
+        """The words that a shell can complete to."""
+        return self.kind.choices or (self.choices() if callable(self.choices) else self.choices)
 
     @property
     def listed(self) -> bool:

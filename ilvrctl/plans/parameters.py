@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import get_args
 
-from ilvrctl.choices import Precision, Speed
-from ilvrctl.plans import parameters_of_inputs
-from ilvrctl.plans.parameter import EDITED, MACHINE, MAKING, METHOD, OUTPUT, SAMPLING, Command, Parameter
+from ilvrctl.choices import Mode, Precision, Speed
+from ilvrctl.diffusion.lowpass import KERNELS
+from ilvrctl.plans import offers, parameters_of_inputs
+from ilvrctl.plans.parameter import EDITED, MACHINE, MAKING, METHOD, RUNS, SAMPLING, Command, Parameter
 from ilvrctl.plans.parameters_of_classes import CLASSES
 from ilvrctl.plans.parameters_of_methods import OF_PAPERS
 from ilvrctl.plans.parameters_of_noise import NOISE
 from ilvrctl.plans.parameters_of_pictures import JOBS, ROWS_OF_PICTURES
+from ilvrctl.plans.parameters_of_runs import OF_RUNS
 from ilvrctl.plans.values import (
     bounds,
     decimal,
@@ -31,25 +33,27 @@ from ilvrctl.plans.values import (
 
 _COMMANDS = frozenset[Command]({"translate", "edit"})
 _EDIT = frozenset[Command]({"edit", "jobs"})
-_RUNS = frozenset[Command]({"translate", "edit", "batch"})
-_ALL = frozenset[Command]({*_RUNS, "jobs"})
+_ALL = frozenset[Command]({*RUNS, "jobs"})
 
 
 TABLE: tuple[Parameter, ...] = (
-    Parameter("to", "Target domain: see [bold]ilvrctl presets[/].", flags=("--to", "-t")),
+    Parameter(
+        "to", "Target domain: see [bold]ilvrctl presets[/].", flags=("--to", "-t"), choices=offers.targets
+    ),
     Parameter(
         "out",
         "Folder, file, or - for standard output.",
         commands=_COMMANDS,
         flags=("--out", "-o"),
         metavar="PATH",
-        default="out",
+        shown="out; out/TARGET beside results of others",
     ),
     Parameter(
         "mode",
         "scribble: keep the photo, clean the scribbles. paint: a rough painting to a picture.",
         commands=_EDIT,
         default="scribble",
+        choices=get_args(Mode),
     ),
     Parameter(
         "preset",
@@ -57,18 +61,21 @@ TABLE: tuple[Parameter, ...] = (
         key="preset",
         panel=METHOD,
         metavar="NAME|FILE",
+        choices=offers.presets,
     ),
     Parameter(
         "method",
         "Method: ilvr, sddm, egsde, sdedit, sddm+egsde, ddib, cyclediffusion, or your own.",
         key="method.name",
         panel=METHOD,
+        choices=offers.methods,
     ),
     Parameter(
         "from",
         "Domain of the inputs, for methods with two models: ddib, cyclediffusion.",
         commands=JOBS,
         panel=METHOD,
+        choices=offers.targets,
     ),
     *OF_PAPERS,
     Parameter(
@@ -106,6 +113,7 @@ TABLE: tuple[Parameter, ...] = (
         "Low-pass kernel: cubic, linear, box, lanczos3, gaussian.",
         key="method.kernel",
         panel=METHOD,
+        choices=KERNELS,
     ),
     Parameter(
         "blocks",
@@ -148,6 +156,7 @@ TABLE: tuple[Parameter, ...] = (
         "Sampler: ddpm, ddim, dpmpp_2m, dpmpp_2m_sde, heun (two calls a step).",
         key="sampler.name",
         panel=SAMPLING,
+        choices=offers.samplers,
     ),
     Parameter("eta", "Noise of the ddim sampler, 0 to 1.", decimal(0, 1), "sampler.eta", panel=SAMPLING),
     Parameter(
@@ -155,6 +164,7 @@ TABLE: tuple[Parameter, ...] = (
         "Variance of the ddpm sampler: auto, learned, fixed_small, fixed_large.",
         key="sampler.variance",
         panel=SAMPLING,
+        choices=("auto", "learned", "fixed_small", "fixed_large"),
     ),
     Parameter(
         "steps",
@@ -230,6 +240,7 @@ TABLE: tuple[Parameter, ...] = (
         panel=MACHINE,
         default="auto",
         environment="ILVRCTL_DEVICE",
+        choices=("auto", "cpu", "cuda", "mps"),
     ),
     Parameter(
         "precision",
@@ -306,6 +317,7 @@ TABLE: tuple[Parameter, ...] = (
         panel=MACHINE,
         metavar="N|auto",
         environment="ILVRCTL_BATCH_SIZE",
+        choices=("auto",),
     ),
     Parameter(
         "compile",
@@ -318,24 +330,8 @@ TABLE: tuple[Parameter, ...] = (
     ),
     Parameter("weights", "A file, a diffusers folder, a model's name, or hf:user/repo.", file, panel=MACHINE),
     Parameter("from_weights", "A checkpoint of the inputs' kind.", file, commands=JOBS, panel=MACHINE),
-    Parameter(
-        "ext", "Format of results: png, jpg, webp.", one_of("png", "jpg", "webp"), panel=OUTPUT, default="png"
-    ),
-    Parameter("quality", "Of results in JPEG and WebP.", whole(1, 100), panel=OUTPUT, default=95),
-    Parameter("gif", "An animation of every sample.", switch, panel=OUTPUT, default=False),
-    Parameter(
-        "overwrite", "Replace outputs made otherwise.", switch, commands=_ALL, panel=OUTPUT, default=False
-    ),
-    Parameter(
-        "from_image",
-        "Take target, settings and sample from a result of ilvrctl.",
-        file,
-        panel=OUTPUT,
-    ),
     *NOISE,
-    Parameter(
-        "dry_run", "Tell what would be done.", switch, commands=_RUNS | {"train"}, panel=OUTPUT, default=False
-    ),
+    *OF_RUNS,
 )
 """In the order in which several of them make a grid: the first varies slowest."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ilvrctl.plans import offers
 from ilvrctl.plans.parameter import SAMPLING, Parameter
 from ilvrctl.plans.values import decimal, file, label
 
@@ -21,6 +22,7 @@ CLASSES: tuple[Parameter, ...] = (
         file,
         f"{_GUIDE}.model",
         panel=SAMPLING,
+        choices=offers.classifiers,
     ),
     Parameter(
         "guide_scale", "How much it does.", decimal(0, 1000), f"{_GUIDE}.weight", panel=SAMPLING, shown="1"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ilvrctl.plans.parameter import Command, Parameter
+from ilvrctl.plans import offers
+from ilvrctl.plans.parameter import METHOD, Command, Parameter
 from ilvrctl.plans.values import switch
-
-METHOD = "Method"
 
 OF_PAPERS: tuple[Parameter, ...] = (
     Parameter(
@@ -22,5 +21,6 @@ OF_PAPERS: tuple[Parameter, ...] = (
         key="compat",
         commands=frozenset[Command]({"translate", "jobs"}),
         panel=METHOD,
+        choices=offers.published,
     ),
 )

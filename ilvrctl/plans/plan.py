@@ -107,7 +107,8 @@ class Plan:
     A job is a grid where it has several ``variants``: then each has its folder and its share of the ``outputs``.
     ``weights``: the file of the model. ``name``: that of the job among several. ``quality`` is that of results in
     JPEG and WebP. ``notes``: what people should know before it is carried out. ``passed_by``: what in the folders of
-    the inputs is none. ``where``: where it asks to be carried out.
+    the inputs is none. ``where``: where it asks to be carried out. ``expects``: of what kind the target wants inputs
+    to be, where that can be seen.
     """
 
     outputs: tuple[Output, ...]
@@ -123,6 +124,7 @@ class Plan:
     notes: tuple[Note, ...] = ()
     passed_by: tuple[PassedBy, ...] = ()
     where: Where = field(default_factory=Where)
+    expects: str = ""
 
     def networks_of(self, variant: Variant) -> Networks:
         """What must be in memory for a variant: they can differ in precision."""
@@ -185,6 +187,11 @@ class Plan:
     def pending(self) -> tuple[Output, ...]:
         """The outputs still to be made."""
         return tuple(output for output in self.outputs if output.status == "to do")
+
+    @property
+    def mine(self) -> int:
+        """How many of its outputs are not made elsewhere."""
+        return sum(output.status != "elsewhere" for output in self.outputs)
 
     def network_calls(self, outputs: Sequence[Output] | None = None) -> int:
         """How often a network will be called for the pending outputs, or for some, counted a picture."""

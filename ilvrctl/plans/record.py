@@ -77,12 +77,15 @@ def _number(frame: object) -> str:
 
 @dataclass(frozen=True)
 class Made:
-    """What a file tells: the settings' identity, the ``sample`` number, and of its ``input`` the digest and name."""
+    """What a file tells: the settings' identity, the ``sample`` number, of its ``input`` the digest and name, and
+    what it was made ``to``: a target, or the name of a model.
+    """
 
     identity: str
     sample: int
     digest: str
     input: str
+    to: str
 
 
 def made_from(path: Path) -> Made | None:
@@ -100,7 +103,8 @@ def _made(path: Path, *_: int) -> Made | None:
         recipe = Recipe.read(path.read_bytes(), path.name)
     except (InputError, OSError):
         return None
-    return Made(recipe.identity, recipe.sample, recipe.input_sha256, recipe.input)
+    to = recipe.target or recipe.model
+    return Made(recipe.identity, recipe.sample, recipe.input_sha256, recipe.input, to)
 
 
 def _check_whole(record: Any) -> None:

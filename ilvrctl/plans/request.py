@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ilvrctl import paths
 from ilvrctl.errors import UsageError
+from ilvrctl.events import Note, Noted
+from ilvrctl.images.io import PICTURE_SUFFIXES
 from ilvrctl.memory import remembering
 from ilvrctl.plans.asked import Asked
 from ilvrctl.plans.check import draft_plan
@@ -20,6 +23,10 @@ from ilvrctl.plans.names import name_results
 from ilvrctl.plans.noises import FROM_NOISE, items_in
 from ilvrctl.plans.outputs import FORMATS, Destination, Output, numbers_to, outputs_of, suffix_of
 from ilvrctl.plans.plan import Plan
+from ilvrctl.plans.record import made_from
+
+LOOKED_AT = 64
+"""Results whose targets are looked at."""
 
 
 @remembering()
@@ -45,6 +52,7 @@ def translation(
         )
     noise = _noise(asked, inputs, examples=examples)
     variants = asked.variants(networks, None if noise is None else FROM_NOISE)
+    destination, notes = apart(destination, networks)
     sheet = _sheet(asked, destination, any(variant.folder for variant in variants))
     own = (destination.folder, destination.file, sheet)
     found = collect(
@@ -57,7 +65,24 @@ def translation(
     numbers = networks.samples or numbers_to(value("samples") or 1)
     outputs = _outputs(asked, found.items, numbers, destination, variants)
     quality = value("quality") or 95
-    return draft_plan(networks, variants, outputs, sheet=sheet, quality=quality, passed_by=found.passed_by)
+    return draft_plan(
+        networks, variants, outputs, sheet=sheet, quality=quality, passed_by=found.passed_by, notes=notes
+    )
+
+
+def translator(asked: Asked, destination: Destination) -> Callable[[Sequence[Item]], Plan]:
+    """What makes plans, nothing checked yet, of inputs that are not known yet: without a contact sheet."""
+    value = asked.values.get
+    networks = _networks(asked, value("to"))
+    variants = asked.variants(networks)
+    destination, notes = apart(destination, networks)
+    numbers = networks.samples or numbers_to(value("samples") or 1)
+
+    def plan_of(items: Sequence[Item]) -> Plan:
+        outputs = _outputs(asked, items, numbers, destination, variants)
+        return draft_plan(networks, variants, outputs, quality=value("quality") or 95, notes=notes)
+
+    return plan_of
 
 
 @remembering()
@@ -84,6 +109,7 @@ def edit(
     masked = not everything and any(picture is not None for picture in pictures[1:])
     way = None if networks.samples else way_of(networks.target, mode, asked.choices, masked=masked)
     variants = asked.variants(networks, way)
+    destination, notes = apart(destination, networks)
     photo, guide, mask = (None if one is None else _item(one, stdin) for one in pictures)
     assert photo is not None
     item = replace(photo, guide=guide, mask=mask)
@@ -91,7 +117,26 @@ def edit(
     numbers = networks.samples or numbers_to(value("samples") or usual)
     outputs = _outputs(asked, [item], numbers, destination, variants)
     sheet = _sheet(asked, destination, mode != "scribble" or any(variant.folder for variant in variants))
-    return draft_plan(networks, variants, outputs, sheet=sheet, quality=value("quality") or 95)
+    return draft_plan(networks, variants, outputs, sheet=sheet, quality=value("quality") or 95, notes=notes)
+
+
+def apart(destination: Destination, networks: FoundNetworks) -> tuple[Destination, tuple[Note, ...]]:
+    """The destination; where it is the usual folder, and that holds results of other targets but none of this one, a
+    folder of the target below it, which is told.
+
+    So results of two targets do not mix, and what was made before is known where it is.
+    """
+    folder, to = destination.folder, networks.target.domain or networks.target.model.name
+    if not destination.usual or folder is None or not folder.is_dir():
+        return destination, ()
+    with os.scandir(folder) as listing:
+        names = sorted(entry.name for entry in listing if entry.name.lower().endswith((*PICTURE_SUFFIXES,)))
+    found = {made.to for name in names[:LOOKED_AT] if (made := made_from(folder / name)) is not None}
+    if not found or to in found:
+        return destination, ()
+    others = ", ".join(sorted(found))
+    note = Noted(f"{folder} holds results of {others}: those of {to} go to {folder / to}; -o chooses another")
+    return replace(destination, folder=folder / to), (note,)
 
 
 def _networks(asked: Asked, to: str | None) -> FoundNetworks:

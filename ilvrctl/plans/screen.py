@@ -11,6 +11,13 @@ SCREEN: tuple[Parameter, ...] = (
         "quiet", "Only failures and warnings.", switch, panel=OUTPUT, flags=("--quiet", "-q"), default=False
     ),
     Parameter("verbose", "More; -vv: tracebacks.", count, panel=OUTPUT, flags=("--verbose", "-v"), default=0),
-    Parameter("color", "auto, always or never.", panel=OUTPUT, metavar="WHEN", default="auto"),
+    Parameter(
+        "color",
+        "auto, always or never.",
+        panel=OUTPUT,
+        metavar="WHEN",
+        default="auto",
+        choices=("auto", "always", "never"),
+    ),
 )
 """What every command knows: how it is shown."""

@@ -13,6 +13,7 @@ from ilvrctl.events import JobEvent, Noted
 
 if TYPE_CHECKING:
     from ilvrctl.engine import Engine
+    from ilvrctl.plans.pace import How
     from ilvrctl.plans.past import Past
     from ilvrctl.plans.plan import Networks, Plan, Where
     from ilvrctl.work.workers import Workers
@@ -86,6 +87,11 @@ class Machine:
         if text.isdigit():
             return [f"cuda:{n}" for n in range(int(text))]
         return [name.strip() for name in text.split(",")]
+
+    @property
+    def how(self) -> How:
+        """What the pace of the work depends on, as it was asked for."""
+        return self.device, None if self.batch_size is None else str(self.batch_size), self.compile
 
     def compiles(self, calls: int, tell: Tell) -> bool:
         """Whether to compile for so many calls: as asked for, else where it pays; a choice for it is told."""
@@ -168,6 +174,7 @@ def carry_out(
     """
     from ilvrctl.plans.manifest import ManifestWriter
     from ilvrctl.work.ledger import Ledger
+    from ilvrctl.work.pace import Paces
     from ilvrctl.work.run import run
 
     yield from told_before(plans, passed_by=shard[0] == 1)
@@ -183,4 +190,5 @@ def carry_out(
             except BaseException:
                 team.close()
                 raise
-        yield from run(plans, team, ledger, max_failures=max_failures, rescued=aside)
+        paces = None if machine.spread else Paces(machine)
+        yield from run(plans, team, ledger, max_failures=max_failures, rescued=aside, paces=paces)

@@ -16,6 +16,7 @@ from ilvrctl.events import (
     ItemFailed,
     JobEvent,
     Loaded,
+    Note,
     SampleFailed,
     Skipped,
     Stopped,
@@ -29,6 +30,7 @@ from ilvrctl.models.files.noise_file import Noise
 from ilvrctl.plans.outputs import Output
 from ilvrctl.plans.record import result_record
 from ilvrctl.work.batches import HELD, Made, PlannedBatch, Slot, Wanted, batches, filled
+from ilvrctl.work.expected import unexpected
 from ilvrctl.work.join import write_joined
 from ilvrctl.work.ledger import Ledger, Seen
 from ilvrctl.work.noises import facts_for
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from ilvrctl.plans.inputs import Item
     from ilvrctl.plans.plan import Networks, Plan
     from ilvrctl.settings import Settings
+    from ilvrctl.work.pace import Paces
     from ilvrctl.work.worker import Facts
 
 Found = Input | Unreadable
@@ -82,6 +85,7 @@ def run(
     *,
     max_failures: int | None = None,
     rescued: Callable[[JobEvent], object] = lambda event: None,
+    paces: Paces | None = None,
 ) -> Generator[JobEvent, None, None]:
     """Make what the plans still want, those with equal networks together.
 
@@ -89,8 +93,9 @@ def run(
     an ItemFailed event and the others go on, up to ``max_failures`` of them. What would meet all of them is raised
     once: OutputError for a full disk, WeightsError, DeviceError. Closing the iterator stops; what was written
     stays, and the same plans made again go on. ``rescued`` is told of results that were still being written then.
+    ``paces`` notes how long the results take.
     """
-    job = _Job(plans, workers, ledger, max_failures, rescued)
+    job = _Job(plans, workers, ledger, max_failures, rescued, paces)
     try:
         yield from job.before()
         for networks, ways in _same_networks(plans).items():
@@ -104,6 +109,8 @@ def run(
         yield Stopped(job.failures, job.left)
     finally:
         workers.close()
+        if paces is not None:
+            paces.keep()
 
 
 def _same_networks(plans: Sequence[Plan]) -> dict[Networks, list[Way]]:
@@ -125,8 +132,10 @@ class _Job:
         ledger: Ledger | None,
         max_failures: int | None,
         rescued: Callable[[JobEvent], object],
+        paces: Paces | None,
     ) -> None:
         self.plans, self.workers, self.ledger, self.rescued = plans, workers, ledger, rescued
+        self.paces = paces
         self.failures, self._max_failures = 0, max_failures
         self.left = sum(len(plan.pending) for plan in plans)
         self.galleries = [Gallery(plan) for plan in plans]
@@ -201,7 +210,8 @@ class _Round:
                     self._slots.setdefault((number, output.item.key), []).append(Slot(number, place))
         self._news: deque[tuple[Unreadable, int]] = deque()
         self._at_work: dict[Slot, tuple[Seen, Pieces]] = {}
-        self._remarks: deque[str] = deque()
+        self._remarks: deque[Note] = deque()
+        self._looked: set[int] = set()
         self._remarked: set[tuple[str, Shape]] = set()
         self._told: set[str] = set()
 
@@ -238,6 +248,7 @@ class _Round:
             for event in stack.enter_context(closing(self._job.workers.carry_out(ready))):
                 yield from self._tell()
                 if isinstance(event, Made):
+                    self._note_pace(event, facts)
                     writer.submit(self._writing(event, facts))
                 elif isinstance(event, SampleFailed):
                     yield from self._sample_failed(event)
@@ -248,6 +259,11 @@ class _Round:
             yield from self._tell()
             for result in writer.results(all_=True):
                 yield from self._job.finished(result)
+
+    def _note_pace(self, made: Made, facts: Facts) -> None:
+        plan = self._plans[made.slot.plan]
+        if self._job.paces is not None:
+            self._job.paces.add(plan, plan.variants[self._job.output(made.slot).variant], made, facts)
 
     def _sample_failed(self, event: SampleFailed) -> Iterator[JobEvent]:
         slot = event.sample.key
@@ -283,18 +299,27 @@ class _Round:
             self._remarked.add((output.item.key, shape))
             suffix = "" if output.path is None else output.path.suffix
             remarks = (*pieces.notes, *pieces.lost_in(suffix or ".png"))
-            self._remarks.extend(text for text in remarks if text not in self._told)
+            self._remarks.extend(Warned(text) for text in remarks if text not in self._told)
             self._told.update(remarks)
+            self._look(slot.plan, output.item.name, pieces)
         filmed, kept = output.gif is not None, output.noise is not None
         name, digest = output.item.name, value.seen.digest
         return Wanted(
             slot, name, pieces.parts, digest, output.sample, settings.seed, filmed=filmed, kept=kept
         )
 
+    def _look(self, number: int, name: str, pieces: Pieces) -> None:
+        """Remark, once for every plan, that an input is not what its target expects."""
+        if number not in self._looked and (
+            note := unexpected(self._plans[number], name, pieces.parts[0].picture)
+        ):
+            self._looked.add(number)
+            self._remarks.append(note)
+
     def _tell(self) -> Iterator[JobEvent]:
         """Remarks, and failures, each once for every plan that wants the input."""
         while self._remarks:
-            yield Warned(self._remarks.popleft())
+            yield self._remarks.popleft()
         while self._news:
             found, number = self._news.popleft()
             if slots := self._slots.pop((number, found.item.key), None):

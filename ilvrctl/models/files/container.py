@@ -24,6 +24,8 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"GIF8", "a GIF picture"),
     (b"RIFF", "a RIFF file (WebP picture, sound or film)"),
     (b"BM", "a BMP picture"),
+    (b"II*\0", "a TIFF picture"),
+    (b"MM\0*", "a TIFF picture"),
     (b"\x1f\x8b", "a gzip archive; unpack it first"),
     (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
     (b"Rar!", "a RAR archive; unpack it first"),
@@ -60,7 +62,8 @@ def sniff(path: Path) -> Container:
         return "safetensors"
     for magic, what in _MAGIC:
         if head.startswith(magic):
-            _refuse(path, f"{what}, not a file of weights")
+            of_picture = f"ilvrctl translate {path} --to emoji3d   (weights: {AGAIN})"
+            _refuse(path, f"{what}, not a file of weights", of_picture if "picture" in what else AGAIN)
     if head[:1] == b"\x80" and head[1:2] <= b"\x05":
         return "legacy"
     return _refuse(path, f"no checkpoint that is known here (begins with {head[:8].hex(' ')})")

@@ -1,0 +1,69 @@
+"""The pace of work: measured by some steps, or while results are made, and remembered."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ilvrctl.plans.pace import Cost, Pace, cost_of, keep_pace, known_pace, work_of
+
+if TYPE_CHECKING:
+    from ilvrctl.engine import Engine
+    from ilvrctl.plans.grid import Variant
+    from ilvrctl.plans.plan import Networks, Plan
+    from ilvrctl.work.batches import Made
+    from ilvrctl.work.machine import Machine
+    from ilvrctl.work.worker import Facts
+
+
+class Paces:
+    """Notes how long the results of a run take, and remembers it at the end; the median, as first batches warm up."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._how = machine.how
+        self._seen: dict[tuple[str, str], tuple[Plan, Variant, Facts, list[float]]] = {}
+
+    def add(self, plan: Plan, variant: Variant, made: Made, facts: Facts) -> None:
+        """A result is made."""
+        mine = self._seen.setdefault((plan.name, variant.folder), (plan, variant, facts, []))
+        mine[-1].append(made.seconds / len(made.images))
+
+    def keep(self) -> None:
+        """Remember what was noted."""
+        import torch
+
+        from ilvrctl.timing import peak_memory
+
+        for plan, variant, facts, seconds in self._seen.values():
+            a_call = statistics.median(seconds) / variant.settings.network_calls(plan.schedule())
+            peak = peak_memory(torch.device(facts.device))
+            pace = Pace(a_call, peak, facts.device, facts.precision, facts.batch_size)
+            keep_pace(plan, variant, self._how, pace)
+
+
+def estimate(plans: Sequence[Plan], machine: Machine, *, measure: bool = False, parts: int = 1) -> Cost:
+    """What the rest of plans will cost, by what is remembered; or loading their networks and ``measure``-ing some steps
+    of each kind of work, which is remembered too.
+    """
+    if not measure:
+        return cost_of(plans, lambda plan, variant: known_pace(plan, variant, machine.how), parts)
+    from ilvrctl.timing import peak_memory, step_seconds
+
+    known: dict[str, Pace] = {}
+    engines: dict[Networks, Engine] = {}
+
+    def measured(plan: Plan, variant: Variant) -> Pace:
+        work, networks = work_of(plan, variant, machine.how), plan.networks_of(variant)
+        if work not in known:
+            if networks not in engines:
+                engines.clear()  # one is in memory at a time
+                engines[networks] = machine.load(networks, 0, lambda event: None)
+            engine = engines[networks]
+            seconds, size = step_seconds(engine, variant.settings)
+            peak = peak_memory(engine.device)
+            known[work] = Pace(seconds, peak, str(engine.device), engine.precision, size, "steps")
+            keep_pace(plan, variant, machine.how, known[work])
+        return known[work]
+
+    return cost_of(plans, measured, parts)
