@@ -111,7 +111,7 @@ def test_a_model_is_used_from_threads_edits_samples_and_is_let_go_of(emoji: ilvr
     assert emoji.sample(1, seed=3, steps=2)[0].size == (64, 64)
     assert emoji.facts["image_size"] == 64
     with ilvrctl.load("emoji3d", device="cpu") as mine:
-        assert mine.denoiser.predicts == "eps"
+        assert mine.denoiser.predicts == "v"
     with pytest.raises(ilvrctl.UsageError, match="closed"):
         mine.translate([FOX])
 

@@ -26,6 +26,7 @@ defaults: {to: emoji3d, steps: 3, precision: fp32}
 jobs:
   - name: one
     inputs: in
+    method: ilvr
   - name: sweep
     inputs: [in/a.png, "in/b*.png"]
     matrix: {N: [2, 4]}

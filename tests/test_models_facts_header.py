@@ -44,7 +44,7 @@ def test_files_without_facts_have_none(tmp_path: Path) -> None:
     save_pt(tmp_path / "x.pt", {"x": torch.arange(3)})
     save_safetensors(tmp_path / "bare.safetensors", {"x": torch.arange(3)})
     (tmp_path / "short").write_bytes(b"1234")
-    for path in (*tmp_path.iterdir(), tmp_path, tmp_path / "none", paths.DATA / "emoji3d-64.safetensors"):
+    for path in (*tmp_path.iterdir(), tmp_path, tmp_path / "none", paths.DATA / "emoji-dse.safetensors"):
         assert header_facts(path) == {}
 
 

@@ -215,7 +215,10 @@ def test_a_grid_of_methods_with_one_model_and_two() -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--method", "ddib"], ["ddib needs a model of the inputs' own kind", "hint: --from NAME"]),
+        (
+            ["--method", "ddib", "--weights", "mine.pt", "--set", "model.image_size=32"],
+            ["ddib needs a model of the inputs' own kind", "hint: --from NAME"],
+        ),
         (
             ["--from", "emoji3d", "--method", "ilvr"],
             ["no use for", "--method cyclediffusion or --method ddib"],
@@ -231,7 +234,7 @@ def test_a_grid_of_methods_with_one_model_and_two() -> None:
             ["of 32 px and the target's of 64 px"],
         ),
         (
-            ["--from", "emoji3d", "--set", "source.beta_end=0.01"],
+            ["--from", "emoji3d", "--start", "1.0", "--set", "source.beta_end=0.01"],
             ["of the target's model is noisier", "hint: --start 7"],
         ),
     ],
