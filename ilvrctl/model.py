@@ -109,11 +109,10 @@ class Model:
 
         asked = self._asked("translate", {"method": method, **parameters})
         inputs = [input_of(image, n) for n, image in enumerate(images)]
-        networks = replace(self._networks, encoder=self._networks.target)
-        plan = make_plan(
-            translation(asked, inputs, Destination(memory=True), networks=networks), overwrite=False
-        )
+        networks = replace(self._networks, encoder=self._networks.target, implied=False)
+        plan = translation(asked, inputs, Destination(memory=True), networks=networks)
         check_finding(plan.variants)
+        plan = make_plan(plan, overwrite=False)
         with self._lock:
             return list(inverted(plan, self.engine))
 

@@ -224,17 +224,19 @@ def build_settings(*presets: Layer, overrides: Sequence[Layer] = ()) -> Settings
     return settings
 
 
-def method_named(layer: Layer) -> Any:
+def method_named(layer: Layer) -> str | None:
     """The name of the method that the layer asks for, if it does."""
     method = layer.values.get("method")
-    return method.get("name") if isinstance(method, Mapping) else method
+    name = method.get("name") if isinstance(method, Mapping) else method
+    return name if isinstance(name, str) else None
 
 
 def says_how(layer: Layer) -> bool:
     """Whether the layer says how to sample: anything of a method but its start, a sampler, a published code."""
     values = merge(*map(_written_out, _spelled_out([layer]))).values
     method = values.get("method") or {}
-    return bool(method.keys() - {"start"} or values.keys() & {"sampler", "compat", "reuse"})
+    of_method = method.keys() - {"start"} if isinstance(method, Mapping) else True
+    return bool(of_method or values.keys() & {"sampler", "compat", "reuse"})
 
 
 def _spelled_out(layers: Sequence[Layer]) -> list[Layer]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ilvrctl.errors import UsageError
@@ -73,6 +74,7 @@ AnySize = int | str | Size
 """A size as settings have it, or as it is."""
 
 
+@dataclass(frozen=True)
 class SizeText:
     """For a field: ``Annotated[str, SizeText()]`` is a text that :meth:`Size.of` reads."""
 

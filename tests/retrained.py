@@ -48,7 +48,6 @@ class Retrained:
         key = (self.network.architecture.hidden, told, float(x.sum()))
         if key not in self.said:
             self.said[key] = self.network(x, torch.full_like(t, told), y)
-        eps = self.said[key]
+        v = self.said[key]
         alpha, sigma = math.sqrt(abar), math.sqrt(1 - abar)
-        x0 = (x - sigma * eps) / alpha
-        return {"eps": eps, "x0": x0, "v": alpha * eps - sigma * x0}[self.predicts]
+        return {"eps": alpha * v + sigma * x, "x0": alpha * x - sigma * v, "v": v}[self.predicts]

@@ -29,7 +29,7 @@ from ilvrctl.images.metadata import read_record
 from ilvrctl.images.tensors import to_image, to_tensor
 from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
 from ilvrctl.models.files.facts_header import header_facts
-from ilvrctl.models.files.loading import inspect_file
+from ilvrctl.models.files.inspection import inspect_file
 from ilvrctl.models.files.verdict import verdict_on
 from ilvrctl.presets import ModelPreset, find_model
 from ilvrctl.settings import build_settings

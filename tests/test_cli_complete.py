@@ -37,8 +37,8 @@ def test_values_are_offered_where_the_table_knows_them(
         "": [*SUMMARIES],
         "tr": ["translate", "train"],
         "translate --to ": targets,
-        "translate cats/ -t em": ["emoji3d"],
-        "edit a.png b.png --to e": ["emoji3d"],
+        "translate cats/ -t em": ["emoji-flat", "emoji3d"],
+        "edit a.png b.png --to e": ["emoji-flat", "emoji3d"],
         "translate --from d": ["dog"],
         "translate --preset ": methods,
         "translate --method sdd": ["sddm", "sddm+egsde"],
@@ -111,7 +111,7 @@ def test_bash_cuts_words_at_an_equals_sign() -> None:
         "COMP_WORDS": "ilvrctl translate --to = em",
         "COMP_CWORD": "4",
     }
-    assert answer(asked) == "emoji3d"
+    assert answer(asked) == "emoji-flat\nemoji3d"
     assert answer({**asked, "COMP_WORDS": "ilvrctl translate --to =", "COMP_CWORD": "3"}).startswith(
         "bedroom"
     )  # type: ignore[union-attr]

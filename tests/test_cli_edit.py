@@ -170,7 +170,7 @@ def test_pictures_through_pipes_and_formats() -> None:
         (["photo.png", "scribbled.png", "--resample", "3"], 2, "not of the form JUMPxTIMES"),
         (["photo.png", "scribbled.png", "--mask", "m.png", "--no-mask"], 2, "both say what is edited"),
         (["photo.png", "scribbled.png", "-o", "scribbled.png"], 2, "which are never changed"),
-        ([".", "scribbled.png"], 2, ". is a folder, not a picture"),
+        ([".", "scribbled.png"], 2, ". is a folder, and one picture is edited at a time"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

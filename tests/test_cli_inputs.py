@@ -139,7 +139,10 @@ def test_a_dry_run_warns_of_what_is_not_there_and_makes_nothing(tmp_path: Path) 
     ran = ilvrctl("translate", FOX, "nope.png", *PLAN)
     assert ran.code == 0
     assert "warning: nope.png does not exist" in ran.err
-    assert "2 results: 2 to do, 0 there already; from emoji-flat to emoji3d (emoji3d-64), CycleDiffusion" in ran.err
+    assert (
+        "2 results: 2 to do, 0 there already; from emoji-flat to emoji3d (emoji3d-64), CycleDiffusion"
+        in ran.err
+    )
     assert "3 steps, 6 network calls" in ran.err
     lines = json_lines(ilvrctl("translate", FOX, "nope.png", *PLAN, "--json", "-q"))
     assert [line["event"] for line in lines] == ["planned", "planned", "summary"]

@@ -113,7 +113,10 @@ def test_the_plan_counts_the_calls_of_refinement_and_of_passes() -> None:
             "SDDM 16x16 blocks, picture 25, min-norm per channel, levels 1.0 to 0.5, 4 steps, 8 ",
         ),
         (["--method", "sdedit", "--repeats", "3"], "SDEdit from 0.5, 3 times, 2 steps, 6 network calls"),
-        (["--start", "0.5"], "ILVR N=4, levels 1.0 to 0.05, from 0.5, 2 steps, 2 network calls"),
+        (
+            ["--method", "ilvr", "--start", "0.5"],
+            "ILVR N=4, levels 1.0 to 0.05, from 0.5, 2 steps, 2 network calls",
+        ),
         (
             ["--compat", "egsde", *assign("energies.dse=0")],
             "EGSDE low-pass 2 (N=8), from 500, 2 steps",

@@ -58,7 +58,7 @@ def test_a_folder_whose_name_looks_like_a_file() -> None:
 
 
 def test_a_sheet_has_a_row_an_input_and_a_column_a_sample(tmp_path: Path) -> None:
-    args = ["translate", FOX, CUP, "nope.png", *QUICK, "-n", "2", "--batch-size", "1"]
+    args = ["translate", FOX, CUP, "nope.png", *QUICK, "--N", "4", "-n", "2", "--batch-size", "1"]
     ran = ilvrctl(*args, "--sheet", "new/sheet.png")
     assert ran.code == 1
     assert "sheet: new/sheet.png" in ran.err
@@ -90,7 +90,9 @@ def test_a_sheet_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_an_animation_beside_every_result(tmp_path: Path) -> None:
-    ran = ilvrctl("translate", FOX, *QUICK[:2], "--steps", "10", "--precision", "fp32", "-n", "2", "--gif")
+    ran = ilvrctl(
+        "translate", FOX, *QUICK[:2], "--steps", "10", "--N", "4", "--precision", "fp32", "-n", "2", "--gif"
+    )
     assert ran.lines == ["out/fox_1.png", "out/fox_2.png"]
     assert tree(tmp_path / "out") == ["fox_1.gif", "fox_1.png", "fox_2.gif", "fox_2.png"]
     with Image.open("out/fox_1.gif") as animation:

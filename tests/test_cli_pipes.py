@@ -119,7 +119,9 @@ def test_a_name_that_is_no_text_keeps_its_bytes(tmp_path: Path) -> None:
 
 
 def test_stdout_has_only_paths() -> None:
-    ran = ilvrctl("translate", FOX, "nope.png", CUP, *QUICK, "-vv", "--gif", "--sheet", "sheet.png")
+    ran = ilvrctl(
+        "translate", FOX, "nope.png", CUP, *QUICK, "--N", "4", "-vv", "--gif", "--sheet", "sheet.png"
+    )
     assert ran.lines == ["out/fox.png", "out/cup.png"]
     for word in [
         "emoji3d-64 on cpu in fp32, loaded in",

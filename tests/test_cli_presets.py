@@ -58,7 +58,7 @@ def test_doctor() -> None:
     ran = ilvrctl("doctor")
     assert ran.code == 0
     facts = json.loads(ilvrctl("doctor", "--json").out)
-    assert facts["weights_here"] == ["emoji3d-64", "emoji_dse"]
+    assert facts["weights_here"] == ["emoji-flat-64", "emoji3d-64", "emoji_dse"]
     assert facts["presets"] == str(paths.presets_dir())
     assert facts["torch"]
 
@@ -103,7 +103,7 @@ def test_every_model_of_the_list_can_be_named_or_it_is_told_why_not(flag: str) -
     shown = {line.split()[0]: line for line in ilvrctl("download", "--list").lines}
     for name, row in rows.items():
         asked = NetworksAsked(to=name) if flag == "to" else NetworksAsked(weights=Path(name))
-        if name == "emoji3d-64":
+        if name in ("emoji3d-64", "emoji-flat-64"):
             assert find_networks(asked).target.weights == find_model(name).path()
             continue
         with pytest.raises(IlvrctlError) as refused:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from checkpoints import write_small_network
+from checkpoints import bare_copy, write_small_network
 from commands import FOX, Ran, difference, ilvrctl, process, slowness, tree
 from retrained import Retrained
 
@@ -21,20 +21,24 @@ from ilvrctl.presets import ModelPreset, find_model, find_target, override_model
 from ilvrctl.probe import Timing
 from ilvrctl.probe.pictures import probe_pictures
 
-SHIPPED = paths.DATA / "emoji3d-64.safetensors"
 
-
-def few_pictures(size: int) -> tuple[torch.Tensor, tuple[str, ...]]:
+def few_pictures(size: int, channels: int = 3) -> tuple[torch.Tensor, tuple[str, ...]]:
     """Two of the drawings: enough for a model that was trained on such pictures, and quick."""
     x, names = probe_pictures(size)
     return x[-2:], names[-2:]
+
+
+def four_pictures(size: int, channels: int = 3) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """All of the drawings: two do not show how far a level can be off."""
+    x, names = probe_pictures(size)
+    return x[-4:], names[-4:]
 
 
 @pytest.fixture(scope="module")
 def probed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
     """A folder with the shipped model under another name, after ``inspect --probe --json``."""
     folder = tmp_path_factory.mktemp("probed")
-    shutil.copy(SHIPPED, folder / "mine.safetensors")
+    bare_copy(folder / "mine.safetensors")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ilvrctl.probe.pictures.probe_pictures", few_pictures)
         ran = ilvrctl("inspect", folder / "mine.safetensors", "--probe", "--json", ILVRCTL_CONFIG=str(folder))
@@ -76,7 +80,7 @@ def test_the_probe_as_json(probed: tuple[Path, Ran]) -> None:
 
 
 def test_wrong_heads_cannot_be_silent(tmp_path: Path) -> None:
-    shutil.copy(SHIPPED, tmp_path / "mine.safetensors")
+    bare_copy(tmp_path / "mine.safetensors")
     ran = ilvrctl(
         "translate", FOX, "--weights", tmp_path / "mine.safetensors", "--steps", "3", "-o", tmp_path / "out"
     )
@@ -101,7 +105,7 @@ def test_what_was_kept_of_another_file_is_not_used(weights: Path) -> None:
     ran = ilvrctl("translate", FOX, "--weights", weights, "--steps", "3")
     assert ran.code == 3
     assert "warning: not used: mine.safetensors.facts.yaml is about another file" in ran.err
-    shutil.copy(SHIPPED, weights)
+    bare_copy(weights)
     stored.write_text("sizes: 3\n")
     ran = ilvrctl("inspect", weights)
     assert ran.code == 0
@@ -211,10 +215,10 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
 def test_a_schedule_that_is_not_decided_is_not_taken_for_granted(
     timing: Timing, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(SHIPPED, tmp_path / "mine.safetensors")
+    bare_copy(tmp_path / "mine.safetensors")
     monkeypatch.chdir(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ilvrctl.probe.pictures.probe_pictures", few_pictures)
+        patch.setattr("ilvrctl.probe.pictures.probe_pictures", four_pictures)
         patch.setattr("ilvrctl.models.files.loading.load_unet", lambda *_, **__: Retrained(timing))
         ran = ilvrctl("inspect", "mine.safetensors", "--probe")
     assert ran.code == 0, ran.err
@@ -248,7 +252,7 @@ def test_formats_that_hide_nothing_are_not_probed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_name_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copy(SHIPPED, tmp_path / "ffhq_10m.pt")  # whose preset says 64 channels a head
+    bare_copy(tmp_path / "ffhq_10m.pt")  # whose preset says 64 channels a head
     monkeypatch.setattr("ilvrctl.probe.pictures.probe_pictures", few_pictures)
     ran = ilvrctl("inspect", tmp_path / "ffhq_10m.pt", "--probe")
     assert ran.code == 0
@@ -262,7 +266,7 @@ def test_a_name_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.alone
 def test_the_shipped_model_with_all_pictures(tmp_path: Path) -> None:
     """The margins that tests/benchmarks/RESULTS.md states."""
-    shutil.copy(SHIPPED, tmp_path / "mine.safetensors")
+    bare_copy(tmp_path / "mine.safetensors")
     ran = process("inspect", tmp_path / "mine.safetensors", "--probe", "--json", OMP_NUM_THREADS="2")
     findings = {f["fact"]: f for f in facts_of(ran)["probe"]["findings"]}
     assert {f["status"] for f in findings.values()} == {"decided"}

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoints import bare_copy
 from commands import FOX, QUICK, ilvrctl, pixels
 
 from ilvrctl.images.metadata import read_record
-from ilvrctl.presets import find_model, load_targets
+from ilvrctl.presets import load_targets
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ TARGET = ("--to", "emoji3d", "--precision", "fp32")
 
 
 def test_a_later_layer_wins() -> None:
-    plain = settings(*QUICK)
+    plain = settings(*QUICK, "--method", "ilvr")
     assert plain["method"]["constraint"]["N"] == load_targets()["emoji3d"].settings["method"]["N"]
     assert plain["method"]["constraint"]["reference_level"] == "s"
     assert settings(*QUICK, "--preset", "scribble")["method"]["constraint"]["N"] == 8
@@ -217,8 +218,8 @@ def test_each_setting_changes_the_pixels(tmp_path: Path) -> None:
     assert len(set(seen.values())) == len(seen)
 
 
-def test_a_file_with_a_published_name_has_its_facts() -> None:
-    file = str(find_model("emoji3d-64").path())
+def test_a_file_with_a_published_name_has_its_facts(tmp_path: Path) -> None:
+    file = str(bare_copy(tmp_path / "emoji3d-64.safetensors"))
     args = ["translate", FOX, "--weights", file, "--steps", "3", "--N", "4", "--precision", "fp32"]
     ran = ilvrctl(*args)
     assert ran.code == 0, ran.err

@@ -20,7 +20,8 @@ SCRIPT = """
 import os, re, sys
 from ilvrctl.cli import signals
 listen = signals.listen
-signals.listen = lambda: (listen(), os.write({fd}, b"x"))
+told = []
+signals.listen = lambda: (listen(), told or told.append(os.write({fd}, b"x")))
 from ilvrctl.cli.start import main
 main()
 """

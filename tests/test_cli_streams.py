@@ -222,14 +222,18 @@ def test_a_probe_whose_reader_goes_away_keeps_what_it_found(
     monkeypatch.setattr(probing, "_record", lambda *_: {})
     monkeypatch.setattr("ilvrctl.models.files.loading.load_unet", lambda *_, **__: _Network())
     monkeypatch.setattr("ilvrctl.probe.guess_image_size", lambda _: 8)
-    monkeypatch.setattr("ilvrctl.probe.pictures.probe_pictures", lambda _: (_Network(), []))
+    monkeypatch.setattr("ilvrctl.probe.pictures.probe_pictures", lambda *_: (_Network(), []))
     monkeypatch.setattr("ilvrctl.probe.probe", lambda *_: iter([object()]))
     probing.run_probe(tmp_path / "a.pt", device="cpu", quiet=True, color=False, table=True)
     assert order == ["kept", "shown"]
 
 
 class _Network:
-    architecture = None
+    channels = 3
+
+    @property
+    def architecture(self) -> _Network:
+        return self
 
     def to(self, _: object) -> _Network:
         return self

@@ -35,7 +35,7 @@ def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan_of(*inputs: Path, **parameters: object) -> Plan:
-    asked = asked_by_values("translate", {"to": "emoji3d", "steps": 4, **parameters})
+    asked = asked_by_values("translate", {"to": "emoji3d", "steps": 4, "method": "ilvr", **parameters})
     plan = translation(asked, [str(one) for one in inputs], Destination.parse("out"))
     return make_plan(plan, overwrite=False)
 
@@ -100,11 +100,11 @@ def test_a_damaged_memory_is_none(tmp_path: Path) -> None:
 
 
 def test_a_run_remembers_its_pace_and_a_dry_run_tells_it() -> None:
-    dry = ("translate", CUP, *QUICK, "--dry-run", "-o", "other")
+    dry = ("translate", CUP, *QUICK, "--N", "4", "--dry-run", "-o", "other")
     before = ilvrctl(*dry)
     assert "how long is not known" in before.err and "--estimate" in before.err
     assert [line["event"] for line in json_lines(ilvrctl(*dry, "--json"))] == ["planned", "summary"]
-    assert ilvrctl("translate", FOX, *QUICK).code == 0
+    assert ilvrctl("translate", FOX, *QUICK, "--N", "4").code == 0
     [kept] = (paths.cache_dir() / "pace").iterdir()
     pace = Pace(**json.loads(kept.read_text()))
     ran = ilvrctl(*dry, "--json")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import ilvrctl as package
 from ilvrctl import paths
-from ilvrctl.config import Layer, dump_yaml
+from ilvrctl.config import Layer
 from ilvrctl.diffusion.denoiser import Denoiser, Prediction, Predicts
 from ilvrctl.diffusion.reuse import Reusing
 from ilvrctl.diffusion.schedule import Schedule
@@ -27,6 +27,7 @@ from ilvrctl.errors import ConfigError, WeightsError
 from ilvrctl.images.metadata import read_record
 from ilvrctl.presets import broken_presets, find_model, load_models, require_weights
 from ilvrctl.settings import build_settings
+from ilvrctl.yaml_core import dump_yaml
 
 CHAIN = Schedule.named("linear")
 FACTS = {"image_size": 32, "num_heads": 2}

@@ -299,7 +299,7 @@ def test_what_cannot_be_used_is_said_though_it_is_here(server: Server, toys: Toy
 def test_a_finished_download_tells_the_command_that_uses_it(server: Server, toys: Toys) -> None:
     path = toys.preset(server.url("toy.pt"))
     server.put("toy.pt", toys.body)
-    assert f"use it: ilvrctl translate PICTURES --weights {path}" in get().err
+    assert "use it: ilvrctl translate PICTURES --to toy" in get().err
     path.unlink()
     target = paths.config_dir() / "targets" / "toys.yaml"
     target.parent.mkdir()

@@ -281,7 +281,13 @@ def test_too_many_samples_are_refused_from_python_and_in_jobs_files(tmp_path: Pa
 
 def test_every_parameter_of_the_commands_stands_in_a_jobs_file() -> None:
     of_commands = {*parameters_of("translate"), *parameters_of("edit")}
-    of_a_whole_run = {"out", "dry_run", "preview"}  # out is folder, and set a key of its own
+    of_a_whole_run = {
+        "out",
+        "dry_run",
+        "preview",
+        "estimate",
+        "watch",
+    }  # out is folder, and set a key of its own
     assert of_commands - {*parameters_of("jobs"), *OWN} == of_a_whole_run
 
 

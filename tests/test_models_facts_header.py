@@ -55,7 +55,7 @@ def test_files_without_facts_have_none(tmp_path: Path) -> None:
         ("[1]", "no mapping with a version"),
         ('{"version": "1"}', "no mapping with a version"),
         ('{"version": 2}', "of layout 2"),
-        ('{"version": 1, "image_size": "huge"}', "image_size must be"),
+        ('{"version": 1, "image_size": "huge"}', "image_size is no size"),
         ('{"version": 1, "predicts": "colour"}', "predicts must be"),
         ("[" * 100_000, "are damaged"),
     ],

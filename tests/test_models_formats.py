@@ -491,7 +491,7 @@ def test_schedule_and_objective_follow_from_the_loss(
         assert (facts["predicts"], facts["noise_schedule"], facts["diffusion_steps"]) == (predicts, name, 200)
         info = inspect_file(tmp_path / "w.pt")
         assert info.facts["release"] == ("2.1.0" if "version" in content else "2.0 or later")
-        assert info.unknown == ("image_size",)
+        assert info.unknown == ("image_size", "theta")
         weights = load_network(tmp_path / "w.pt", HiddenFlags(), device=CPU).state_dict()
         assert torch.equal(weights["init_conv.weight"], state["model.init_conv.weight"])
 

@@ -62,7 +62,7 @@ def test_the_shipped_model() -> None:
         "use_new_attention_order": False,
         "noise_schedule": "linear",
         "diffusion_steps": 1000,
-        "predicts": "eps",
+        "predicts": "v",
     }
     assert {f.status for f in findings.findings} == {"decided"}
     assert min(f.margin for f in findings.findings if f.fact != "schedule") > 2

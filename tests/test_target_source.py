@@ -51,7 +51,7 @@ def test_it_is_the_same_result_whether_the_source_is_named_or_not() -> None:
     record = json.loads(read_record(Path("out/fox.png").read_bytes(), "fox"))
     assert record["source"]["domain"] == "emoji-flat"
     named = ilvrctl(*QUICK, "--from", "emoji-flat", "--json")
-    assert [line["event"] for line in json_lines(named)][0] == "skipped"
+    assert next(line["event"] for line in json_lines(named)) == "skipped"
     replayed = ilvrctl("translate", FOX, "--from-image", "out/fox.png", "-o", "again")
     assert replayed.code == 0, replayed.err
     assert Path("again/fox.png").read_bytes() == Path("out/fox.png").read_bytes()
@@ -69,7 +69,9 @@ def test_a_jobs_file_decides_for_each_job() -> None:
     Path("jobs.yaml").write_text(
         f"defaults: {{to: emoji3d, steps: 5, inputs: {FOX}}}\njobs: [{{name: two}}, {{name: one, N: 4}}]\n"
     )
-    calls = [line["network_calls"] for line in json_lines(ilvrctl("batch", "jobs.yaml", "--dry-run", "--json"))]
+    calls = [
+        line["network_calls"] for line in json_lines(ilvrctl("batch", "jobs.yaml", "--dry-run", "--json"))
+    ]
     assert calls[:2] == [4, 5]
 
 

@@ -96,8 +96,9 @@ def show(
     for kind in ("targets", "methods", "models"):
         files = preset_files(kind)
         if name in files:
+            text = read_text(files[name])
             say(f"# {kind[:-1]} {name}")
-            for line in _without_quality(read_text(files[name])):
+            for line in _without_quality(text):
                 data(visible(line.expandtabs()))
             if kind == "targets":
                 _show_quality(name)

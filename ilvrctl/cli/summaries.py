@@ -13,6 +13,7 @@ SUMMARIES = {
     "inspect": "Tell what a checkpoint holds: format, architecture, size, and what its tensors do not tell.",
     "convert": "Write a checkpoint anew, with its facts inside: as one safetensors file or a diffusers folder.",
     "doctor": "Versions, device and precision, folders, and which weights are here; with --bench how fast it runs.",
+    "cache": "List what lies where: weights, what is remembered, leftovers; and remove it.",
     "docs": "Print a page of the documentation, or which there are.",
 }
 """The first sentence of each subcommand's help, so that the list of all needs none of their modules."""

@@ -13,7 +13,6 @@ from ilvrctl.choices import ClassLabel
 from ilvrctl.diffusion.lowpass import Kernel, LowPass, check_factor
 from ilvrctl.errors import UsageError
 from ilvrctl.fields import Between, Code, File
-from ilvrctl.images.tensors import in_colours
 from ilvrctl.methods.base import Context, EnergyOf
 from ilvrctl.methods.blocks import Grid, Statistics, block_adain, check_blocks
 from ilvrctl.methods.networks import NetworkFile, load_noisy_classifier, load_vgg, user_energy, weights_of
@@ -181,6 +180,8 @@ class VggEnergy(PictureEnergy):
 
     def features(self, x: Tensor, network: Any) -> Tensor:
         """relu1_1 of the picture on [0, 1], of its colours: (B, 64, H, W)."""
+        from ilvrctl.images.tensors import in_colours
+
         features: Tensor = network(in_colours((x + 1) / 2))
         return features
 

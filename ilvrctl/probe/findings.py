@@ -169,7 +169,7 @@ def _decide_schedule(fitted: Sequence[Fit], rows: Sequence[Row], known: bool) ->
     best, other = fitted[:2]
     tried = {row.timing: row for row in rows}
     margin, _ = _margin(tried[best.timing], tried[other.timing])
-    decided = known and best.apart <= CLOSE and other.off > APART and margin >= 1
+    decided = known and best.apart <= CLOSE and best.off <= APART < other.off and margin >= 1
     return Finding(
         "schedule",
         "decided" if decided else "undecided",

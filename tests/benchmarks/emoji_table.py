@@ -37,7 +37,6 @@ from emoji_pictures import from_archive
 from PIL import Image
 
 import ilvrctl
-from ilvrctl.config import dump_yaml
 from ilvrctl.errors import IlvrctlError, UsageError
 from ilvrctl.evaluation.result import RunResult
 from ilvrctl.images.io import save_picture
@@ -48,6 +47,7 @@ from ilvrctl.plans.digest import weights_sha256
 from ilvrctl.plans.find_networks import FoundNetworks, NetworksAsked, find_networks
 from ilvrctl.plans.plan import schedule_of
 from ilvrctl.presets import ModelPreset, load_targets
+from ilvrctl.yaml_core import dump_yaml
 
 SHOWN = Path(__file__).parents[1] / "emoji"
 METHODS = ("ilvr", "sddm", "egsde", "sddm+egsde", "sdedit")
