@@ -47,7 +47,7 @@ def test_values_are_offered_where_the_table_knows_them(
         "translate --sampler=he": ["--sampler=heun"],
         "translate --compat ": [*COMPAT],
         "translate --kernel l": ["linear", "lanczos3"],
-        "translate --fit ": ["crop", "pad", "stretch", "native"],
+        "translate --fit s": ["stretch", "stretch+grey"],
         "translate --precision b": ["bf16"],
         "translate --color a": ["auto", "always"],
         "batch jobs.yaml --device c": ["cpu", "cuda"],

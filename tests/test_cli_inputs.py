@@ -136,15 +136,12 @@ def test_names_that_no_file_system_takes_fail_as_inputs() -> None:
 
 
 def test_a_dry_run_warns_of_what_is_not_there_and_makes_nothing(tmp_path: Path) -> None:
-    ran = ilvrctl("translate", FOX, "nope.png", *PLAN)
+    ran = ilvrctl("translate", FOX, "nope.png", *PLAN, "--N", "4")
     assert ran.code == 0
     assert "warning: nope.png does not exist" in ran.err
-    assert (
-        "2 results: 2 to do, 0 there already; from emoji-flat to emoji3d (emoji3d-64), CycleDiffusion"
-        in ran.err
-    )
+    assert "2 results: 2 to do, 0 there already; to emoji3d (emoji3d-64), ILVR N=" in ran.err
     assert "3 steps, 6 network calls" in ran.err
-    lines = json_lines(ilvrctl("translate", FOX, "nope.png", *PLAN, "--json", "-q"))
+    lines = json_lines(ilvrctl("translate", FOX, "nope.png", *PLAN, "--N", "4", "--json", "-q"))
     assert [line["event"] for line in lines] == ["planned", "planned", "summary"]
     assert lines[0]["output"] == "out/fox.png"
     assert lines[-1] == {"event": "summary", "pending": 2, "done": 0, "network_calls": 6}

@@ -66,7 +66,7 @@ def test_a_sheet_has_a_row_an_input_and_a_column_a_sample(tmp_path: Path) -> Non
     assert width > 4 * 128
     assert 2 * 128 < height < 3 * 128
     first = pixels(tmp_path / "new/sheet.png")
-    again = ilvrctl("translate", FOX, CUP, *QUICK, "-n", "2", "--sheet", "new/sheet.png")
+    again = ilvrctl("translate", FOX, CUP, *QUICK, "--N", "4", "-n", "2", "--sheet", "new/sheet.png")
     assert "nothing to do: all 4 results are there already" in again.err
     assert size_of("new/sheet.png") == (width, height)
     assert pixels(tmp_path / "new/sheet.png") != b""

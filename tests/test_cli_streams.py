@@ -47,6 +47,7 @@ COMMANDS = [
     ["train", "inputs", "--name", "mine", "--size", "64", "--dry-run"],
     ["inspect", str(paths.DATA / "emoji3d-64.safetensors")],
     ["convert", str(paths.DATA / "emoji3d-64.safetensors"), "converted.safetensors", "--json"],
+    ["cache", "--help"],
     ["docs"],
 ]
 HOSTILE = ["a\x1b[31mred.png", "b\nline.png", "c\u202egnp.png", "d\x07\x9b31m.png", "\u2028e\x7f.png"]

@@ -145,7 +145,7 @@ def test_an_estimate_belongs_to_a_dry_run() -> None:
 def test_a_dry_run_with_a_known_pace_needs_no_torch() -> None:
     plan = plan_of(CUP)
     keep_pace(plan, plan.variants[0], HOW, PACE)
-    words = command("translate", CUP, "--to", "emoji3d", "--steps", "4", "--dry-run")
+    words = command("translate", CUP, "--to", "emoji3d", "--method", "ilvr", "--steps", "4", "--dry-run")
     tell = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); "
     code = f"{tell}{words[2]}"
     ran = subprocess.run(

@@ -47,7 +47,8 @@ def test_characters_of_both_styles_are_matched_by_code_point(table: ModuleType, 
 
 def test_rows_have_the_most_steps_that_their_calls_allow(table: ModuleType) -> None:
     networks = find_networks(NetworksAsked(to="emoji3d"))
-    [way] = table.directions(None)
+    way, back = table.directions(None)
+    assert (way.to, back.to) == ("emoji3d", "emoji-flat")
     for name, row, calls in table.rows_of(way):
         found, needed = table.with_calls(networks, row, calls)
         assert needed == table.calls_of(networks, found)

@@ -42,7 +42,7 @@ PIECES = [UserEnergy, *(piece for table in TABLES for piece in table.values())]
 PLAIN_TEXT = {
     "Settings.background",
     "Settings.timestep_respacing",
-    "Settings.window",
+    "Settings.window", "Settings.picture_size",
     "Method.name",
 }
 MARKED = {

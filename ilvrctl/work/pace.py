@@ -31,6 +31,8 @@ class Paces:
 
     def keep(self) -> None:
         """Remember what was noted."""
+        if not self._seen:
+            return  # a signal in the middle of torch's import must not lead to another
         import torch
 
         from ilvrctl.timing import peak_memory
