@@ -42,7 +42,8 @@ PIECES = [UserEnergy, *(piece for table in TABLES for piece in table.values())]
 PLAIN_TEXT = {
     "Settings.background",
     "Settings.timestep_respacing",
-    "Settings.window", "Settings.picture_size",
+    "Settings.window",
+    "Settings.picture_size",
     "Method.name",
 }
 MARKED = {
