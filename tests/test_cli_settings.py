@@ -194,7 +194,9 @@ def test_a_range_t_that_conditions_nothing_is_refused() -> None:
 @pytest.mark.slow
 def test_respacing_as_published() -> None:
     assert settings(*TARGET, "--timestep-respacing", "ddim50")["timestep_respacing"] == "ddim50"
-    ran = ilvrctl("translate", FOX, *TARGET, "--timestep-respacing", "ddim50", "--dry-run")
+    ran = ilvrctl(
+        "translate", FOX, *TARGET, "--method", "ilvr", "--timestep-respacing", "ddim50", "--dry-run"
+    )
     assert "50 steps, 50 network calls" in ran.err
 
 

@@ -260,7 +260,8 @@ def _problem(path: Path, digest: str) -> str | None:
 
 def results(folder: Path) -> dict[str, bytes]:
     """The bytes of all results."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
+    found = (path for path in folder.rglob("*.png") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 def soak(args: argparse.Namespace, place: Path) -> Soak:
