@@ -115,7 +115,7 @@ def test_the_plan_counts_the_calls_of_refinement_and_of_passes() -> None:
         (["--method", "sdedit", "--repeats", "3"], "SDEdit from 0.5, 3 times, 2 steps, 6 network calls"),
         (
             ["--method", "ilvr", "--start", "0.5"],
-            "ILVR N=4, levels 1.0 to 0.05, from 0.5, 2 steps, 2 network calls",
+            "ILVR N=2, levels 1.0 to 0.05, from 0.5, 2 steps, 2 network calls",
         ),
         (
             ["--compat", "egsde", *assign("energies.dse=0")],

@@ -200,6 +200,7 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
     assert tree(tmp_path) == ["random.pt", "random.pt" + SUFFIX]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("timing", "said"),
     [
