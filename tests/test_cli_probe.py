@@ -271,11 +271,8 @@ def test_the_shipped_model_with_all_pictures(tmp_path: Path) -> None:
     ran = process("inspect", tmp_path / "mine.safetensors", "--probe", "--json", OMP_NUM_THREADS="2")
     findings = {f["fact"]: f for f in facts_of(ran)["probe"]["findings"]}
     assert {f["status"] for f in findings.values()} == {"decided"}
-    assert {fact: round(f["margin"], 1) for fact, f in findings.items()} == {
-        "heads": 5.1,
-        "attention order": 6.1,
-        "predicts": 5.9,
-        "schedule": 1.2,
-    }
+    assert {fact: f["margin"] for fact, f in findings.items()} == pytest.approx(
+        {"heads": 3.6, "attention order": 5.7, "predicts": 6.2, "schedule": 1.3}, abs=0.1
+    )
     print(f"{facts_of(ran)['probe']['seconds']} s")
     assert facts_of(ran)["probe"]["seconds"] < 40 * slowness()
