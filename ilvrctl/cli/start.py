@@ -9,8 +9,9 @@ def main() -> None:
     """Entry point of the console script."""
     try:
         _run()
-    except KeyboardInterrupt:  # SIGINT, before there was a handler
-        _interrupted(130)
+    except KeyboardInterrupt:  # SIGINT, before there was a handler, or any signal just after
+        heard = sys.modules.get("ilvrctl.cli.signals")
+        _interrupted(130 if heard is None else heard.exit_code())
 
 
 def _run() -> None:
