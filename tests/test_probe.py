@@ -107,6 +107,7 @@ def halved(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(parts, 1).flatten(0, 3), torch.stack(biases, 1).flatten()
 
 
+@pytest.mark.slow
 def test_the_same_network_with_eight_heads() -> None:
     network = shipped()
     for weight, bias in qkv(network):
@@ -152,6 +153,7 @@ CASES += [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("truth", "beyond"), CASES)
 def test_a_schedule_is_right_or_undecided(truth: Timing, beyond: bool) -> None:
     """Over all schedules, and some that nobody knows; ``beyond``: levels that are too high mean more noise."""
