@@ -126,12 +126,12 @@ def test_columns_sort_with_mouse_and_keys(browser: Any, page_file: Path) -> None
     tab = opened(browser, page_file)
     heads = tab.locator("#rows thead th")
     heads.nth(1).locator("button").click()
-    assert heads.nth(1).get_attribute("aria-sort") == "ascending"
+    tab.wait_for_selector("#rows thead th:nth-child(2)[aria-sort=ascending]")
     values = column(tab, 2)
     assert values == sorted(values)
     assert len(set(values)) > 5
     tab.keyboard.press("Enter")  # the button that was pressed keeps the focus
-    assert heads.nth(1).get_attribute("aria-sort") == "descending"
+    tab.wait_for_selector("#rows thead th:nth-child(2)[aria-sort=descending]")
     assert column(tab, 2) == sorted(values, reverse=True)
 
 
