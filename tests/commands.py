@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import forked
 import torch
 from PIL import Image, ImageChops, ImageStat
 from typer.testing import CliRunner
@@ -74,7 +75,7 @@ def environment(**env: str) -> dict[str, str]:
 
 def process(*args: str | Path, stdin: bytes = b"", cwd: Path | None = None, **env: str) -> Ran:
     """Run as a process of its own."""
-    done = subprocess.run(
+    done = forked.run(
         command(*args), input=stdin, capture_output=True, cwd=cwd, env=environment(**env), timeout=PATIENCE
     )
     return Ran(done.returncode, done.stdout, done.stderr.decode())
@@ -111,7 +112,7 @@ def on_terminal(
 ) -> tuple[int, str, bytes]:
     """Run with stderr, and unless told otherwise stdout, on a terminal: exit code, the screen's text, stdout."""
     with terminal() as (slave, seen):
-        started = subprocess.Popen(
+        started = forked.Popen(
             command(*args),
             stdin=subprocess.DEVNULL,
             stdout=slave if stdout else subprocess.PIPE,

@@ -14,8 +14,12 @@ import pytest
 import torch
 from hypothesis import settings
 
+from ilvrctl import paths
 from ilvrctl.config import Layer
 from ilvrctl.methods import Method
+from ilvrctl.models import opened
+from ilvrctl.models.architecture.hidden_flags import HiddenFlags
+from ilvrctl.models.files.loading import load_network
 from ilvrctl.settings import build_settings
 
 TESTS = Path(__file__).parent
@@ -53,6 +57,31 @@ def _own_places(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"ILVRCTL_{name}", str(home / name.lower()))
     for name in ("DEVICE", "PRECISION", "BATCH_SIZE", "SEED"):
         monkeypatch.delenv(f"ILVRCTL_{name}", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shipped_networks_are_read_once() -> Iterator[None]:
+    """Commands in this process share the networks that come with the package, for as long as nobody changes one."""
+    known: dict[object, tuple[Any, int]] = {}
+
+    def load(path: Path, hidden: HiddenFlags, **how: Any) -> Any:
+        if path.parent != paths.DATA:
+            return load_network(path, hidden, **how)
+        key = (path, hidden, *how.items())
+        network, version = known.get(key, (None, 0))
+        if network is None or _version(network) != version:
+            network = load_network(path, hidden, **how)
+            known[key] = network, _version(network)
+        return network
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opened, "load_network", load)
+        yield
+
+
+def _version(network: torch.nn.Module) -> int:
+    """Another number after every change of its weights, or of whether they need gradients."""
+    return sum(2 * x._version + x.requires_grad for x in network.parameters())
 
 
 @contextmanager

@@ -291,9 +291,10 @@ def reroute(base: str, replace: Callable[[type, str, Any], None] = setattr) -> N
     replace(requests.adapters.HTTPAdapter, "send", send)
 
 
-if __name__ == "__main__":
-    reroute(sys.argv[1])
-    sys.argv = ["ilvrctl", *sys.argv[2:]]
-    from ilvrctl.cli.app import main
-
-    main()
+def rerouted(base: str, *args: str) -> list[str]:
+    """The words that start ``ilvrctl`` as a process that asks the server at ``base``."""
+    start = (
+        f"import sys; sys.path.append({str(Path(__file__).parent)!r}); from servers import reroute; "
+        "reroute(sys.argv.pop(1)); from ilvrctl.cli.app import main; main()"
+    )
+    return [sys.executable, "-c", start, base, *args]

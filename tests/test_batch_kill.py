@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 from commands import PATIENCE, Ran, command, copies, environment, leftovers, process, tree
 
@@ -93,9 +94,7 @@ def test_an_interrupted_run_is_clean_at_once(number: int, place: Path) -> None:
 def test_shards_at_the_same_time_make_the_same_bytes(place: Path) -> None:
     words = command("batch", "jobs.yaml", *SIZE, "-o", "shards")
     parts = [
-        subprocess.Popen(
-            [*words, "--shard", f"{n}/2"], cwd=place, env=environment(), stdout=subprocess.DEVNULL
-        )
+        forked.Popen([*words, "--shard", f"{n}/2"], cwd=place, env=environment(), stdout=subprocess.DEVNULL)
         for n in (1, 2)
     ]
     assert [part.wait(100) for part in parts] == [0, 0]

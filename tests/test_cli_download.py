@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
-import servers
 from commands import PATIENCE, environment, ilvrctl, json_lines, slowness, terminal
-from servers import Server, Toys, arrived, get, refused, remains, toy_checkpoint
+from servers import Server, Toys, arrived, get, refused, remains, rerouted, toy_checkpoint
 
 from ilvrctl import paths
 from ilvrctl.errors import WeightsError
@@ -258,11 +258,10 @@ def test_a_bad_source_in_an_own_preset_is_told(toys: Toys) -> None:
 def test_bars_on_a_terminal_and_paths_after_them(server: Server, toys: Toys) -> None:
     path = toys.preset(server.url("toy[1].pt"))
     server.put("toy[1].pt", toys.body, rate=2_000_000)
-    words = [sys.executable, servers.__file__, server.base, "download", "toy"]
-    here = f"{Path(servers.__file__).parent}:{environment()['PYTHONPATH']}"
+    words = rerouted(server.base, "download", "toy")
     with terminal() as (slave, seen):
-        env = environment(PYTHONPATH=here, TERM="xterm-256color", COLUMNS="140", LINES="40")
-        code = subprocess.run(
+        env = environment(TERM="xterm-256color", COLUMNS="140", LINES="40")
+        code = forked.run(
             words, stdout=slave, stderr=slave, env=env, check=False, timeout=PATIENCE
         ).returncode
     screen = b"".join(seen).decode()

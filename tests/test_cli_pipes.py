@@ -9,6 +9,7 @@ import sys
 from io import BytesIO
 from pathlib import Path
 
+import forked
 import pytest
 from commands import (
     CUP,
@@ -194,7 +195,7 @@ def test_colours() -> None:
     "args", [["translate", "--examples", "--dry-run"], ["presets"]], ids=["translate", "presets"]
 )
 def test_a_reader_that_goes_away_is_no_error_to_talk_about(args: list[str], tmp_path: Path) -> None:
-    run = subprocess.Popen(
+    run = forked.Popen(
         command(*args), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert run.stdout is not None
@@ -206,7 +207,7 @@ def test_a_reader_that_goes_away_is_no_error_to_talk_about(args: list[str], tmp_
 
 
 def test_a_reader_that_goes_away_in_mid_run(tmp_path: Path) -> None:
-    run = subprocess.Popen(
+    run = forked.Popen(
         command("translate", "--examples", *QUICK[2:], "--batch-size", "1"),
         cwd=tmp_path,
         env=environment(),
@@ -231,7 +232,7 @@ def test_stdout_closed_from_the_start(tmp_path: Path) -> None:
 def test_a_picture_is_not_awaited_from_a_keyboard(tmp_path: Path) -> None:
     with terminal() as (slave, _):
         words = command("translate", "-", *QUICK)
-        done = subprocess.run(
+        done = forked.run(
             words, stdin=slave, cwd=tmp_path, env=environment(), capture_output=True, timeout=PATIENCE
         )
     assert done.returncode == 2

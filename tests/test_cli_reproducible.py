@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import forked
 import pytest
 from commands import (
     CUP,
@@ -88,7 +89,7 @@ def test_a_sample_does_not_depend_on_how_many_there_are() -> None:
 
 
 def started(*args: str | Path, cwd: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+    return forked.Popen(
         command("translate", *args),
         cwd=cwd,
         env=environment(),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 from commands import (
     FOX,
@@ -58,7 +59,7 @@ ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u
 def into(file: str, *args: str, stderr: str | None = None, cwd: Path) -> Ran:
     """Run with stdout, and if named stderr, open on a file."""
     with Path(file).open("wb") as out, Path(stderr or os.devnull).open("wb") as err:
-        done = subprocess.run(
+        done = forked.run(
             command(*args),
             stdout=out,
             stderr=err if stderr else subprocess.PIPE,
@@ -87,7 +88,7 @@ def test_a_full_disk_under_stdout_is_one_line_and_exit_code_1(words: list[str], 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_a_reader_that_is_gone_is_no_error_to_talk_about(words: list[str], pictures: Path) -> None:
-    run = subprocess.Popen(
+    run = forked.Popen(
         command(*words), cwd=pictures, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert run.stdout is not None

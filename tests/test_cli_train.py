@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from statistics import fmean
 
+import forked
 import pytest
 import torch
 from commands import PATIENCE, command, environment, ilvrctl, json_lines
@@ -175,7 +176,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(how: signal.Signals, pictures: P
     assert whole.code == 0, whole.err
     run = tmp_path / "parts"
     parts = command(*args, "--name", "parts", "-o", run, "--save-every", "0.2s")
-    started = subprocess.Popen(parts, env=environment(), stderr=subprocess.PIPE)
+    started = forked.Popen(parts, env=environment(), stderr=subprocess.PIPE)
     while not (run / "state.safetensors").exists() and started.poll() is None:
         time.sleep(0.01)
     started.send_signal(how)
@@ -338,7 +339,7 @@ def test_any_training_survives_any_signal(kind: str, how: signal.Signals, tmp_pa
         )
     run = tmp_path / "run"
     parts = command(*args, "-o", run, "--save-every", "0.1s")
-    started = subprocess.Popen(parts, env=environment(), stderr=subprocess.PIPE)
+    started = forked.Popen(parts, env=environment(), stderr=subprocess.PIPE)
     while not (run / "state.safetensors").exists() and started.poll() is None:
         time.sleep(0.01)
     started.send_signal(how)

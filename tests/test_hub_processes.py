@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from threading import Event
 
+import forked
 import pytest
-import servers
 from commands import PATIENCE, environment
-from servers import Page, Server, Toys, arrived, get, remains
+from servers import Page, Server, Toys, arrived, get, remains, rerouted
 
 from ilvrctl import paths
 
@@ -24,9 +23,9 @@ ID = "1AbCdEfGhIjKlMnOpQrStUvWxYz012345"
 
 def start(server: Server, *args: str) -> subprocess.Popen[str]:
     """``ilvrctl download toy`` as a process, with every request sent to the server."""
-    words = [sys.executable, servers.__file__, server.base, "download", "toy", "--timeout", "60", *args]
-    env = environment(PYTHONPATH=f"{Path(servers.__file__).parent}:{environment()['PYTHONPATH']}")
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    words = rerouted(server.base, "download", "toy", "--timeout", "60", *args)
+    pipe = subprocess.PIPE
+    return forked.Popen(words, stdout=pipe, stderr=pipe, text=True, env=environment())
 
 
 def wait_for(size: int, process: subprocess.Popen[str]) -> None:

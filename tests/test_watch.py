@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import pytest
 from commands import CUP, FOX, QUICK, command, copies, environment, ilvrctl, json_lines, tree
 
@@ -210,7 +211,7 @@ def test_a_program_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_a_watch_ends_well_with_an_interrupt(tmp_path: Path) -> None:
     words = command("translate", "inbox/", *QUICK, "--watch")
-    started = subprocess.Popen(
+    started = forked.Popen(
         words, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert started.stdout is not None
