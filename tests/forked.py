@@ -13,11 +13,14 @@ import inspect
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,9 +36,20 @@ from PIL import Image
 Image.init()
 gc.collect()
 gc.freeze()  # what is there already is none of the forks' rubbish, to be looked through at their end
-exec(forked.serve(int(sys.argv[1])))
+where = sys.argv[1]
+exec(forked.serve(int(where)) if where.isdecimal() else forked.serve_calls(where))
 """
 """What forks find there: nearly all that a translation needs."""
+CALL = """
+import json, os, socket, sys
+wired = lambda text: os.fsencode(text).decode("latin-1")
+told = [[*map(wired, sys.argv[2:])], {wired(k): wired(v) for k, v in os.environ.items()}, wired(os.getcwd())]
+server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+server.connect(sys.argv[1])
+socket.send_fds(server, [json.dumps(told).encode()], [0, 1, 2])
+os._exit(int(server.recv(64)))
+"""
+"""What a script does."""
 AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "MALLOC_")
 """Variables that are looked at once, when an interpreter or a library starts."""
 LARGEST = 1 << 17
@@ -123,6 +137,52 @@ def _server(*at_start: tuple[str, str]) -> socket.socket:
     its.close()
     atexit.register(lambda: (ours.close(), server.wait()))
     return ours
+
+
+def write_script(file: Path, program: str) -> None:
+    """A script that shells can call: it runs a program as a fork, and ends with its exit code."""
+    server = _listening()
+    file.write_text(f"#!/bin/sh\nexec '{sys.executable}' -S -E -c '{CALL}' '{server}' '{program}' \"$@\"\n")
+    file.chmod(0o755)
+
+
+@cache
+def _listening() -> str:
+    """The address of a process that is forked by whoever calls."""
+    folder = tempfile.mkdtemp(prefix="forked")  # short, as addresses of sockets must be
+    address = f"{folder}/calls"
+    server = subprocess.Popen([sys.executable, "-c", SERVER, address], stdin=subprocess.DEVNULL)
+    atexit.register(lambda: (server.kill(), server.wait(), shutil.rmtree(folder)))
+    while not Path(address).exists():
+        time.sleep(0.01)
+    return address
+
+
+def serve_calls(address: str) -> str:
+    """As :func:`serve`, for all that call there; each is told the exit code of its fork."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listening.bind(f"{address}.new")
+    listening.listen()
+    Path(f"{address}.new").rename(address)
+    while True:
+        call, _ = listening.accept()
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        request, streams, _, _ = socket.recv_fds(call, LARGEST, 3)
+        if os.fork() == 0:
+            listening.close()
+            if pid := os.fork():
+                for end in streams:
+                    os.close(end)
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                call.send(str(code if code >= 0 else 128 - code).encode())
+                os._exit(0)
+            call.close()
+            return _become(*json.loads(request), streams)
+        for end in streams:
+            os.close(end)
+        call.close()
 
 
 def serve(number: int) -> str:

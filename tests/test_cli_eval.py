@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from PIL import Image, PngImagePlugin
 
 from ilvrctl.evaluation.features import EXTRACTORS, FeatureCache
 from ilvrctl.images.geometry import fit_picture
+from ilvrctl.models import extractors
 from ilvrctl.plans.manifest import MANIFEST
 
 NAMES = [path.stem for path in sorted((EMOJI / "flat").glob("*.png"))][:6]
@@ -34,6 +35,28 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             shutil.copy(EMOJI / folder / f"{name}.png", tmp_path / folder)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _features_are_made_once() -> Iterator[None]:
+    """Of each picture that these tests have in common; the network is there or not as ever."""
+    real, known = extractors.efficientnet_lite0, dict[bytes, torch.Tensor]()
+
+    def remembering(device: torch.device) -> extractors.Features:
+        features = real(device)
+
+        def rows(pictures: list[torch.Tensor]) -> torch.Tensor:
+            keys = [bytes(f"{tuple(x.shape)}", "ascii") + x.numpy().tobytes() for x in pictures]
+            fresh = {key: x for key, x in zip(keys, pictures, strict=True) if key not in known}
+            if fresh:
+                known.update(zip(fresh, features(list(fresh.values())), strict=True))
+            return torch.stack([known[key] for key in keys])
+
+        return rows
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extractors, "efficientnet_lite0", remembering)
+        yield
 
 
 def blend(folder: Path, share: float, *, number: str = "") -> Path:

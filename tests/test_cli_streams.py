@@ -249,7 +249,7 @@ def test_a_home_that_nobody_knows_is_a_message(tmp_path: Path) -> None:
             key: value for key, value in environment(**given).items() if key != "HOME" and "XDG" not in key
         }
         env = {k: v for k, v in env.items() if not k.startswith("ILVRCTL_") or k in given}
-        ran = subprocess.run(
+        ran = forked.run(
             [sys.executable, "-c", nobody, *words], cwd=tmp_path, env=env, capture_output=True, text=True
         )
         assert ran.returncode == code, ran.stderr

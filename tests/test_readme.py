@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import forked
 import pytest
 from conftest import EMOJI
 from hugging import HuggingFace, real_environment, small_networks
@@ -232,7 +233,10 @@ def _place(folder: Path, section: Section) -> tuple[Path, dict[str, str]]:
         shutil.copy(DATA / "emoji3d-64.safetensors", place / name)
     if not any("batch --init" in text for _, text in section.blocks):
         (place / "jobs.yaml").write_text("jobs: [{inputs: [cats/, a.png], to: emoji3d, steps: 4}]\n")
-    _program(tools / "ilvrctl", "-m ilvrctl")
+    if section.page == "clusters" or sys.platform != "linux":  # workers begin as their driver has begun
+        _program(tools / "ilvrctl", "-m ilvrctl")
+    else:
+        forked.write_script(tools / "ilvrctl", "from ilvrctl.cli.start import main; main()")
     if shutil.which("jq") is None:
         _program(tools / "jq", "-m json.tool --json-lines")
     beside = Path(sys.executable).parent  # torchrun
