@@ -14,6 +14,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -54,6 +55,8 @@ AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "MALLOC_")
 """Variables that are looked at once, when an interpreter or a library starts."""
 LARGEST = 1 << 17
 """Bytes of a program with its words and its environment."""
+WITH_PARENT = 1
+"""PR_SET_PDEATHSIG: the process gets a signal when the one that began it has ended."""
 SUBREAPER = 36
 """PR_SET_CHILD_SUBREAPER: the process takes the orphans among its descendants as children."""
 
@@ -160,6 +163,7 @@ def _listening() -> str:
 
 def serve_calls(address: str) -> str:
     """As :func:`serve`, for all that call there; each is told the exit code of its fork."""
+    ctypes.CDLL(None).prctl(WITH_PARENT, signal.SIGKILL)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listening.bind(f"{address}.new")
     listening.listen()
