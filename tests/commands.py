@@ -75,7 +75,8 @@ def environment(**env: str) -> dict[str, str]:
 
 def process(*args: str | Path, stdin: bytes = b"", cwd: Path | None = None, **env: str) -> Ran:
     """Run as a process of its own."""
-    done = forked.run(
+    run = subprocess.run if "--devices" in args else forked.run  # workers begin as their driver has begun
+    done = run(
         command(*args), input=stdin, capture_output=True, cwd=cwd, env=environment(**env), timeout=PATIENCE
     )
     return Ran(done.returncode, done.stdout, done.stderr.decode())
