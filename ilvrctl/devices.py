@@ -13,6 +13,7 @@ from ilvrctl.sizes import AnySize, Size
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 
 _PYPI = "https://pypi.org/simple"
@@ -123,6 +124,28 @@ def _no_cuda(name: str) -> DeviceError:
         f"{what}torch {torch.__version__} is a build for the CPU",
         hint=f"ilvrctl doctor, and --device cpu meanwhile; a build for CUDA: {install}",
     )
+
+
+_PINNING = frozenset({"cuda"})
+"""MPS is none of them: what it copies without a wait it may read when it was freed already (pytorch 139550)."""
+_SINGLE = frozenset({"mps"})
+
+
+def pins(device: torch.device) -> bool:
+    """Whether copies from and to page-locked memory of the host go on while both sides work."""
+    return device.type in _PINNING
+
+
+def finest(device: torch.device) -> torch.dtype:
+    """The finest numbers that a device computes with: float64, which MPS has not."""
+    import torch
+
+    return torch.float32 if device.type in _SINGLE else torch.float64
+
+
+def uploaded(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device; nobody waits for the copy where the device :func:`pins`."""
+    return x.pin_memory().to(device, non_blocking=True) if pins(device) else x.to(device)
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

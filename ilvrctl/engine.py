@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from ilvrctl.devices import choose_device, choose_precision, default_batch_size, out_of_memory, precision_name
+from ilvrctl.arithmetic import each_stated
+from ilvrctl.devices import (
+    choose_device,
+    choose_precision,
+    default_batch_size,
+    out_of_memory,
+    precision_name,
+    uploaded,
+)
 from ilvrctl.diffusion.denoiser import Denoise, Denoiser, SelfConditioned
 from ilvrctl.diffusion.matching import check_match, match_channels, match_levels, match_sizes
 from ilvrctl.diffusion.noise import NoiseStream, drawn_class, noise_seed
 from ilvrctl.diffusion.reuse import Reusing, splitting
 from ilvrctl.diffusion.samplers import DDPM, Variance
 from ilvrctl.diffusion.schedule import Schedule, Step, spread_levels
-from ilvrctl.errors import DeviceMemoryError, NonFiniteError, UsageError
+from ilvrctl.errors import DeviceMemoryError, UsageError
 from ilvrctl.events import (
     BatchShrunk,
     BatchStarted,
@@ -29,9 +37,10 @@ from ilvrctl.events import (
     SampleId,
     StepDone,
 )
+from ilvrctl.finiteness import Finiteness, lost_at
 from ilvrctl.methods import Context, Method
 from ilvrctl.methods.encoders import Inversion, no_source
-from ilvrctl.models.files.verdict import class_problem, picture_problem, verdict_on
+from ilvrctl.models.files.verdict import check_class, picture_problem, verdict_on
 from ilvrctl.sampling import sample
 from ilvrctl.sizes import Size
 
@@ -40,12 +49,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ilvrctl.choices import ClassLabel
     from ilvrctl.presets import ModelPreset
     from ilvrctl.settings import Settings
-
-CHECK_EVERY = 10
-"""Steps between two looks at the finiteness flags: each look waits for the device."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +248,7 @@ class Engine:
         assert self.source is not None  # as the method has two models
         found = Inversion()
         seeds = [_noise_seed(settings, ref, name.sample) for name, ref in batch]
-        references = torch.stack([ref.picture for _, ref in batch]).to(self.device)
+        references = uploaded(torch.stack([ref.picture for _, ref in batch]), self.device)
         with NoiseStream(
             seeds, cast("tuple[int, int, int]", tuple(references.shape[1:])), self.device
         ) as noise:
@@ -265,7 +270,7 @@ class Engine:
             raise wrong
         if settings.sampler.wants_learned and self.variance != "learned":
             raise UsageError("this network has not learned a variance", hint="--variance fixed_small")
-        _check_class(settings.class_label, self)
+        check_class(settings.class_label, self.class_count, self.null_class)
         if settings.reuse > 1:
             for one in dict.fromkeys(self.denoiser.at(k) for k in steps):
                 splitting(one.network, settings.reuse_blocks)
@@ -276,7 +281,7 @@ class Engine:
                 match_sizes(self.source.image_size, self.image_size)
             check_match(self.source.denoiser.levels, steps)
             if self.source.class_count is not None:
-                _check_class(settings.class_label, self.source)
+                check_class(settings.class_label, self.source.class_count, self.source.null_class)
         return steps
 
     def _batch(
@@ -288,13 +293,14 @@ class Engine:
     ) -> Generator[EngineEvent, None, None]:
         names = tuple(name for name, _ in batch)
         seeds = [_noise_seed(settings, ref, name.sample) for name, ref in batch]
-        references = torch.stack([ref.picture for _, ref in batch]).to(self.device)
+        references = uploaded(torch.stack([ref.picture for _, ref in batch]), self.device)
         shape = (references.shape[1], references.shape[2], references.shape[3])
         method = settings.method
         up = len(steps) if method.encoder.climbs else 0
         yield BatchStarted(names, up + method.repeats * len(method.walk(steps)))
         with NoiseStream(seeds, shape, self.device) as noise:
             labels = self._classes(batch, settings)
+            denoise = self.denoise_batch(settings, labels)
             source = self.source if method.two_models else None
             given = [ref.given for _, ref in batch]
             fresh = settings.sampler.stochastic or method.levels(self.schedule.T) < self.schedule.T
@@ -309,24 +315,23 @@ class Engine:
                 class_label=labels,
                 given=Inversion.together(given, self.device) if method.encoder.given else None,
                 found=Inversion() if any(ref.keep for _, ref in batch) else None,
+                arithmetic=self.denoiser.arithmetic.fitting(settings.fit),
             )
             walked: list[Step] = []
-            first_bad = torch.full((len(batch),), -1, device=self.device)
-            denoise = self.denoise_batch(settings, labels)
+            health = Finiteness(len(batch), self.device)
             sampler = settings.sampler.of_network(self.variance)
-            for done in sample(denoise, context, steps, method, sampler):
-                finite = done.x.isfinite().flatten(1).all(1)
+            for done in each_stated(sample(denoise, context, steps, method, sampler), self.device):
                 walked.append(done.k)
-                first_bad = torch.where((first_bad < 0) & ~finite, done.i, first_bad)
-                if done.i % CHECK_EVERY == 0 and bool((first_bad >= 0).all()):
+                if health.all_lost(done.x, done.i):
                     break
                 yield StepDone(names, done.i, done.n, done.k.t, done.x, done.x0)
-        for b, (name, bad) in enumerate(zip(names, first_bad.tolist(), strict=True)):
+        finished = done.x.cpu()
+        for b, (name, bad) in enumerate(zip(names, health.first(), strict=True)):
             if bad >= 0:
-                yield SampleFailed(name, self._non_finite(walked[bad]))
+                yield SampleFailed(name, lost_at(walked[bad], self.precision))
             else:
                 found = context.found if batch[b][1].keep else None
-                yield SampleDone(name, done.x[b].cpu(), None if found is None else found.of(b))
+                yield SampleDone(name, finished[b], None if found is None else found.of(b))
 
     def unconditional(self, count: int, *, seed: int = 0, steps: int = 100) -> Iterator[Tensor]:
         """``count`` samples out of noise alone, (C, H, W) in about [-1, 1], by ancestral sampling."""
@@ -344,7 +349,9 @@ class Engine:
     def denoise(self, settings: Settings, labels: tuple[int, ...] | None = None) -> Denoiser:
         """The network as the settings want it; ``labels``: the class of each picture."""
         clip = settings.clip_denoised and self.denoiser.clip_denoised
-        return replace(self.denoiser, clip_denoised=clip, class_label=labels)
+        classes = None if labels is None else uploaded(torch.tensor(labels), self.device)
+        arithmetic = self.denoiser.arithmetic.fitting(settings.fit)
+        return replace(self.denoiser, clip_denoised=clip, class_label=classes, arithmetic=arithmetic)
 
     def _classes(self, batch: Sequence[Asked], settings: Settings) -> tuple[int, ...] | None:
         """The class of each sample; None for a network without classes."""
@@ -366,14 +373,6 @@ class Engine:
         network = splitting(denoiser.network, settings.reuse_blocks)
         return Reusing(denoiser, network, settings.reuse, settings.reuse_blocks)
 
-    def _non_finite(self, k: Step) -> NonFiniteError:
-        return NonFiniteError(
-            f"the sample became NaN or infinite at step {k.i + 1} of {k.n} (level {k.t}) in {self.precision}",
-            hint="--precision fp32"
-            if self.precision != "fp32"
-            else "ilvrctl inspect FILE: are heads and schedule right?",
-        )
-
 
 def _seed(settings: Settings, reference: Reference) -> int:
     return settings.seed if reference.seed is None else reference.seed
@@ -381,12 +380,6 @@ def _seed(settings: Settings, reference: Reference) -> int:
 
 def _noise_seed(settings: Settings, reference: Reference, sample: int) -> int:
     return noise_seed(_seed(settings, reference), reference.digest, sample)
-
-
-def _check_class(label: ClassLabel, engine: Engine) -> None:
-    """UsageError unless a class label is given just where the network has classes, and is one of them."""
-    if (wrong := class_problem(label, engine.class_count, engine.null_class)) is not None:
-        raise wrong
 
 
 def _alike(waiting: Sequence[Asked], limit: int) -> list[Asked]:
@@ -397,4 +390,4 @@ def _alike(waiting: Sequence[Asked], limit: int) -> list[Asked]:
 
 def _stacked(masks: Sequence[Tensor | None], device: torch.device) -> Tensor | None:
     found = [mask for mask in masks if mask is not None]
-    return torch.stack(found).to(device) if found else None
+    return uploaded(torch.stack(found), device) if found else None

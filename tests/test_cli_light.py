@@ -145,3 +145,23 @@ def test_version_and_help_go_to_stdout() -> None:
             "--from-file - -0",
         ]:
             assert text in done.stdout
+
+
+def test_help_loads_neither_markdown_nor_tracebacks(tmp_path: Path) -> None:
+    """They were a third of its time. What stood in for them is gone afterwards."""
+    tell = (
+        "print([name for name in ('markdown_it', 'rich.traceback', 'rich.markdown') if name in sys.modules])"
+    )
+    script = WITHOUT_TORCH.replace('print("heavy:"', f"{tell}; print('heavy:'").replace(
+        '"heavy:"', "'heavy:'"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "--help"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "Usage: " in done.stdout

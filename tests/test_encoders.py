@@ -94,6 +94,18 @@ def test_ddib_returns_the_picture_the_nearer_the_more_steps() -> None:
     assert errors[-1] < 0.01 < errors[0]
 
 
+def test_a_source_that_has_learned_its_variance_encodes_as_one_that_has_not() -> None:
+    def network(x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        return 0.1 * x
+
+    def learning(x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        return torch.cat((network(x, t, y), x), 1)
+
+    y, steps = picture(), chain(5)
+    plain, learned = (list(encode_ddim(Denoiser(one), y, steps)) for one in (network, learning))
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(plain, learned, strict=True))
+
+
 def test_the_encoding_walks_the_same_chain_upwards() -> None:
     steps = chain(5)
     levels: list[int] = []

@@ -9,14 +9,18 @@ import torch
 from commands import FOX, ilvrctl
 from conftest import GOLDEN, golden, method, recorded
 from PIL import Image, ImageChops, ImageStat
+from published import BOUND, errors
 
+from ilvrctl.config import Layer
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.schedule import Schedule, space_timesteps
+from ilvrctl.engine import Engine, Reference
+from ilvrctl.events import StepDone
 from ilvrctl.methods import Context
 from ilvrctl.models.architecture.unet import HiddenFlags
 from ilvrctl.models.files.loading import load_classifier, load_network
 from ilvrctl.sampling import sample
-from ilvrctl.settings import DDPM
+from ilvrctl.settings import DDPM, build_settings
 
 pytestmark = [
     pytest.mark.gpu,
@@ -89,3 +93,35 @@ def test_compiled_gives_the_pixels_of_eager(tmp_path: Path) -> None:
 def test_the_batch_size_does_not_matter(tmp_path: Path) -> None:
     one, many = (translated(tmp_path, "cuda", "fp32", "--batch-size", n, "-n", "4") for n in ("1", "4"))
     assert mean_difference(one, many) <= 0.5
+
+
+def test_float32_is_exact_whatever_the_caller_has_set() -> None:
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        found = dict(errors(CUDA))
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+    assert {name: error for name, error in found.items() if error > BOUND} == {}
+
+
+@pytest.mark.parametrize("name", ["ilvr", "sddm"])
+def test_no_step_waits_for_the_device(name: str) -> None:
+    """CUDA's own word on it: in this mode it raises where it would wait."""
+    case = golden("unet_adm_learned_sigma.io.pt")
+    hidden = HiddenFlags(num_head_channels=case["flags"]["num_head_channels"])
+    network = load_network(GOLDEN / "unet_adm_learned_sigma.pt", hidden, device=CUDA)
+    made = Engine(Denoiser(network), Schedule.named("linear"), 32, CUDA, torch.float32, 2, "learned")
+    how = build_settings(
+        Layer({"steps": 25, "method": {"name": name} | ({"N": 4} if name == "ilvr" else {})})
+    )
+    references = [Reference(n, torch.zeros(3, 32, 32), f"{n:064x}") for n in range(2)]
+    steps = 0
+    try:
+        for event in made.translate(references, how):
+            if isinstance(event, StepDone):
+                steps += 1
+                torch.cuda.set_sync_debug_mode("default" if event.i == event.n - 1 else "error")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert steps == 25

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from ilvrctl import __version__
 from ilvrctl.cli import signals
+from ilvrctl.cli.lean import prepare_help
 from ilvrctl.cli.output import finished, open_streams
 from ilvrctl.cli.summaries import SUMMARIES
 
@@ -100,4 +101,5 @@ def main() -> None:
     signals.listen()
     open_streams()
     words = sys.argv[1:]
+    prepare_help(words)
     sys.exit(finished(lambda: build(words)(), words))

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from ilvrctl.arithmetic import EXACT, Arithmetic
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -38,21 +40,23 @@ class Denoiser:
     """A network with the facts that its tensors do not tell, as ``(x_t, Step) -> Prediction``.
 
     ``network(x, t, y)`` takes x (B, 3, H, W) float32, t (B,) float in original levels, y (B,) int64 or None and
-    gives (B, 3 or 6, H, W) float32; ``class_label``: of all pictures, or of each. Six outputs mean a learned-range
+    gives (B, 3 or 6, H, W) float32; ``class_label``: of all pictures, or (B,) int64. Six outputs mean a learned-range
     variance (Nichol and Dhariwal 2021, eq. 15). ``time_scale`` multiplies t (1000 / T where the network was trained
     with rescaled timesteps). ``levels``: the network's own level for each of the chain's, where it is asked on the
     chain of another network. With ``self_condition`` the network takes the last clean estimate too, see
     :class:`SelfConditioned`. ``experts``: in the place of the network above some level, see :meth:`at`.
+    ``arithmetic``: how the network is computed.
     """
 
     network: Callable[..., Tensor]
     predicts: Predicts = "eps"
     clip_denoised: bool = True
     time_scale: float = 1.0
-    class_label: int | tuple[int, ...] | None = None
+    class_label: int | Tensor | None = None
     self_condition: bool = False
     levels: tuple[float, ...] | None = None
     experts: tuple[tuple[int, Denoiser], ...] = ()
+    arithmetic: Arithmetic = EXACT
 
     def own_level(self, k: Step) -> float:
         """The network's level for t."""
@@ -72,6 +76,7 @@ class Denoiser:
             class_label=self.class_label,
             levels=self.levels,
             experts=(),
+            arithmetic=self.arithmetic,
         )
 
     def __call__(self, x: Tensor, k: Step) -> Prediction:
@@ -82,14 +87,21 @@ class Denoiser:
         own = self.own_level(k)
         scale, level = (1.0, own * self.time_scale) if self.predicts != "edm" else _edm_input(k)
         t = x.new_full((batch,), level)
-        y = None if self.class_label is None else t.new_tensor(self.class_label).long().expand(batch)
-        out = self.network(x * scale if scale != 1.0 else x, t, y)
+        with self.arithmetic.stated(x.device):
+            out = self.network(x * scale if scale != 1.0 else x, t, self._classes(t))
         x0, eps = _estimates(x, out[:, :channels], k, self.predicts)
         if self.clip_denoised:
             x0 = x0.clamp(-1, 1)
             eps = (x - k.alpha_t * x0) / k.sigma_t
         log_variance = _learned_range(out[:, channels:], k) if out.shape[1] == 2 * channels else None
         return Prediction(x0, eps, log_variance)
+
+    def _classes(self, t: Tensor) -> Tensor | None:
+        """The class of each picture, (B,) int64, where ``t`` (B,) is."""
+        import torch
+
+        label = self.class_label
+        return t.new_full(t.shape, label, dtype=torch.long) if isinstance(label, int) else label
 
 
 @dataclass
@@ -137,8 +149,10 @@ def _edm_input(k: Step) -> tuple[float, float]:
 
 
 def _learned_range(v: Tensor, k: Step) -> Tensor | None:
-    """``(v+1)/2`` interpolates log beta and log posterior variance; None where s is clean (no noise is added)."""
-    if k.s < 0:
+    """``(v+1)/2`` interpolates log beta and log posterior variance; None where no noise is added: where s is clean,
+    or t itself, as on the way up of an encoder.
+    """
+    if k.s < 0 or k.s == k.t:
         return None
     low, high = math.log(k.posterior_variance), math.log(k.beta)
     return low + (high - low) * (v + 1) / 2

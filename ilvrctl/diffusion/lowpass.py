@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
+from ilvrctl.devices import uploaded
 from ilvrctl.errors import UsageError, did_you_mean
 from ilvrctl.sizes import AnySize, Size
 
@@ -176,7 +177,7 @@ def _resized_plainly(
 
 @cache
 def _placed(matrix: Tensor, device: torch.device) -> Tensor:
-    return matrix.to(device)
+    return uploaded(matrix, device)
 
 
 def _on(matrix: Tensor, like: Tensor) -> Tensor:

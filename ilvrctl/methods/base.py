@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ilvrctl.arithmetic import EXACT, Arithmetic
 from ilvrctl.methods.blocks import Grid, Statistics
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Context:
     that the method's energies bring, loaded, by the energy's name. ``source``: the model of the references' own
     kind, if any. ``free`` (B, 1, H, W), boolean: the pixels that may become something else; the others are kept as
     in the reference. None frees all. ``class_label``: that of the network, or of each sample. ``given``: noise to
-    start from; ``found``: takes the one that an encoder finds.
+    start from; ``found``: takes the one that an encoder finds. ``arithmetic``: of the energies and their networks.
     """
 
     reference: Tensor
@@ -45,6 +46,7 @@ class Context:
     class_label: int | tuple[int, ...] | None = None
     given: Inversion | None = None
     found: Inversion | None = None
+    arithmetic: Arithmetic = EXACT
     _statistics: dict[Grid, Statistics] = field(default_factory=dict, repr=False, compare=False)
 
     def statistics(self, blocks: Grid) -> Statistics:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from ilvrctl.devices import pins, uploaded
 from ilvrctl.diffusion.denoiser import Prediction
 from ilvrctl.errors import UsageError
 from ilvrctl.fields import LATER
@@ -50,8 +51,8 @@ class Inversion:
     def of(self, b: int) -> Inversion:
         """That of one picture, (C, H, W), in main memory."""
         assert self.x is not None
-        told = [Surprise(one.deviation[b].cpu(), one.std[b].cpu()) for one in self.surprises]
-        return Inversion(self.x[b].cpu(), told)
+        x = self.x[b].cpu()  # waits for the device, and so for the copies of all that was found before
+        return Inversion(x, [Surprise(one.deviation[b], one.std[b]) for one in self.surprises])
 
     @classmethod
     def together(cls, several: Sequence[Inversion | None], device: torch.device) -> Inversion:
@@ -64,12 +65,12 @@ class Inversion:
         x = [one.x for one in here if one.x is not None]
         told = [
             Surprise(
-                torch.stack([one.deviation for one in step]).to(device),
-                torch.stack([one.std for one in step]).to(device),
+                uploaded(torch.stack([one.deviation for one in step]), device),
+                uploaded(torch.stack([one.std for one in step]), device),
             )
             for step in zip(*(one.surprises for one in here), strict=True)
         ]
-        return cls(torch.stack(x).to(device), told)
+        return cls(uploaded(torch.stack(x), device), told)
 
 
 @dataclass(frozen=True)
@@ -249,9 +250,11 @@ def _noises(context: Context, steps: int) -> list[Surprise]:
 
 
 def _keeping(found: Iterator[Surprise], inversion: Inversion) -> Iterator[Surprise]:
-    """The same, kept off the device."""
+    """The same, kept off the device; the copies may still be on their way."""
     for told in found:
-        inversion.surprises.append(Surprise(told.deviation.cpu(), told.std.cpu()))
+        wait = not pins(told.std.device)
+        kept = (part.to("cpu", non_blocking=not wait) for part in (told.deviation, told.std))
+        inversion.surprises.append(Surprise(*kept))
         yield told
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from ilvrctl.choices import ClassLabel
+from ilvrctl.devices import uploaded
 from ilvrctl.diffusion.lowpass import Kernel, LowPass, check_factor
 from ilvrctl.errors import UsageError
 from ilvrctl.fields import Between, Code, File
@@ -299,7 +300,7 @@ class ClassifierEnergy(NoisyClassifierEnergy):
                 hint=f"--set energies.classifier.label=0 to {count - 1}",
             )
 
-        wanted = torch.tensor(labels, device=context.reference.device)
+        wanted = uploaded(torch.tensor(labels), context.reference.device)
 
         def energy(x: Tensor, y_t: Tensor, t: int) -> Tensor:
             logits: Tensor = network(x, x.new_full((len(x),), max(t, 0)))

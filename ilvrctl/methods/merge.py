@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from ilvrctl.devices import finest
 from ilvrctl.methods.blocks import PIXELS, Grid, join, split
 
 if TYPE_CHECKING:
@@ -91,23 +92,27 @@ MERGES: dict[str, type[Sum] | type[MinNorm] | type[Pair]] = {"sum": Sum, "min_no
 def _frank_wolfe(v: Tensor, over: tuple[int, ...]) -> Tensor:
     """The shortest convex combination of the n vectors v (n, B, ...); one weight for the dimensions ``over``.
 
-    The weights follow from the products of the vectors alone, so the iterations run on n x n numbers (float64,
-    CPU).
+    The weights follow from the products of the vectors alone, so the iterations run on n x n numbers, in float64
+    where the device has it.
     """
     import torch
 
     pairs = [[(a * b).sum(over, keepdim=True) for b in v] for a in v]
-    weights = _weights(torch.stack([torch.stack(row) for row in pairs]).cpu().double())
-    return (weights.to(v) * v).sum(0)
+    products = torch.stack([torch.stack(row) for row in pairs]).to(finest(v.device))
+    return (_weights(products).to(v.dtype) * v).sum(0)
 
 
 def _weights(products: Tensor) -> Tensor:
-    """Of least ``w' P w`` with w >= 0 of sum 1, (n, B, ...), for products P (n, n, B, ...)."""
+    """Of least ``w' P w`` with w >= 0 of sum 1, (n, B, ...), for products P (n, n, B, ...).
+
+    Once all have stopped, more iterations change nothing; only on a CPU is it cheaper to look than to go on.
+    """
     import torch
 
     n = len(products)
     weights = torch.full_like(products[0], 1 / n)
-    running = torch.ones(products.shape[2], dtype=torch.bool)
+    running = torch.ones(products.shape[2], dtype=torch.bool, device=products.device)
+    looks = products.device.type == "cpu"
     for _ in range(ITERATIONS if n > 1 else 0):
         with_d = (products * weights).sum(1)  # of every vector with d, the combination so far
         towards, vertex = with_d.min(0, keepdim=True)
@@ -116,7 +121,7 @@ def _weights(products: Tensor) -> Tensor:
         length = d_d - 2 * towards + own
         gamma = ((d_d - towards) / length.clamp_min(1e-30)).clamp(0, 1) * (length > 0)
         running &= gamma[0].flatten(1).mean(1) >= STOP
-        if not running.any():
+        if looks and not running.any():
             break
         gamma = gamma * running.view(1, -1, *[1] * (gamma.dim() - 2))
         weights = (1 - gamma) * weights + gamma * torch.zeros_like(weights).scatter_(0, vertex, 1.0)

@@ -309,7 +309,7 @@ class Method:
         found = {}
         for name, energy in acting.items():
             noisy = energy.gradient == "x_t"
-            with torch.enable_grad():
+            with torch.enable_grad(), context.arithmetic.stated(x.device):
                 at = (x if noisy else prediction.x0).detach().requires_grad_(True)
                 value = memory.energies[name](at, y_t if noisy else context.reference, k.t if noisy else -1)
                 (found[name],) = torch.autograd.grad(value.sum(), at)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from ilvrctl.arithmetic import Arithmetic
 from ilvrctl.diffusion.denoiser import Denoiser, Predicts
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.compiled import CompiledNetwork
@@ -33,7 +34,7 @@ def denoiser_of(
     """The network with the facts of its preset; experts are left out. Errors as :func:`load_network` has them."""
     network = open_network(model, weights, dtype, device, compiled)
     architecture = (network.network if compiled else network).architecture
-    return _denoiser(model, network, architecture.self_condition)
+    return _denoiser(model, network, dtype, architecture.self_condition)
 
 
 def late_denoiser(
@@ -42,16 +43,17 @@ def late_denoiser(
     """The same, loaded at its first call; until then only what its file tells of it is read."""
     facts = contents_of(weights, model.weights, numbers=False).facts
     late = LateNetwork(model, weights, dtype, device, compiled)
-    return _denoiser(model, late, bool(facts.get("self_condition")))
+    return _denoiser(model, late, dtype, bool(facts.get("self_condition")))
 
 
-def _denoiser(model: ModelPreset, network: Any, self_condition: bool) -> Denoiser:
+def _denoiser(model: ModelPreset, network: Any, dtype: torch.dtype, self_condition: bool) -> Denoiser:
     return Denoiser(
         network,
         predicts=cast("Predicts", model.predicts),  # known, as the verdict says
         clip_denoised=model.clip_sample,
         self_condition=self_condition,
         time_scale=1000 / model.diffusion_steps if model.rescale_timesteps else 1.0,
+        arithmetic=Arithmetic(half=dtype != torch.float32),
     )
 
 

@@ -162,7 +162,8 @@ def result_record(
 ) -> str:
     """The JSON text for a result: enough to make it again, and no path or host name.
 
-    ``digest``: sha256 of the input's bytes; ``run``: the device's kind, the precision used, torch's release;
+    ``digest``: sha256 of the input's bytes; ``run``: the device's kind, the precision used, torch's release, on CUDA
+    how float32 and convolutions are computed (:class:`ilvrctl.arithmetic.Arithmetic`);
     ``read``: how the input was read where that is not plain (a colour profile converted, a window);
     ``class_count``: the network's, of which a class was drawn where that was asked for.
     """

@@ -357,7 +357,8 @@ def _write(
 def _saved(plan: Plan, output: Output, seen: Seen, pieces: Pieces, made: Made, facts: Facts) -> Saved:
     """The result, then what stands beside it: so a result without that is known to be made halfway."""
     done = pieces.result(made.images)
-    record = result_record(plan, output, seen.digest, facts.run, done.read, facts.class_count)
+    run = facts.run_with(plan.variants[output.variant].settings)
+    record = result_record(plan, output, seen.digest, run, done.read, facts.class_count)
     written = Written(
         output.item.name,
         output.sample,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ilvrctl.arithmetic import EXACT, Arithmetic
 from ilvrctl.devices import out_of_memory, raise_if_lost
 from ilvrctl.errors import DeviceMemoryError, IlvrctlError, UsageError, item_error
 from ilvrctl.events import BatchShrunk, BatchStarted, SampleDone, SampleFailed, SampleId, StepDone
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ilvrctl.engine import Asked, Engine
     from ilvrctl.events import EngineEvent
     from ilvrctl.methods import Method
+    from ilvrctl.settings import Settings
     from ilvrctl.work.pieces import Piece
 
 GIF_FRAMES = 48
@@ -45,6 +47,11 @@ class Facts:
     precision: str
     run: dict[str, str]
     class_count: int | None = None
+    arithmetic: Arithmetic = EXACT
+
+    def run_with(self, settings: Settings) -> dict[str, str]:
+        """``run`` with how networks are computed for these settings."""
+        return self.run | self.arithmetic.fitting(settings.fit).record(self.run["device"])
 
 
 class Worker:
@@ -70,6 +77,7 @@ class Worker:
             engine.precision,
             run,
             engine.class_count,
+            engine.denoiser.arithmetic,
         )
 
     def check(self, variants: Sequence[Variant]) -> None:

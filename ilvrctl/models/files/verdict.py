@@ -245,6 +245,12 @@ def _attention_widths(info: CheckpointInfo) -> list[int]:
     return [width for level, width in enumerate(widths) if 2**level in factors] + widths[-1:]
 
 
+def check_class(label: ClassLabel, count: int | None, null_class: int | None) -> None:
+    """UsageError unless a class label is given just where a network has classes, and is one of them."""
+    if (wrong := class_problem(label, count, null_class)) is not None:
+        raise wrong
+
+
 def class_problem(
     label: ClassLabel, count: int | None, null_class: int | None = None, word: str = "model"
 ) -> UsageError | None:
