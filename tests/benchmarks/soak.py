@@ -155,6 +155,8 @@ class Soak:
         for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(self.place / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number in SIGNALS[1::2]:
+            signal.signal(number, signal.SIG_DFL)  # a signal that nohup ignores stays ignored
         if size is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
         places = {"in": str(self.place / "in"), "jobs": str(self.place / "jobs.yaml")}
