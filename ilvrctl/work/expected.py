@@ -39,7 +39,7 @@ def first_unexpected(plans: Sequence[Plan]) -> Iterator[Noted]:
     """The same of the first such input of each target, among some that are read."""
     by_target: dict[str, list[Plan]] = {}
     for plan in plans:
-        if (to := expecting(plan)) is not None and plan.model.image_size is not None:
+        if (to := expecting(plan)) is not None:
             by_target.setdefault(to, []).append(plan)
     for mine in by_target.values():
         notes = (_looked_at(item, plan) for item, plan in islice(_inputs(mine), LOOKED_AT))
@@ -57,15 +57,13 @@ def _inputs(plans: Sequence[Plan]) -> Iterator[tuple[Item, Plan]]:
 
 
 def _looked_at(item: Item, plan: Plan) -> Noted | None:
-    shape = Shape.of(plan.variants[0].settings)
+    shape, size = Shape.of(plan.variants[0].settings), plan.model.image_size
     try:
         found = read_input(item, [shape], None)
-        if isinstance(found, Input):
-            found = found.fitted(plan.model.image_size, 1)
+        if isinstance(found, Input) and size is not None:
+            found = found.fitted(size, 1)
     except IlvrctlError:
         return None
-    return (
-        unexpected(plan, item.name, found.pieces[shape].parts[0].picture)
-        if isinstance(found, Input)
-        else None
-    )
+    if isinstance(found, Input) and found.pieces:
+        return unexpected(plan, item.name, found.pieces[shape].parts[0].picture)
+    return None
