@@ -198,3 +198,26 @@ def test_what_a_target_expects_is_a_field_of_its_preset(
     monkeypatch.setenv("ILVRCTL_CONFIG", str(tmp_path / "config"))
     with pytest.raises(UsageError, match="expects must be  or flat drawings on white"):
         find_target("mine")
+
+
+def test_jobs_of_one_kind_are_told_and_remembered_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr("importlib.metadata.version", lambda name: asked.append(name) or "2.4")
+    photo = next(photos())
+    settings = {"inputs": str(photo), "to": "emoji3d", "method": "ilvr", "steps": 2, "precision": "fp32"}
+    jobs = [{"name": f"j{n}", **settings, "seed": n} for n in range(30)]
+    (tmp_path / "jobs.yaml").write_text(json.dumps({"jobs": jobs}))
+    dry = ilvrctl("batch", "jobs.yaml", "--dry-run", "--device", "cpu")
+    line = "is not on white: emoji3d expects flat drawings on white"
+    assert dry.code == 0 and dry.err.count(line) == 1
+    assert len(asked) <= 1
+    assert not (paths.cache_dir() / "pace").exists()
+    ran = ilvrctl("batch", "jobs.yaml", "--device", "cpu")
+    assert ran.code == 0 and ran.err.count(line) == 1
+    assert len(list((paths.cache_dir() / "pace").iterdir())) == 1
+    assert (
+        "from an earlier run: "
+        in ilvrctl("batch", "jobs.yaml", "-o", "b", "--dry-run", "--device", "cpu").err
+    )

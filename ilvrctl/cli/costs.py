@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilvrctl.cli.display import Display, amount, duration
@@ -34,8 +33,8 @@ def show_cost(
     from ilvrctl.work.expected import first_unexpected
     from ilvrctl.work.pace import estimate
 
-    for note in filter(None, map(first_unexpected, plans)):
-        if not (display.quiet or display.as_json):
+    if not (display.quiet or display.as_json):
+        for note in first_unexpected(plans):
             say(note.message)
     cost = estimate(plans, machine, measure=measure, parts=parts)
     if display.as_json:
@@ -62,10 +61,12 @@ def _told(cost: Cost, *, spread: bool) -> str:
 
 def _short_of_disk(plans: Sequence[Plan], needed: int) -> str:
     """A warning where the disk of the first result has no room for all that is needed; else nothing."""
+    from ilvrctl.plans.places import nearest
+
     first = next((o.path for plan in plans for o in plan.pending if o.path is not None), None)
     if first is None:
         return ""
-    there = next((place for place in Path(first).absolute().parents if place.is_dir()), Path())
+    there = nearest(first.absolute().parent)
     free = shutil.disk_usage(there).free
     return (
         ""

@@ -246,7 +246,7 @@ def _items(
         close = get_close_matches(path.name, _beside(path), n=1)
         hint = f"did you mean {path.parent / close[0]}{os.sep}?" if close else _RELATIVE
         raise UsageError(f"the folder {name} does not exist", hint)
-    return Collected((Item(_shown(path, name), path.stem, path),))
+    return Collected((Item(_shown(path, name), path.stem, path, where=str(place(path))),))
 
 
 def refuse_address(name: str) -> None:

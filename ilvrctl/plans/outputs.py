@@ -11,9 +11,10 @@ from typing import Literal
 
 from ilvrctl.errors import OutputError, UsageError, did_you_mean
 from ilvrctl.images.io import PICTURE_SUFFIXES
+from ilvrctl.memory import remembered
 from ilvrctl.models.files.noise_file import SUFFIX
 from ilvrctl.plans.inputs import Item, refuse_equal
-from ilvrctl.plans.places import Folders, exists, is_folder
+from ilvrctl.plans.places import Folders, is_folder, nearest
 
 Status = Literal["to do", "done", "taken", "failed", "elsewhere"]
 """``taken``: a file of that name is there, made otherwise. ``failed``: it did before, and nothing has changed
@@ -248,9 +249,15 @@ def check_places(files: Iterable[Path], inputs: Iterable[Path]) -> None:
 
 
 def _check_writable(folder: Path) -> None:
-    there = next((place for place in (folder, *folder.parents) if exists(place)), folder)
-    reason = None if is_folder(there) else f"{there} is not a folder"
-    if reason is None and not os.access(there, os.W_OK | os.X_OK):
-        reason = "permission denied, or the disk is read-only"
-    if reason:
+    if reason := _not_writable(nearest(folder)):
         raise OutputError(f"cannot write into {folder}: {reason}", hint=_ELSEWHERE)
+
+
+@remembered
+def _not_writable(folder: Path) -> str | None:
+    """Why nothing can be written into a folder; None where it can."""
+    if not is_folder(folder):
+        return f"{folder} is not a folder"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return "permission denied, or the disk is read-only"
+    return None

@@ -52,8 +52,13 @@ class Pace:
 
 def known_pace(plan: Plan, variant: Variant, how: How) -> Pace | None:
     """The pace that was measured on this machine for such work; None where none was."""
+    return _known_of(work_of(plan, variant, how))
+
+
+@remembered
+def _known_of(work: str) -> Pace | None:
     try:
-        return Pace(**json.loads(read_text(_file(plan, variant, how))))
+        return Pace(**json.loads(read_text(_file(work))))
     except (IlvrctlError, ValueError, TypeError):
         return None
 
@@ -61,11 +66,11 @@ def known_pace(plan: Plan, variant: Variant, how: How) -> Pace | None:
 def keep_pace(plan: Plan, variant: Variant, how: How, pace: Pace) -> None:
     """Remember a pace. A cache that cannot be written is none."""
     with suppress(IlvrctlError):
-        write_text(_file(plan, variant, how), json.dumps(asdict(pace)))
+        write_text(_file(work_of(plan, variant, how)), json.dumps(asdict(pace)))
 
 
-def _file(plan: Plan, variant: Variant, how: How) -> Path:
-    return paths.cache_dir() / "pace" / f"{sha256_hex(work_of(plan, variant, how).encode())[:20]}.json"
+def _file(work: str) -> Path:
+    return paths.cache_dir() / "pace" / f"{sha256_hex(work.encode())[:20]}.json"
 
 
 def work_of(plan: Plan, variant: Variant, how: How) -> str:

@@ -29,7 +29,7 @@ class Folders:
         if name in ("", ".", ".."):
             return str(place(path))
         if top not in self._known:
-            self._known[top] = os.path.realpath(top)
+            self._known[top] = str(real_folder(Path(top)))
         return f"{self._known[top].rstrip(os.sep)}{os.sep}{name}"
 
     def real(self, path: Path) -> str:
@@ -54,13 +54,25 @@ class Limits:
 
 def _limit(folder: Path) -> tuple[int, str | None]:
     """The bytes that a name in ``folder`` may have, and what is wrong with the folders that are not there yet."""
-    there = next((one for one in (folder, *folder.parents) if exists(one)), Path())
-    try:
-        longest = os.pathconf(there, "PC_NAME_MAX") if hasattr(os, "pathconf") else LONGEST
-    except (OSError, ValueError):
-        longest = LONGEST
+    there = nearest(folder)
+    longest = _longest(there)
     missing = folder.parts[len(there.parts) :]
     return longest, next(filter(None, (_too_long(part, longest, "folder") for part in missing)), None)
+
+
+@remembered
+def _longest(folder: Path) -> int:
+    """The bytes that a name in a folder that is there may have."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else LONGEST
+    except (OSError, ValueError):
+        return LONGEST
+
+
+@remembered
+def nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return folder if exists(folder) or folder == folder.parent else nearest(folder.parent)
 
 
 def _too_long(name: str, longest: int, what: str) -> str | None:
@@ -75,8 +87,10 @@ def place(path: Path) -> Path:
 
 @remembered
 def real_folder(folder: Path) -> Path:
-    """As :func:`real`, once for a folder while a run is planned."""
-    return real(folder)
+    """As :func:`real`, once for a folder, and for those above it, while a run is planned."""
+    if folder.name in ("", "..") or os.path.islink(folder):  # noqa: PTH114  answers for names too long
+        return real(folder)
+    return real_folder(folder.parent) / folder.name
 
 
 def exists(path: Path) -> bool:

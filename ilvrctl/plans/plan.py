@@ -195,9 +195,13 @@ class Plan:
 
     def network_calls(self, outputs: Sequence[Output] | None = None) -> int:
         """How often a network will be called for the pending outputs, or for some, counted a picture."""
+        return sum(self._calls[output.variant] for output in (self.pending if outputs is None else outputs))
+
+    @cached_property
+    def _calls(self) -> tuple[int, ...]:
+        """How often a network is called for one result of each variant."""
         schedule = self.schedule()
-        calls = [variant.settings.network_calls(schedule) for variant in self.variants]
-        return sum(calls[output.variant] for output in (self.pending if outputs is None else outputs))
+        return tuple(variant.settings.network_calls(schedule) for variant in self.variants)
 
     def schedule(self) -> Schedule:
         """The levels that the network was trained on."""

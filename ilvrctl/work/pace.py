@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ilvrctl.memory import remembering
 from ilvrctl.plans.pace import Cost, Pace, cost_of, keep_pace, known_pace, work_of
 
 if TYPE_CHECKING:
@@ -29,21 +31,29 @@ class Paces:
         mine = self._seen.setdefault((plan.name, variant.folder), (plan, variant, facts, []))
         mine[-1].append(made.seconds / len(made.images))
 
+    @remembering()
     def keep(self) -> None:
-        """Remember what was noted."""
+        """Remember what was noted, that of all jobs with the same kind of work together."""
         if not self._seen:
             return  # a signal in the middle of torch's import must not lead to another
         import torch
 
         from ilvrctl.timing import peak_memory
 
+        calls: dict[str, list[float]] = defaultdict(list)
+        last: dict[str, tuple[Plan, Variant, Facts]] = {}
         for plan, variant, facts, seconds in self._seen.values():
-            a_call = statistics.median(seconds) / variant.settings.network_calls(plan.schedule())
-            peak = peak_memory(torch.device(facts.device))
+            work = work_of(plan, variant, self._how)
+            each = variant.settings.network_calls(plan.schedule())
+            calls[work] += [one / each for one in seconds]
+            last[work] = plan, variant, facts
+        for work, (plan, variant, facts) in last.items():
+            peak, a_call = peak_memory(torch.device(facts.device)), statistics.median(calls[work])
             pace = Pace(a_call, peak, facts.device, facts.precision, facts.batch_size)
             keep_pace(plan, variant, self._how, pace)
 
 
+@remembering()
 def estimate(plans: Sequence[Plan], machine: Machine, *, measure: bool = False, parts: int = 1) -> Cost:
     """What the rest of plans will cost, by what is remembered; or loading their networks and ``measure``-ing some steps
     of each kind of work, which is remembered too.

@@ -30,7 +30,7 @@ from ilvrctl.models.files.noise_file import Noise
 from ilvrctl.plans.outputs import Output
 from ilvrctl.plans.record import result_record
 from ilvrctl.work.batches import HELD, Made, PlannedBatch, Slot, Wanted, batches, filled
-from ilvrctl.work.expected import unexpected
+from ilvrctl.work.expected import expecting, unexpected
 from ilvrctl.work.join import write_joined
 from ilvrctl.work.ledger import Ledger, Seen
 from ilvrctl.work.noises import facts_for
@@ -211,7 +211,7 @@ class _Round:
         self._news: deque[tuple[Unreadable, int]] = deque()
         self._at_work: dict[Slot, tuple[Seen, Pieces]] = {}
         self._remarks: deque[Note] = deque()
-        self._looked: set[int] = set()
+        self._looked: set[str | None] = set()
         self._remarked: set[tuple[str, Shape]] = set()
         self._told: set[str] = set()
 
@@ -309,11 +309,11 @@ class _Round:
         )
 
     def _look(self, number: int, name: str, pieces: Pieces) -> None:
-        """Remark, once for every plan, that an input is not what its target expects."""
-        if number not in self._looked and (
-            note := unexpected(self._plans[number], name, pieces.parts[0].picture)
-        ):
-            self._looked.add(number)
+        """Remark, once for every target, that an input is not what it expects."""
+        plan = self._plans[number]
+        to = expecting(plan)
+        if to not in self._looked and (note := unexpected(plan, name, pieces.parts[0].picture)):
+            self._looked.add(to)
             self._remarks.append(note)
 
     def _tell(self) -> Iterator[JobEvent]:

@@ -1,8 +1,8 @@
 """A night in minutes: ``python tests/benchmarks/soak.py --pictures 2000 --every 20 --fill 2``.
 
-Pictures of all formats and sizes, some of them broken in every way, are translated by runs that are killed again and
-again and meet a full disk; then a last run comes to its end. Every input must be a right result or have been told
-with its reason, nothing may be left over, and the memory of the last runs must be that of the first. Prints a
+Pictures of all formats and sizes, some of them broken in every way, are translated by runs that are killed or asked to
+stop again and again, and meet a full disk; then a last run comes to its end. Every input must be a right result or have
+been told with its reason, nothing may be left over, and the memory of the last runs must be that of the first. Prints a
 summary, and what was not possible on this machine; exit code 1 when something is wrong.
 
 With ``unshare`` and ``setpriv`` results go to a small file system that can be filled, and files that may not be read
@@ -30,12 +30,14 @@ from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
-from soak_pictures import BROKEN, FORMATS, NAMES, NO_FILES, picture
+from soak_pictures import BROKEN, CALLED, FORMATS, NAMES, NO_FILES, picture
 
 INSIDE = "SOAK_INSIDE"
 WRAP = ("unshare", "-rm", "setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--")
 SLACK = 64 << 10
 """KiB by which the memory of two runs may differ."""
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP, signal.SIGKILL, signal.SIGINT)
+"""How runs are ended, in turn."""
 WAYS: dict[str, tuple[str, ...]] = {
     "translate": ("translate", "{in}", "-r"),
     "batch": ("batch", "{jobs}", "--device", "cpu"),
@@ -57,7 +59,6 @@ class Soak:
     filled: int = 0
     workers: int = 0
     memory: list[int] = field(default_factory=list)
-    codes: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     impossible: list[str] = field(default_factory=list)
 
@@ -82,7 +83,7 @@ class Soak:
             self.good[str(path)] = sha256(data).hexdigest()
         for n in range(bad):
             kind = list(kinds)[n % len(kinds)]
-            path = folder / f"{n % 7}" / f"bad{n}.png"
+            path = folder / f"{n % 7}" / CALLED.get(kind, "bad{n}.png").format(n=n)
             path.parent.mkdir(parents=True, exist_ok=True)
             kinds[kind](path, chance)
             (self.broken if kind in BROKEN else self.others)[str(path)] = kind
@@ -103,8 +104,11 @@ class Soak:
             self.good[str(found)] = sha256(found.read_bytes()).hexdigest()
             self.broken.pop(str(path), self.others.pop(str(path), None))
 
-    def run(self, limit: float | None = None, size: int | None = None) -> int | None:
-        """A run in a child, killed after ``limit`` seconds; its exit code, None for one that was killed.
+    def run(
+        self, limit: float | None = None, size: int | None = None, number: int = signal.SIGKILL
+    ) -> int | None:
+        """A run in a child, ended by a signal after ``limit`` seconds of the processor; its exit code, None for one
+        that was ended.
 
         ``size``: bytes that none of its files may exceed.
         """
@@ -115,11 +119,10 @@ class Soak:
             except BaseException:
                 traceback.print_exc()
             os._exit(70)  # what the parent has to tidy up is not the child's
-        end = None if limit is None else time.monotonic() + limit
-        half = None if limit is None or self.way != "processes" else time.monotonic() + limit / 2
-        peak = 0
-        while end is None or time.monotonic() < end:
-            if half is not None and time.monotonic() > half:
+        half = None if limit is None or self.way != "processes" else limit / 2
+        peak, start = 0, time.monotonic()
+        while limit is None or (used := processor_time(pid, start)) < limit:
+            if half is not None and used > half:
                 self._kill_worker(pid)
                 half = None
             peak = max(peak, most_memory(pid))
@@ -127,13 +130,16 @@ class Soak:
                 break
             time.sleep(0.02)
         else:
-            os.kill(pid, signal.SIGKILL)
-        _, status, used = os.wait4(pid, 0)
-        self.memory.append(peak or used.ru_maxrss)
+            os.kill(pid, number)
+        _, status, usage = os.wait4(pid, 0)
+        self.memory.append(peak or usage.ru_maxrss)
         code = os.waitstatus_to_exitcode(status)
-        if code >= 0:
-            self.codes.append(code)
-        return None if code < 0 else code
+        if code == 128 + number:
+            self.expect(not list(self.out.rglob("*.part")), f"signal {number} leaves parts")
+        if limit is not None and code in (-signal.SIGKILL, 128 + number):
+            return None
+        self.expect(code in (0, 1), f"a run ended with exit code {code}")
+        return code
 
     def _kill_worker(self, pid: int) -> None:
         """Kill one of the processes that the run has started; the run goes on."""
@@ -149,6 +155,8 @@ class Soak:
         for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(self.place / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number in SIGNALS[1::2]:
+            signal.signal(number, signal.SIG_DFL)  # a signal that nohup ignores stays ignored
         if size is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
         places = {"in": str(self.place / "in"), "jobs": str(self.place / "jobs.yaml")}
@@ -242,6 +250,22 @@ def most_memory(pid: int) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
+def processor_time(pid: int, start: float) -> float:
+    """Seconds that a process and those that it started have had of a processor; since ``start`` by the clock where
+    nobody can tell. However much else the machine does, as much work is done between two kills.
+    """
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    try:
+        family = [str(pid), *children.read_text().split()]
+    except OSError:
+        return time.monotonic() - start
+    ticks = 0
+    for one in family:
+        with suppress(OSError):  # it has ended meanwhile
+            ticks += sum(map(int, Path(f"/proc/{one}/stat").read_text().rpartition(") ")[2].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _problem(path: Path, digest: str) -> str | None:
     """What is wrong with a result of the input of that digest."""
     from ilvrctl.images.metadata import read_record
@@ -287,7 +311,8 @@ def soak(args: argparse.Namespace, place: Path) -> Soak:
     while kills < args.kills and time.monotonic() < end:
         if soak.filled < args.fill and soak.filled / args.fill <= len(results(soak.out)) / len(soak.good) < 1:
             soak.full_disk()
-        if soak.run(args.every * (0.5 + chance.random())) is None:
+        limit = args.every * (0.5 + chance.random())
+        if soak.run(limit, number=SIGNALS[kills % len(SIGNALS)]) is None:
             kills += 1
         else:
             break
@@ -310,7 +335,9 @@ def soak(args: argparse.Namespace, place: Path) -> Soak:
         f"{len(soak.good)} sound and {len(soak.broken)} broken pictures, {len(soak.others)} that are no files"
     )
     workers = f", {soak.workers} workers killed" if soak.workers else ""
-    print(f"{soak.way}: {len(soak.memory)} runs, {kills} killed{workers}, {soak.filled} met a full disk")
+    print(
+        f"{soak.way}: {len(soak.memory)} runs, {kills} killed or stopped{workers}, {soak.filled} met a full disk"
+    )
     print(f"{low} to {high} MiB of memory")
     print(f"{len(made)} results; the last run ended with exit code {code}")
     return soak
@@ -322,7 +349,9 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--broken", type=float, default=0.05, help="share of the pictures")
     parser.add_argument("--minutes", type=float, default=60, help="after which no run is killed any more")
-    parser.add_argument("--every", type=float, default=20, help="seconds from kill to kill, on average")
+    parser.add_argument(
+        "--every", type=float, default=20, help="processor seconds from kill to kill, on average"
+    )
     parser.add_argument("--kills", type=int, default=1000, help="at most")
     parser.add_argument("--fill", type=int, default=2, help="how often the disk is full")
     parser.add_argument("--way", choices=WAYS, default="translate", help="what makes the results")

@@ -17,8 +17,8 @@ from PIL import Image, features
 
 @dataclass(frozen=True)
 class Format:
-    """How files are called, Pillow's name of the format, the modes of pictures in it, options for ``save``, and how
-    many pictures are in one file.
+    """How files are called, Pillow's name of the format, the modes of pictures in it, options for ``save``, how many
+    pictures are in one file, and how long their sides are at least.
     """
 
     suffix: str
@@ -26,6 +26,7 @@ class Format:
     modes: tuple[str, ...] = ("RGB",)
     options: Mapping[str, Any] = field(default_factory=dict)
     pictures: int = 1
+    least: int = 1
 
 
 def _exif() -> Image.Exif:
@@ -41,15 +42,20 @@ FORMATS = (
     Format(".jpg", "JPEG", ("L", "RGB", "CMYK")),
     Format(".JPG", "JPEG", ("RGB",), {"exif": _exif()}),
     Format(".jfif", "JPEG", ("RGB",), {"progressive": True}),
+    Format(".jpe", "JPEG", ("RGB",), {"quality": 30}),
+    Format(".mpo", "MPO", ("RGB",), {}, 2),
     Format(".webp", "WEBP", ("RGB", "RGBA")),
     Format(".webp", "WEBP", ("RGB",), {"duration": 40}, 3),
     Format(".gif", "GIF", ("L", "P")),
     Format(".GIF", "GIF", ("P",), {"duration": 40, "loop": 0}, 4),
     Format(".bmp", "BMP", ("1", "L", "RGB")),
+    Format(".dib", "DIB", ("L", "RGB")),
+    Format(".ico", "ICO", ("RGBA",), {"sizes": [(16, 16)]}, least=16),
+    Format(".tga", "TGA", ("L", "RGB", "RGBA")),
     Format(".tif", "TIFF", ("1", "L", "RGB", "RGBA", "CMYK", "I;16")),
     Format(".tif", "TIFF", ("L", "RGB", "CMYK"), {"big_tiff": True, "exif": _exif()}),
     Format(".tiff", "TIFF", ("L", "RGB"), {}, 3),
-    Format(".ppm", "PPM", ("L", "RGB")),
+    Format(".ppm", "PPM", ("1", "L", "RGB")),
     *([Format(".avif", "AVIF", ("RGB", "RGBA"))] if features.check("avif") else []),
     *([Format(".jp2", "JPEG2000", ("RGB",))] if features.check("jpg_2000") else []),
     *([Format(".heic", "HEIF", ("RGB", "RGBA"))] if find_spec("pillow_heif") else []),
@@ -59,7 +65,9 @@ FORMATS = (
 def picture(chance: random.Random, format_: Format) -> bytes:
     """The bytes of a sound file of that format, of some mode and size."""
     mode, longest = chance.choice(format_.modes), chance.choice((8, 64, 200, 200, 900))
-    size = chance.randint(1, longest), chance.randint(1, longest)
+    size = _side(chance, format_, longest), _side(chance, format_, longest)
+    if chance.random() < 0.01:
+        size = 13_400, size[1] % 40 + format_.least
     first, *rest = (_image(chance, mode, size) for _ in range(format_.pictures))
     more = {"save_all": True, "append_images": rest} if rest else {}
     if format_.name == "HEIF":
@@ -69,6 +77,10 @@ def picture(chance: random.Random, format_: Format) -> bytes:
     stream = BytesIO()
     first.save(stream, format_.name, **format_.options, **more)
     return stream.getvalue()
+
+
+def _side(chance: random.Random, format_: Format, longest: int) -> int:
+    return chance.randint(format_.least, max(format_.least, longest))
 
 
 def _image(chance: random.Random, mode: str, size: tuple[int, int]) -> Image.Image:
@@ -141,6 +153,7 @@ BROKEN: dict[str, Make] = {
     "unreadable": _unreadable,
     "not a number": lambda path, _: path.write_bytes(not_a_number()),
     "huge": _huge,
+    "long name": lambda path, _: Image.new("RGB", (9, 9)).save(path, "PNG"),
 }
 """Files called as pictures that fail, each with its reason."""
 NO_FILES: dict[str, Make] = {
@@ -149,8 +162,20 @@ NO_FILES: dict[str, Make] = {
     "link in a circle": lambda path, _: path.symlink_to(path.name),
     "folder": lambda path, _: path.mkdir(),
     "locked folder": _locked,
+    "no picture": lambda path, _: path.write_text("this is no picture\n"),
+    "hidden": lambda path, _: Image.new("RGB", (9, 9)).save(path, "PNG"),
+    "unknown picture": lambda path, _: path.write_bytes(b"\x76\x2f\x31\x01" + bytes(100)),
+    "unfinished": lambda path, _: path.write_bytes(b"\x89PNG\r\n\x1a\n"),
 }
-"""What is called as a picture and is no file: passed by."""
+"""What is called as a picture and is no file, or is none that is taken: passed by."""
+CALLED = {
+    "long name": "{n}" + "x" * 251,
+    "no picture": "notes{n}.txt",
+    "hidden": ".hidden{n}.png",
+    "unknown picture": "bad{n}.exr",
+    "unfinished": "bad{n}.png.part",
+}
+"""What files of :data:`BROKEN` and :data:`NO_FILES` are called, where that is not ``bad{n}.png``."""
 NAMES = (
     "good{n}",
     "with space {n}",
@@ -159,5 +184,7 @@ NAMES = (
     "ümlaut{n} 🦊",
     "{n}" + "x" * 200,
     "good{n}.tar",
+    "new\nline{n}",
+    "no text\udcff{n}",
 )
 """What files are called, before the suffix."""
