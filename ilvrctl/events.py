@@ -97,7 +97,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Selected:
-    """What of a photo is edited: the ``boxes`` (left, top, right, bottom) of its parts, in the order of their making."""
+    """What of a photo is edited: the ``boxes`` (left, top, right, bottom) of its parts, as they are made in turn."""
 
     name: str
     boxes: tuple[tuple[int, int, int, int], ...]

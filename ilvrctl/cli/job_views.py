@@ -49,7 +49,7 @@ def job_view(event: JobEvent, tally: Tally) -> View:
             )
         case Selected(name=name, boxes=boxes):
             sizes = ", ".join(f"{right - left} x {lower - upper}" for left, upper, right, lower in boxes)
-            return View((Line(f"{name} is edited in {len(boxes)} parts: {sizes} px", level=1),))
+            return View((Line(f"{name}: what is edited lies in {sizes} px", level=1),))
         case BatchShrunk(before=before, now=now):
             text = f"out of memory: going on with {now} at a time instead of {before}"
             return View((Line(text, "warning", -1),), record=facts("batch", event, "before now"))

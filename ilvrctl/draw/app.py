@@ -46,6 +46,7 @@ class Pages:
             Route("/photo", self._shown_photo, methods=get[0]),
             Route("/events", self._events, methods=get[0]),
             Route("/results/{number:int}", self._result, methods=get[0]),
+            Route("/results/{number:int}/given", self._given, methods=get[0]),
             Route("/results/{number:int}/small", self._small, methods=get[0]),
             Route("/check", self._check, methods=get[1]),
             Route("/run", self._run, methods=get[1]),
@@ -70,6 +71,11 @@ class Pages:
 
     def _result(self, request: Request) -> Response:
         data, kind = for_screen(self._picture(request))
+        return Response(data, media_type=kind)
+
+    def _given(self, request: Request) -> Response:
+        run = self._session.run(request.path_params["number"])
+        data, kind = for_screen(self._session.given(run))
         return Response(data, media_type=kind)
 
     def _small(self, request: Request) -> Response:

@@ -22,7 +22,7 @@ from ilvrctl.events import BatchStarted, JobEvent, Noted, Selected, StepDone, Wa
 from ilvrctl.files import make_folder, replacing
 from ilvrctl.images.drawing import Layer, blank, marked, painted, save_quickly
 from ilvrctl.images.geometry import parse_color
-from ilvrctl.images.io import encode_picture, read_bytes
+from ilvrctl.images.io import encode_picture, open_picture, read_bytes
 from ilvrctl.images.photo import open_photo
 from ilvrctl.images.tensors import to_image
 from ilvrctl.plans import offers
@@ -35,6 +35,7 @@ from ilvrctl.sizes import Size
 from ilvrctl.work.machine import Keeping
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
 
     from ilvrctl.plans.plan import Plan
 
@@ -187,6 +188,11 @@ class Session:
         if number not in self.runs:
             raise UsageError(f"there is no result {number}")
         return self.runs[number]
+
+    def given(self, run: Run) -> Image:
+        """What was drawn for a result."""
+        drawn = run.files.photo if self.photo is None else run.files.scribble
+        return self.picture if drawn is None else open_picture(read_bytes(drawn), drawn.name)
 
     def work(self, look: Callable[[], None]) -> None:
         """Make results, one after the other, until ``look``, which is called again and again, raises something."""

@@ -155,7 +155,7 @@ function part(run) { // what is growing, in its place
 function choose(id) {
   const again = id === chosen;
   chosen = id;
-  if (!again) { for (const e of $("sheet").querySelectorAll(".part")) e.remove(); $("result").removeAttribute("src"); }
+  if (!again) { for (const e of $("sheet").querySelectorAll(".part")) e.remove(); for (const name of ["given", "result"]) $(name).removeAttribute("src"); }
   for (const [n] of runs) $("item-" + n)?.firstChild.setAttribute("aria-pressed", n === id);
   part(runs.get(id)); refresh(runs.get(id));
 }
@@ -165,10 +165,10 @@ function refresh(run) {
   $("progress").hidden = run.state !== "running"; $("progress").max = run.of || 1; $("progress").value = run.done;
   $("keep").disabled = run.state !== "done" || run.kept; $("keep").textContent = run.kept ? "Kept" : "Keep";
   $("cancel").hidden = !["waiting", "running"].includes(run.state);
-  $("command").textContent = run.command;
+  $("command").replaceChildren(...run.command.split(/ (?=-)/).flatMap(words => [make("span", {textContent: words}), " "]).slice(0, -1));
   $("notes").textContent = run.error ? [run.error.message, run.error.hint].filter(Boolean).join("; ") : run.notes.join("; ");
   $("notes").classList.toggle("bad", Boolean(run.error));
-  if (run.state === "done" && !$("result").hasAttribute("src")) $("result").src = `results/${run.id}`;
+  if (run.state === "done" && !$("result").hasAttribute("src")) { $("result").src = `results/${run.id}`; $("given").src = `results/${run.id}/given`; }
   $("view-after").disabled = run.state !== "done";
   if (run.state !== "done" && mode === "after") look("draw");
 }
@@ -196,7 +196,7 @@ function look(how) {
   if (how === "after" && runs.get(chosen)?.state !== "done") how = "draw";
   mode = board.mode = how;
   for (const name of ["draw", "after", "pair"]) { $("view-" + name).setAttribute("aria-pressed", name === how); $("stage").classList.toggle(name, name === how); }
-  $("result").hidden = $("divider").hidden = $("split-label").hidden = how !== "after";
+  $("result").hidden = $("given").hidden = $("divider").hidden = $("split-label").hidden = how !== "after";
   for (const e of document.querySelectorAll(".badge")) e.hidden = how !== "after";
   $("pair").hidden = $("beside").hidden = how !== "pair";
   $("cursor").hidden = true;
