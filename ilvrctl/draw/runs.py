@@ -77,8 +77,12 @@ class Run:
             "done": max(0, self.part - 1) * self.steps + self.step,
             "of": max(1, len(self.boxes)) * self.steps,
             "seconds": round(self.seconds, 1),
-            "error": self.error and {"message": self.error.message, "hint": self.error.hint},
-            "notes": self.notes,
+            "error": self.error and {"message": self._said(self.error.message), "hint": self.error.hint},
+            "notes": [self._said(note) for note in self.notes],
             "kept": self.kept,
             "command": self.command,
         }
+
+    def _said(self, text: str) -> str:
+        """A message about the files of the session, about those that are kept."""
+        return text.replace(str(self.files.result.parent), str(self.kept_as.result.parent))

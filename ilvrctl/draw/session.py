@@ -148,8 +148,8 @@ class Session:
         picture = self.picture if paint is None else painted(self.picture, paint)
         if files.scribble is not None or self.photo is None:
             save_quickly(picture, files.scribble or files.photo)
-        if files.mask is not None:
-            save_quickly(marked(picture.size, [one for one in (marks, paint) if one is not None]), files.mask)
+        if files.mask is not None and marks is not None:
+            save_quickly(marked(picture.size, marks, paint), files.mask)
         self._queue.put(run)
         self._tell(run)
         return run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -11,12 +10,14 @@ from PIL import Image
 
 from ilvrctl.errors import InputError
 from ilvrctl.files import replacing
-from ilvrctl.images.masks import binary
+from ilvrctl.images.masks import binary, grown
 from ilvrctl.images.photo import open_photo
 
 LOSSLESS_PIXELS = 4_000_000
 """Larger pictures go to a screen as JPEG: as PNG they take seconds to encode."""
 THUMBNAIL = 160
+EDGE = 2
+"""Pixels around paint where a scribble is still found (:func:`~ilvrctl.images.masks.difference`)."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,13 @@ def painted(picture: Image.Image, layer: Layer) -> Image.Image:
     return copy
 
 
-def marked(size: tuple[int, int], layers: Sequence[Layer]) -> Image.Image:
-    """A mask of ``size`` pixels: 255 where any of the layers covers more than half."""
+def marked(size: tuple[int, int], marks: Layer, paint: Layer | None) -> Image.Image:
+    """A mask of ``size`` pixels: 255 where the marks cover more than half, or paint is near enough to be seen."""
     mask = Image.new("L", size, 0)
-    for layer in layers:
-        mask.paste(255, layer.corner, binary(layer.cover))
+    if paint is not None:
+        mask.paste(255, paint.corner, binary(paint.cover))
+        mask = grown(mask, EDGE)
+    mask.paste(255, marks.corner, binary(marks.cover))
     return mask
 
 

@@ -5,9 +5,9 @@ const MOST_ZOOM = 40, STEP = 8;
 function trace(context, points, from, size) { // a line through points [x, y, x, y, ...], from the point before `from` on
   context.lineWidth = size;
   context.beginPath();
-  context.moveTo(points[Math.max(0, from - 2)], points[Math.max(0, from - 1)]);
+  const first = Math.max(0, from - 2);
+  context.moveTo(points[first], points[first + 1]);
   for (let i = from; i < points.length; i += 2) context.lineTo(points[i], points[i + 1]);
-  if (points.length === 2) context.lineTo(points[0], points[1]);
   context.stroke();
 }
 

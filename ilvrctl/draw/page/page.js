@@ -6,10 +6,11 @@ const make = (tag, props = {}, ...children) => { const e = Object.assign(documen
 const CONTROLS = {N: {}, steps: {min: 1, max: 200, step: 1}, start: {min: .05, max: 1, step: .05}, seed: {min: 0, max: 999, step: 1}};
 const LARGEST = 60 * 2 ** 20; // characters of a request: the server takes a little more
 const given = {}, runs = new Map(), inputs = {};
-let about, values, factors = [], chosen = null, mode = "draw", version = 0, pair = null;
+let about, values, factors = [], chosen = null, mode = "draw", version = 0, pair = null, drawing = false; // since the last Run
 
 const board = new Board($("stage"), {
   changed() {
+    drawing = true;
     $("undo").disabled = $("clear").disabled = !board.strokes.length;
     $("redo").disabled = !board.undone.length;
     check();
@@ -115,6 +116,7 @@ $("run").onclick = trying(async () => {
     for (const controls of next ? [given, {...given, [twice]: next()}] : [given]) made.push(await ask("run", {controls, paint, mask}));
     for (const run of made) heard(run);
     choose(made[0].id);
+    drawing = false;
     pair = made.length === 2 ? made.map(run => run.id) : null;
   } finally { $("run").disabled = false; }
 });
@@ -141,9 +143,9 @@ function heard(run) {
   button.setAttribute("aria-pressed", run.id === chosen);
   if (run.id === chosen) { part(run); refresh(run); if (run.state === "done" && before && before.state !== "done") finished(run); }
   if (run.state === "done" && before?.state !== "done") partners();
-  if (pair?.every(id => runs.get(id)?.state === "done")) { [$("left-run").value, $("right-run").value] = pair; pair = null; look("pair"); }
+  if (pair?.every(id => runs.get(id)?.state === "done")) { [$("left-run").value, $("right-run").value] = pair; pair = null; if (!drawing) look("pair"); }
 }
-function finished(run) { say(run.notes.length ? run.notes.join("; ") : `done in ${run.seconds} s`); look("after"); }
+function finished(run) { say(run.notes.length ? run.notes.join("; ") : `done in ${run.seconds} s`); if (!drawing) look("after"); }
 function part(run) { // what is growing, in its place
   if (run.state !== "running") { for (const e of $("sheet").querySelectorAll(".part")) e.remove(); return; }
   if (!run.preview) return;
