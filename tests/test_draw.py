@@ -10,16 +10,15 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import PATIENCE, command, environment, ilvrctl
+from drawing import at_work
 from PIL import Image, ImageDraw
 
 from ilvrctl import paths
@@ -33,32 +32,6 @@ from ilvrctl.plans.command_line import command_line
 
 CAT = paths.PHOTOS / "cat.jpg"
 FAST = {"to": "emoji3d", "precision": "fp32", "steps": "2"}
-
-
-class _EndedError(Exception):
-    pass
-
-
-@contextmanager
-def at_work(session: Session) -> Iterator[None]:
-    """The session makes what is asked of it, in a thread."""
-    ended = threading.Event()
-
-    def look() -> None:
-        if ended.is_set():
-            raise _EndedError
-
-    def work() -> None:
-        with pytest.raises(_EndedError):
-            session.work(look)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 @pytest.fixture

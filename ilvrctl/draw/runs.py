@@ -16,12 +16,13 @@ State = Literal["waiting", "running", "done", "failed", "cancelled"]
 
 @dataclass(frozen=True)
 class Files:
-    """Of a result: what is given to ``ilvrctl edit``, and what comes out."""
+    """Of a result: what is given to ``ilvrctl edit``, and what comes out; ``painted``: the photo is made here too."""
 
     photo: Path
     result: Path
     scribble: Path | None = None
     mask: Path | None = None
+    painted: bool = False
 
     @property
     def pictures(self) -> list[str]:
@@ -31,7 +32,8 @@ class Files:
     @property
     def made(self) -> list[Path]:
         """Those that are not the user's own."""
-        return [path for path in (self.scribble, self.mask, self.result) if path is not None]
+        found = (self.photo if self.painted else None, self.scribble, self.mask, self.result)
+        return [path for path in found if path is not None]
 
 
 @dataclass

@@ -131,7 +131,7 @@ class Session:
 
         What is painted counts as marked too. UsageError where too many wait.
         """
-        if sum(run.state == "waiting" for run in self.runs.values()) >= MOST_WAITING:
+        if sum(run.state == "waiting" for run in list(self.runs.values())) >= MOST_WAITING:
             raise UsageError(f"{MOST_WAITING} results wait already", hint="cancel one, or wait")
         masked = marks is not None and not self.paints
         shown = self.checked(controls, masked=masked)["values"]
@@ -139,17 +139,15 @@ class Session:
             number = next(
                 n for n in self._numbers if not any(map(exists, self._files(n, self.out, True).made))
             )
-            there = Path(self._folder.name)
-            files, kept_as = (
-                self._files(number, folder, paint is not None, masked) for folder in (there, self.out)
-            )
-            run = Run(number, files, kept_as, {**self._values, **controls}, shown)
-            self.runs[number] = run
+        places = (Path(self._folder.name), self.out)
+        files, kept_as = (self._files(number, one, paint is not None, masked) for one in places)
+        run = Run(number, files, kept_as, {**self._values, **controls}, shown)
         picture = self.picture if paint is None else painted(self.picture, paint)
         if files.scribble is not None or self.photo is None:
             save_quickly(picture, files.scribble or files.photo)
         if files.mask is not None and marks is not None:
             save_quickly(marked(picture.size, marks, paint), files.mask)
+        self.runs[number] = run
         self._queue.put(run)
         self._tell(run)
         return run
@@ -170,8 +168,6 @@ class Session:
         if run.kept:
             return run
         pairs = [*zip(run.files.made, run.kept_as.made, strict=True)]
-        if self.photo is None:
-            pairs.insert(0, (run.files.photo, run.kept_as.photo))
         if taken := next((place for _, place in pairs if exists(place)), None):
             raise OutputError(f"{taken} is there already", hint="Run it again: it gets another name")
         make_folder(self.out)
@@ -265,7 +261,7 @@ class Session:
         """The files of a result, in a folder; the photo stays where it is."""
         if self.photo is None:
             name = folder / f"painting-{number}.png"
-            return Files(name, name.with_name(f"{name.stem}-result.png"))
+            return Files(name, name.with_name(f"{name.stem}-result.png"), painted=True)
         name = folder / f"{self.photo.stem}-{number}.png"
         beside = (name.with_name(f"{name.stem}-{what}.png") for what in ("scribble", "mask"))
         scribble, mask = next(beside) if scribbled else None, folder / f"{name.stem}-mask.png"
