@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ilvrctl.draw.guard import Access
+from ilvrctl.draw.guard import LARGEST, Access
 from ilvrctl.draw.server import Server
 from ilvrctl.draw.session import Session
 
@@ -43,12 +43,16 @@ def at_work(session: Session) -> Iterator[None]:
 
 @contextmanager
 def served(
-    photo: Path | None, values: Mapping[str, Any], out: Path, size: tuple[int, int] = (512, 512)
+    photo: Path | None,
+    values: Mapping[str, Any],
+    out: Path,
+    size: tuple[int, int] = (512, 512),
+    largest: int = LARGEST,
 ) -> Iterator[tuple[Session, Server]]:
     """A page as ``ilvrctl edit PHOTO --draw`` serves it."""
     with (
         Session(None if photo is None else str(photo), out, values, size) as session,
-        Server(session, Access()) as server,
+        Server(session, Access(), largest=largest) as server,
         at_work(session),
     ):
         yield session, server

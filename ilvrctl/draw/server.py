@@ -10,7 +10,7 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ilvrctl.draw.guard import Access, Guard
+from ilvrctl.draw.guard import LARGEST, Access, Guard
 from ilvrctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,12 +21,13 @@ STOP = 2
 
 
 class Server:
-    """The page of a session, as long as the ``with`` block lasts. ``port`` 0 is a free one.
+    """The page of a session, as long as the ``with`` block lasts. ``port`` 0 is a free one;
+    ``largest``: bytes that a request may bring.
 
     Raises UsageError where it cannot be served there.
     """
 
-    def __init__(self, session: Session, access: Access, port: int = 0) -> None:
+    def __init__(self, session: Session, access: Access, port: int = 0, largest: int = LARGEST) -> None:
         import uvicorn
 
         from ilvrctl.draw.app import Pages
@@ -42,7 +43,7 @@ class Server:
             ) from error
         self.port: int = self._socket.getsockname()[1]
         how = uvicorn.Config(
-            Guard(Pages(session).application(), access),
+            Guard(Pages(session).application(), access, largest),
             log_config=None,
             log_level="critical",
             access_log=False,
