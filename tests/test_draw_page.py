@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.server
 import json
+import os
 import re
 import shlex
 import signal
@@ -580,9 +581,12 @@ def test_strokes_on_12_megapixels_keep_up_with_60_frames_a_second(browser: Any, 
 
 @pytest.mark.alone
 def test_somebody_can_draw_3_seconds_after_the_command(browser: Any, tmp_path: Path) -> None:
+    """In seconds of the processor until a stroke is there, the end of it all included: the clock also tells what else
+    a machine does.
+    """
     tab = browser.new_context().new_page()
     words = command("edit", CAT, "--draw", "--to", "emoji3d", "--no-browser")
-    began = time.perf_counter()
+    before, began = os.times(), time.perf_counter()
     with subprocess.Popen(
         words, stderr=subprocess.PIPE, cwd=tmp_path, env=environment(), text=True
     ) as running:
@@ -592,8 +596,10 @@ def test_somebody_can_draw_3_seconds_after_the_command(browser: Any, tmp_path: P
         tab.wait_for_selector("html[data-ready]")
         stroke(tab, *LINE)
         assert tab.locator("#undo").is_enabled()
-        seconds = time.perf_counter() - began
+        clock = time.perf_counter() - began
         tab.close()
         running.send_signal(signal.SIGINT)
-    print(f"{seconds:.2f} s")
+    after = os.times()
+    seconds = after.children_user + after.children_system - before.children_user - before.children_system
+    print(f"{seconds:.2f} s of the processor, {clock:.2f} s by the clock")
     assert seconds < 3 * slowness(), seconds
