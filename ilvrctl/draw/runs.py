@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,8 +71,9 @@ class Run:
         return command_line("edit", self.kept_as.pictures, values)
 
     def view(self) -> dict[str, Any]:
-        """What the page is told."""
+        """What the page is told; ``at`` tells which of two is the later one: answers and events overtake each other."""
         return {
+            "at": time.monotonic_ns() // 1000,
             "id": self.number,
             "state": self.state,
             "controls": dict(self.shown),

@@ -112,11 +112,13 @@ $("run").onclick = trying(async () => {
     const [paint, mask] = [await board.layer("paint"), await board.layer("mark")], twice = $("twice").value, made = [];
     if ((paint?.data.length || 0) + (mask?.data.length || 0) > LARGEST) throw new Error("the drawing is too large to be sent: fewer colours, or a smaller picture");
     if (!paint && !mask && !about.paper) say("nothing is drawn: all of the picture is edited"); else say("");
-    const next = {seed: () => String(values.seed + 1), N: () => String(factors[Math.min(factors.length - 1, factors.indexOf(values.N) + 1)])}[twice];
+    const now = name => Number(given[name] ?? values[name]), at = factors.indexOf(now("N"));
+    const next = {seed: () => String(now("seed") + 1), N: () => String(factors[at + 1] ?? factors[at - 1])}[twice];
     for (const controls of next ? [given, {...given, [twice]: next()}] : [given]) made.push(await ask("run", {controls, paint, mask}));
     for (const run of made) heard(run);
     choose(made[0].id);
     drawing = false;
+    if (runs.get(chosen).state === "done") finished(runs.get(chosen));
     pair = made.length === 2 ? made.map(run => run.id) : null;
   } finally { $("run").disabled = false; }
 });
@@ -129,6 +131,7 @@ const state = run => run.state === "running" ? (run.of ? `${Math.round(100 * run
 
 function heard(run) {
   const before = runs.get(run.id);
+  if (before && run.at < before.at) return;
   runs.set(run.id, run);
   let item = $("item-" + run.id);
   if (!item) {
@@ -167,7 +170,7 @@ function refresh(run) {
   $("progress").hidden = run.state !== "running"; $("progress").max = run.of || 1; $("progress").value = run.done;
   $("keep").disabled = run.state !== "done" || run.kept; $("keep").textContent = run.kept ? "Kept" : "Keep";
   $("cancel").hidden = !["waiting", "running"].includes(run.state);
-  $("command").replaceChildren(...run.command.split(/ (?=-)/).flatMap(words => [make("span", {textContent: words}), " "]).slice(0, -1));
+  if ($("command").textContent !== run.command) $("command").replaceChildren(...run.command.split(/ (?=-)/).flatMap(words => [make("span", {textContent: words}), " "]).slice(0, -1));
   $("notes").textContent = run.error ? [run.error.message, run.error.hint].filter(Boolean).join("; ") : run.notes.join("; ");
   $("notes").classList.toggle("bad", Boolean(run.error));
   if (run.state === "done" && !$("result").hasAttribute("src")) { $("result").src = `results/${run.id}`; $("given").src = `results/${run.id}/given`; }
