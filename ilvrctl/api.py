@@ -94,11 +94,14 @@ def edit(
     weights: str | Path | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
+    machine: Machine | None = None,
     **parameters: Any,
 ) -> Results:
     """Edit a photo at its own size, as ``ilvrctl edit`` does: where ``scribbled`` differs, or ``mask`` is white.
 
-    Pictures and parameters as for :func:`translate`; ``mode`` is ``scribble`` or ``paint``.
+    Pictures and parameters as for :func:`translate`; ``mode`` is ``scribble`` or ``paint``. ``machine``, in
+    the place of ``device``, ``batch_size`` and ``compile``: a :class:`ilvrctl.work.machine.Keeping` keeps its networks
+    in memory from one call to the next.
 
     Raises UsageError for pictures of different sizes and for what cannot be meant, WeightsError for weights that are
     not here.
@@ -110,7 +113,7 @@ def edit(
     assert first is not None
     with fetching(progress if callable(progress) else _silent):
         plan = plan_edit(asked, (first, others[0], others[1]), _destination(out))
-    return _results(plan, asked, progress)
+    return _results(plan, asked, progress, machine)
 
 
 def batch(
@@ -317,11 +320,11 @@ def _facts(facts: Mapping[str, Any]) -> Layer:
     return Layer.of("the call", {"model": facts}) if facts else Layer({})
 
 
-def _results(plan: Plan, asked: Asked, progress: Progress | None) -> Results:
+def _results(plan: Plan, asked: Asked, progress: Progress | None, machine: Machine | None = None) -> Results:
     check_networks([plan], numbers=False)
     plan = make_plan(plan, overwrite=bool(asked.values.get("overwrite")))
-    machine, count = _machine(asked), len(plan.outputs)
-    return Results(lambda aside: carry_out([plan], machine, aside=aside), progress, count, plan.passed_by)
+    chosen, count = machine or _machine(asked), len(plan.outputs)
+    return Results(lambda aside: carry_out([plan], chosen, aside=aside), progress, count, plan.passed_by)
 
 
 def _machine(asked: Asked) -> Machine:

@@ -96,6 +96,14 @@ class Loaded:
 
 
 @dataclass(frozen=True)
+class Selected:
+    """What of a photo is edited: the ``boxes`` (left, top, right, bottom) of its parts, as they are made in turn."""
+
+    name: str
+    boxes: tuple[tuple[int, int, int, int], ...]
+
+
+@dataclass(frozen=True)
 class Written:
     """A result is on disk at ``path``, or stands encoded as PNG in ``data`` where it has no path.
 
@@ -184,6 +192,7 @@ JobEvent = (
     | StepDone
     | ItemFailed
     | BatchShrunk
+    | Selected
     | Written
     | Skipped
     | Arrived

@@ -1,12 +1,7 @@
-"""The page of ``ilvrctl eval --html`` in a real headless Chromium, from a file address and without a network.
-
-.ci/run installs a browser where none is; without one these tests fail and say so, as a page that nobody opened is
-not tested.
-"""
+"""The page of ``ilvrctl eval --html`` in a real headless Chromium, from a file address and without a network."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,36 +10,20 @@ from random import Random
 from typing import Any
 
 import pytest
+from browser import chromium
 from commands import ilvrctl, slowness
 from conftest import EMOJI
 from PIL import Image
 
 pytestmark = pytest.mark.slow
 
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 MANY = 500
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    found = os.environ.get("ILVRCTL_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.fail("no Chromium here: apt-get install chromium, or ILVRCTL_CHROMIUM=PATH")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=list(FLAGS))
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

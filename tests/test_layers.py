@@ -56,6 +56,7 @@ FLOORS = (
     frozenset({"work"}),
     frozenset({"evaluation"}),
     frozenset({"api", "model"}),
+    frozenset({"draw"}),
     frozenset({"cli", "__main__"}),
 )
 WITHOUT_TORCH = GROUND | {
@@ -73,6 +74,7 @@ WITHOUT_TORCH = GROUND | {
     "evaluation",
     "api",
     "model",
+    "draw",
 }
 """Parts that must not import torch until they need it."""
 WITH_TORCH = ("models.files.checkpoint", "models.files.loading", "models.files.saving")
@@ -261,7 +263,7 @@ def test_only_images_read_and_write_pictures(module: str) -> None:
         )
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if part_of(m) not in {"hub", "cli"}])
+@pytest.mark.parametrize("module", [m for m in MODULES if part_of(m) not in {"hub", "cli", "draw"}])
 def test_only_the_hub_uses_the_network(module: str) -> None:
     network = {
         "urllib.request",

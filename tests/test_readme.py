@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,7 @@ LANGUAGES = {
     "yaml": "a file",
     "text": "",
 }
+SERVING = ("--draw", "ilvrctl draw")
 MISSING_WEIGHTS = ("--to dog", "--to face", "--from cat ")
 
 
@@ -201,13 +203,35 @@ def _hugging_face(section: Section, folder: Path) -> Iterator[dict[str, str]]:
 
 
 def _run(words: list[str], place: Path, environment: dict[str, str]) -> None:
-    done = subprocess.run(words, cwd=place, env=environment, capture_output=True, check=False)
+    run = _stopped if any(one in words[-1] for one in SERVING) else _finished
+    done = run(words, place, environment)
     command, messages = words[-1], done.stderr.decode()
     missing = any(one in command for one in MISSING_WEIGHTS) and "download" not in command
     assert done.returncode == (3 if missing else 0), f"{command}: {messages}"
     assert "Traceback" not in messages, f"{command}: {messages}"
     if missing:
         assert "hint: ilvrctl download" in messages
+
+
+def _finished(
+    words: list[str], place: Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(words, cwd=place, env=environment, capture_output=True, check=False)
+
+
+def _stopped(
+    words: list[str], place: Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess[bytes]:
+    """What goes on until Ctrl-C, which comes as soon as it is served."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, cwd=place, env=environment, stdout=pipe, stderr=pipe) as running:
+        assert running.stderr is not None
+        said = b""
+        while line := running.stderr.readline():
+            said += line
+            if line.startswith(b"http://"):
+                running.send_signal(signal.SIGINT)
+        return subprocess.CompletedProcess(words, running.wait(), b"", said)
 
 
 def _place(folder: Path, section: Section) -> tuple[Path, dict[str, str]]:

@@ -23,6 +23,8 @@ EPILOG = """Examples:
 
   ilvrctl edit photo.jpg scribbled.png --to face -o out.png
 
+  ilvrctl edit photo.jpg --draw --to face         # in the browser
+
   ilvrctl edit photo.jpg scribbled.png --to face --preview preview.png
 
   ilvrctl edit photo.jpg --mask mask.png --to face --resample 10x3 -o out.jpg --quality 92
@@ -56,6 +58,9 @@ def edit(
     from ilvrctl.plans.outputs import Destination
     from ilvrctl.plans.request import edit as editing
 
+    if options["draw"]:
+        _draw(photo, scribbled, options)
+        return
     display = display_of(options)
     asked = asked_by_flags("edit", given_of(options))
     destination = Destination.asked(options["out"])
@@ -70,6 +75,14 @@ def edit(
         _preview(plan, options["preview"], display, overwrite=options["overwrite"])
         return
     show_or_carry_out(plan, options, display, before=_tell_selection)
+
+
+def _draw(photo: str, scribbled: str | None, options: Mapping[str, Any]) -> None:
+    from ilvrctl.cli.draw import serve
+
+    if scribbled is not None:
+        raise UsageError("--draw makes the scribbled copy itself", hint=f"ilvrctl edit {photo} --draw")
+    serve(photo, options)
 
 
 def _select(plan: Plan) -> Selection:

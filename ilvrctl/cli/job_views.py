@@ -18,6 +18,7 @@ from ilvrctl.events import (
     Note,
     Noted,
     PassedBy,
+    Selected,
     Skipped,
     StepDone,
     Stopped,
@@ -46,6 +47,9 @@ def job_view(event: JobEvent, tally: Tally) -> View:
             return View(
                 (Line(text, level=1),), record=facts("loaded", event, "model device precision seconds")
             )
+        case Selected(name=name, boxes=boxes):
+            sizes = ", ".join(f"{right - left} x {lower - upper}" for left, upper, right, lower in boxes)
+            return View((Line(f"{name}: what is edited lies in {sizes} px", level=1),))
         case BatchShrunk(before=before, now=now):
             text = f"out of memory: going on with {now} at a time instead of {before}"
             return View((Line(text, "warning", -1),), record=facts("batch", event, "before now"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 SUMMARIES = {
     "translate": "Turn pictures into pictures of the target domain, steered by the input (ILVR, SDDM, EGSDE).",
     "edit": "Edit a photo at its own size: scribble on a copy of it, and get it back clean.",
+    "draw": "Paint in the browser, and have a picture of the target domain made of it.",
     "eval": "Measure results: how near the input or the truth, how real; with intervals, runs compared.",
     "batch": "Carry out the jobs of a file: resumable, spread over devices and machines.",
     "train": "Train a model of a folder of pictures, so that other pictures can be translated to it.",

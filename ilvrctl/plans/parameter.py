@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 from ilvrctl.plans.values import Kind, switch, word
 
-Command = Literal["translate", "edit", "jobs", "batch", "train", "doctor", "inspect"]
+Command = Literal["translate", "edit", "draw", "jobs", "batch", "train", "doctor", "inspect"]
 """Who knows a parameter: the commands, and the ``jobs`` of a jobs file."""
 
-MAKING = frozenset[Command]({"translate", "edit", "jobs"})
+SAVING = frozenset[Command]({"translate", "edit", "jobs"})
+"""Who makes pictures and writes all of them."""
+MAKING = frozenset[Command]({*SAVING, "draw"})
 """Who makes pictures."""
 RUNS = frozenset[Command]({"translate", "edit", "batch"})
 """The commands that carry out plans."""
@@ -23,6 +25,7 @@ PICTURES = "Pictures"
 MACHINE = "Machine"
 OUTPUT = "Output"
 EDITED = "What is edited"
+BROWSER = "In the browser"
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,19 @@ from typing import get_args
 from ilvrctl.choices import Mode, Precision, Speed
 from ilvrctl.diffusion.lowpass import KERNELS
 from ilvrctl.plans import offers, parameters_of_inputs
-from ilvrctl.plans.parameter import EDITED, MACHINE, MAKING, METHOD, RUNS, SAMPLING, Command, Parameter
+from ilvrctl.plans.parameter import (
+    EDITED,
+    MACHINE,
+    MAKING,
+    METHOD,
+    RUNS,
+    SAMPLING,
+    SAVING,
+    Command,
+    Parameter,
+)
 from ilvrctl.plans.parameters_of_classes import CLASSES
+from ilvrctl.plans.parameters_of_drawing import DRAWING
 from ilvrctl.plans.parameters_of_methods import OF_PAPERS
 from ilvrctl.plans.parameters_of_noise import NOISE
 from ilvrctl.plans.parameters_of_pictures import JOBS, ROWS_OF_PICTURES
@@ -43,7 +54,7 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "out",
         "Folder, file, or - for standard output.",
-        commands=_COMMANDS,
+        commands=_COMMANDS | {"draw"},
         flags=("--out", "-o"),
         metavar="PATH",
         shown="out; out/TARGET beside results of others",
@@ -89,6 +100,7 @@ TABLE: tuple[Parameter, ...] = (
         "samples",
         "Samples of every input.",
         whole(1),
+        commands=SAVING,
         flags=("--samples", "-n"),
         shown="1",
         rival=("from_image", "which samples are made"),
@@ -148,7 +160,7 @@ TABLE: tuple[Parameter, ...] = (
         "set",
         "Any setting, for instance energies.dse.weight=500 or model.num_heads=4.",
         words,
-        commands=_COMMANDS | {"inspect"},
+        commands=_COMMANDS | {"draw", "inspect"},
         panel=METHOD,
     ),
     Parameter(
@@ -206,7 +218,7 @@ TABLE: tuple[Parameter, ...] = (
         commands=JOBS,
         default=False,
     ),
-    Parameter("sheet", "Contact sheet: input, low-pass, samples; grids have one.", sheet),
+    Parameter("sheet", "Contact sheet: input, low-pass, samples; grids have one.", sheet, commands=SAVING),
     Parameter(
         "preview",
         "Only draw mask, regions and what is kept of the picture; the model is not loaded.",
@@ -236,7 +248,7 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "device",
         "auto, cpu, cuda, cuda:1, mps.",
-        commands=_ALL | {"train", "doctor", "inspect"},
+        commands=_ALL | {"draw", "train", "doctor", "inspect"},
         panel=MACHINE,
         default="auto",
         environment="ILVRCTL_DEVICE",
@@ -323,7 +335,7 @@ TABLE: tuple[Parameter, ...] = (
         "compile",
         "torch.compile; by itself only on CUDA and for long jobs.",
         switch,
-        commands=_ALL,
+        commands=_ALL | {"draw"},
         panel=MACHINE,
         flags=("--compile/--no-compile",),
         shown="where it pays",
@@ -332,6 +344,7 @@ TABLE: tuple[Parameter, ...] = (
     Parameter("from_weights", "A checkpoint of the inputs' kind.", file, commands=JOBS, panel=MACHINE),
     *NOISE,
     *OF_RUNS,
+    *DRAWING,
 )
 """In the order in which several of them make a grid: the first varies slowest."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ilvrctl.choices import FITTINGS
-from ilvrctl.plans.parameter import Command, Parameter
+from ilvrctl.plans.parameter import SAVING, Command, Parameter
 from ilvrctl.plans.values import bits, one_of, picture_size
 
 PICTURES = "Pictures"
@@ -37,6 +37,7 @@ ROWS_OF_PICTURES: tuple[Parameter, ...] = (
         "window",
         "Numbers that are black and white in inputs of more than 8 bits: LO:HI, or auto.",
         key="window",
+        commands=SAVING,
         panel=PICTURES,
         metavar="LO:HI|auto",
     ),

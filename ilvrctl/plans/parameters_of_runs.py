@@ -3,15 +3,22 @@ carried out."""
 
 from __future__ import annotations
 
-from ilvrctl.plans.parameter import OUTPUT, RUNS, Parameter
+from ilvrctl.plans.parameter import OUTPUT, RUNS, SAVING, Parameter
 from ilvrctl.plans.values import file, one_of, switch, whole
 
 OF_RUNS: tuple[Parameter, ...] = (
     Parameter(
-        "ext", "Format of results: png, jpg, webp.", one_of("png", "jpg", "webp"), panel=OUTPUT, default="png"
+        "ext",
+        "Format of results: png, jpg, webp.",
+        one_of("png", "jpg", "webp"),
+        commands=SAVING,
+        panel=OUTPUT,
+        default="png",
     ),
-    Parameter("quality", "Of results in JPEG and WebP.", whole(1, 100), panel=OUTPUT, default=95),
-    Parameter("gif", "An animation of every sample.", switch, panel=OUTPUT, default=False),
+    Parameter(
+        "quality", "Of results in JPEG and WebP.", whole(1, 100), commands=SAVING, panel=OUTPUT, default=95
+    ),
+    Parameter("gif", "An animation of every sample.", switch, commands=SAVING, panel=OUTPUT, default=False),
     Parameter(
         "overwrite",
         "Replace outputs made otherwise.",
@@ -24,6 +31,7 @@ OF_RUNS: tuple[Parameter, ...] = (
         "from_image",
         "Take target, settings and sample from a result of ilvrctl.",
         file,
+        commands=SAVING,
         panel=OUTPUT,
     ),
     Parameter(

@@ -57,6 +57,10 @@ class Edited:
     background: str = "white"
     lost: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    @property
+    def boxes(self) -> tuple[tuple[int, int, int, int], ...]:
+        return tuple(region.box for region in self.regions)
+
     def lost_in(self, suffix: str) -> tuple[str, ...]:
         """What a result with this extension will not hold of the photo."""
         return self.lost.get(suffix.lower(), ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ilvrctl.errors import UsageError
@@ -136,6 +136,19 @@ class Machine:
 
             return Spread(Cluster(place, self.address, self.workers))
         return Spread(Processes([replace(place, device=name) for name in self.names]))
+
+
+@dataclass(frozen=True)
+class Keeping(Machine):
+    """One that keeps the networks of its last run in memory, for runs with the same."""
+
+    last: dict[Networks, Engine] = field(default_factory=dict, compare=False, repr=False)
+
+    def load(self, networks: Networks, calls: int, tell: Tell) -> Engine:
+        if networks not in self.last:
+            self.last.clear()  # before others are loaded: both may not fit
+            self.last[networks] = super().load(networks, calls, tell)
+        return self.last[networks]
 
 
 def share_of(

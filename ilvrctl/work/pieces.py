@@ -78,6 +78,10 @@ class Pieces(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What people should know about it."""
 
+    @property
+    def boxes(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Where the parts lie (left, top, right, bottom); none of a picture that is translated as a whole."""
+
     def lost_in(self, suffix: str) -> tuple[str, ...]:
         """What people should know about results with this extension, before they are made."""
 
@@ -98,6 +102,10 @@ class Whole:
     @property
     def parts(self) -> tuple[Piece, ...]:
         return (Piece(self.picture, noise=self.noise),)
+
+    @property
+    def boxes(self) -> tuple[tuple[int, int, int, int], ...]:
+        return ()
 
     def lost_in(self, suffix: str) -> tuple[str, ...]:
         if self.picture.mode != "RGBA" or suffix.lower() not in OPAQUE_SUFFIXES:

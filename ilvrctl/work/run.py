@@ -18,6 +18,7 @@ from ilvrctl.events import (
     Loaded,
     Note,
     SampleFailed,
+    Selected,
     Skipped,
     Stopped,
     Warned,
@@ -210,7 +211,7 @@ class _Round:
                     self._slots.setdefault((number, output.item.key), []).append(Slot(number, place))
         self._news: deque[tuple[Unreadable, int]] = deque()
         self._at_work: dict[Slot, tuple[Seen, Pieces]] = {}
-        self._remarks: deque[Note] = deque()
+        self._remarks: deque[Note | Selected] = deque()
         self._looked: set[str | None] = set()
         self._remarked: set[tuple[str, Shape]] = set()
         self._told: set[str] = set()
@@ -301,6 +302,8 @@ class _Round:
             remarks = (*pieces.notes, *pieces.lost_in(suffix or ".png"))
             self._remarks.extend(Warned(text) for text in remarks if text not in self._told)
             self._told.update(remarks)
+            if pieces.boxes:
+                self._remarks.append(Selected(output.item.name, pieces.boxes))
             self._look(slot.plan, output.item.name, pieces)
         filmed, kept = output.gif is not None, output.noise is not None
         name, digest = output.item.name, value.seen.digest

@@ -1,0 +1,67 @@
+"""Of the one table of parameters: the page that is drawn on in the browser."""
+
+from __future__ import annotations
+
+from ilvrctl.plans.parameter import BROWSER, Command, Parameter
+from ilvrctl.plans.values import picture_size, switch, whole
+
+_EDIT = frozenset[Command]({"edit"})
+_DRAW = frozenset[Command]({"draw"})
+
+DRAWING: tuple[Parameter, ...] = (
+    Parameter(
+        "draw",
+        "Scribble on the photo in the browser, and see results there (extra: draw).",
+        switch,
+        commands=_EDIT,
+        panel=BROWSER,
+        default=False,
+    ),
+    Parameter("canvas", "Size of the paper.", picture_size, commands=_DRAW, panel=BROWSER, shown="512"),
+    Parameter(
+        "host",
+        "Where the page is served; anything but this machine itself wants a --password.",
+        commands=_EDIT | _DRAW,
+        panel=BROWSER,
+        metavar="ADDRESS",
+        default="127.0.0.1",
+    ),
+    Parameter(
+        "port", "Of the page.", whole(0, 65535), commands=_EDIT | _DRAW, panel=BROWSER, shown="a free one"
+    ),
+    Parameter(
+        "password",
+        "What the page asks for, with any name; in the environment other users do not see it.",
+        commands=_EDIT | _DRAW,
+        panel=BROWSER,
+        metavar="TEXT",
+        environment="ILVRCTL_PASSWORD",
+    ),
+    Parameter(
+        "browser",
+        "Open the page.",
+        switch,
+        commands=_EDIT | _DRAW,
+        panel=BROWSER,
+        flags=("--browser/--no-browser",),
+        shown="where there is a screen",
+    ),
+)
+
+PAGE = frozenset(row.name for row in DRAWING)
+"""What is about the page, not about what is made."""
+NOT_DRAWN = frozenset(
+    {
+        *(
+            "samples",
+            "sheet",
+            "gif",
+            "ext",
+            "quality",
+            "overwrite",
+        ),  # a result at a time, a PNG when it is kept
+        *("mask", "no_mask", "preview"),  # that is what the page is for
+        *("from_image", "dry_run", "estimate"),
+    }
+)
+"""What ``edit`` knows and ``edit --draw`` does not."""
