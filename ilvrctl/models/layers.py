@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ilvrctl.models.architecture.blocks import Attention, Conventions, Down, Layer, Res, Stem, Up
 from ilvrctl.models.cpu import strips
+from ilvrctl.models.cpu.choice import layout_for
 from ilvrctl.models.cpu.convolution import Convolution
 from ilvrctl.models.cpu.norm import affine, normalise, wants_grad
 
@@ -78,7 +79,6 @@ class ResBlock(Feature):
 
     def _in_strips(self, parts: list[Tensor], signal: Tensor) -> Tensor:
         """As :meth:`forward`, without the joined, normalised and enlarged maps."""
-        parts[:] = [part.contiguous(memory_format=torch.channels_last) for part in parts]  # as in normalise
         first, second = self._convolution(self.in_layers), self._convolution(self.out_layers)
         bias = None if self.scale_shift else cast(Tensor, first.bias) + signal
         rows: strips.Rows = strips.Normalised(parts, *affine(parts, self._norm(self.in_layers)))
@@ -87,13 +87,11 @@ class ResBlock(Feature):
             h = strips.convolve(strips.Twice(rows), first, bias=bias)
         else:
             if self.resample == "down":
-                rows = strips.Plain(strips.halved(rows, first.weight.dtype))
-                parts = [_halve(part, "down") for part in parts]
+                rows = strips.Plain(strips.halved(rows, first))
+                parts = [strips.halved(strips.Plain(part), first) for part in parts]
             skip, h = self._skip_and_first(rows, parts, first, bias)
         parts.clear()
         rows = strips.Normalised([h], *affine([h], self._norm(self.out_layers), self._scale_shift(signal)))
-        if self.resample == "up":
-            return _add_twice(strips.convolve(rows, second, out=h), skip)
         return strips.convolve(rows, second, addend=skip, out=h)
 
     def _skip_and_first(
@@ -166,8 +164,13 @@ class StemConvolution(Convolution):
     """The first convolution: ``weight`` and ``bias`` have no further name."""
 
     def forward(self, held: list[Tensor], emb: Tensor) -> Tensor:  # type: ignore[override]
-        """Picture to features; ``emb`` is unused."""
-        return super().forward(held.pop())
+        """Picture to features, laid out in memory as those who read them like it; ``emb`` is unused."""
+        x = held.pop()
+        if self.without_gradients(x):
+            layout = layout_for(self.out_channels, self.weight.dtype, *x.shape[2:])
+            if layout == torch.contiguous_format:
+                return self.in_strips(x, layout)
+        return super().forward(x)
 
 
 class Downsample(Feature):
@@ -256,6 +259,4 @@ def _add_twice(h: Tensor, x: Tensor) -> Tensor:
     """``h`` plus ``x`` at twice its size; without gradients the larger ``x`` is never made."""
     if wants_grad(h, x) or torch.compiler.is_compiling():
         return h + _twice(x)
-    B, C, H, W = x.shape
-    h.permute(0, 2, 3, 1).view(B, H, 2, W, 2, C).add_(x.permute(0, 2, 3, 1)[:, :, None, :, None])
-    return h
+    return strips.add_twice(h, x)

@@ -34,7 +34,7 @@ from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.engine import Engine, Reference
 from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.compiled import CompiledNetwork
-from ilvrctl.models.cpu.winograd import directly
+from ilvrctl.models.cpu.choice import directly
 from ilvrctl.models.files.loading import load_network
 from ilvrctl.settings import build_settings
 

@@ -6,13 +6,16 @@ works in place, and a large tensor goes through in pieces that stay in the cache
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from ilvrctl.models.cpu.threads import share
 
 LARGE = 1 << 22  # elements; from here on a second copy costs more than the Python loop over pieces
 PIECE = 1 << 18  # elements of a piece: 1 MB of float32, which a core's own cache holds
@@ -138,20 +141,28 @@ def affine(
 ) -> tuple[Tensor, Tensor]:
     """``a``, ``b`` (B, C) float32 with which ``a x + b`` is what :func:`normalise` makes of x before SiLU.
 
-    ``x``: ``parts`` (B, C_i, H, W), channels_last, joined along channels. Without gradients.
+    ``x``: ``parts`` (B, C_i, H, W), of any layout, joined along channels. Without gradients.
     """
     gamma, beta = _modulated(norm, scale_shift)
     B = len(parts[0])
+    firsts = list(accumulate((part.shape[1] for part in parts), initial=0))
+    pieces = [
+        (slice(first, first + part.shape[1]), i, piece)
+        for part, first in zip(parts, firsts, strict=False)
+        for i in range(B)
+        for piece in _runs(part[i])
+    ]
+    found = torch.empty(len(pieces), 2, max(part.shape[1] for part in parts))
+
+    def add(items: Iterator[int]) -> None:
+        for j in items:
+            piece = pieces[j][2]
+            _sums(piece, found[j, :, : len(piece)])
+
+    share(add, range(len(pieces)))
     sums = torch.zeros(2, B, norm.num_channels, dtype=torch.float64)
-    for i in range(B):
-        first = 0
-        for part in parts:
-            ours = sums[:, i, first : first + part.shape[1]]
-            for piece in _pieces(part[i]):
-                values = piece.float()
-                ours[0] += values.sum(0)
-                ours[1] += (values * values).sum(0)
-            first += part.shape[1]
+    for (channels, i, piece), part_sums in zip(pieces, found, strict=True):
+        sums[:, i, channels] += part_sums[:, : len(piece)]
     pixels = parts[0].shape[2] * parts[0].shape[3]
     mean, square = sums.view(2, B, norm.num_groups, -1).mean(3) / pixels
     rstd = (square - mean * mean).clamp_(min=0).add_(norm.eps).rsqrt_()
@@ -192,3 +203,21 @@ def _pieces(x: Tensor) -> list[Tensor]:
     pixels = x.permute(1, 2, 0).view(-1, x.shape[0])
     n = max(1, PIECE // x.shape[0])
     return [pixels[i : i + n] for i in range(0, len(pixels), n)]
+
+
+def _runs(x: Tensor) -> list[Tensor]:
+    """Runs of rows (C, n, W) of a picture (C, H, W)."""
+    n = max(1, PIECE // (x.shape[0] * x.shape[2]))
+    return list(x.split(n, 1))
+
+
+def _sums(x: Tensor, out: Tensor) -> None:
+    """The sums of ``x`` (C, n, W) and of its squares over the pixels, into ``out`` (2, C)."""
+    values = x.float()
+    if values.stride(0) == 1:  # channels_last
+        pixels = values.permute(1, 2, 0).flatten(0, 1)
+        torch.sum(pixels, 0, out=out[0])
+        torch.sum(pixels * pixels, 0, out=out[1])
+    else:
+        torch.sum(values, (1, 2), out=out[0])
+        out[1] = torch.linalg.vector_norm(values, dim=(1, 2)).square_()
