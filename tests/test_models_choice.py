@@ -64,7 +64,9 @@ def test_a_small_gain_is_none(asked: list[str]) -> None:
     assert asked == ["direct", "nnpack"]
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"a": 1}', "\x00", '{"m": {"128x128 64x64 float32": "gone"}}'])
+@pytest.mark.parametrize(
+    "content", ["", "[1]", '{"a": 1}', "\x00", '{"m": {"128x128 64x64 float32": "gone"}}']
+)
 def test_a_cache_of_rubbish_is_no_error(content: str, asked: list[str]) -> None:
     file().parent.mkdir(parents=True)
     file().write_text(content)

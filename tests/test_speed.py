@@ -14,7 +14,6 @@ from torch import nn
 
 from ilvrctl import paths
 from ilvrctl.config import Layer
-from ilvrctl.devices import COMPILE_FROM, compile_pays
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.reuse import Reusing, splitting
 from ilvrctl.diffusion.samplers import DDIM
@@ -189,13 +188,6 @@ def test_a_network_without_a_deep_part_is_refused(tmp_path: Path) -> None:
     )
     assert ran.code == 2
     assert "4 decoder blocks" in ran.err
-
-
-def test_compiling_is_chosen_only_for_long_jobs_on_cuda() -> None:
-    cuda, cpu = torch.device("cuda"), torch.device("cpu")
-    assert compile_pays(cuda, COMPILE_FROM)
-    assert not compile_pays(cuda, COMPILE_FROM - 1)
-    assert not compile_pays(cpu, 100 * COMPILE_FROM)
 
 
 def test_doctor_times_a_network() -> None:

@@ -146,11 +146,12 @@ _clock = time.thread_time if time.get_clock_info("thread_time").resolution < 1e-
 def _machine(threads: int) -> str:
     """What times depend on: processor, what torch uses of it, torch and its threads."""
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"{_processor()}, {capability}, torch {torch.__version__}, {threads} threads"
+    return f"{processor()}, {capability}, torch {torch.__version__}, {threads} threads"
 
 
 @cache
-def _processor() -> str:
+def processor() -> str:
+    """The name of this machine's processor."""
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -112,7 +112,7 @@ class Nnpack:
 
     LAYOUT = torch.contiguous_format
     dtype = torch.float32
-    TILES = 176  # of 6x6 pixels, about, in a strip: more take more memory, fewer transform the kernel oftener
+    TILES = 264  # of 6x6 pixels, about, in a strip: more take more memory, fewer transform the kernel oftener
     MIN_WORK = 1 << 25  # multiplications: below calling it costs more than it saves
     MAX_PAIRS = 1 << 18  # of channels: their transformed kernels take 256 bytes each
 

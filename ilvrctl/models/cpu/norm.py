@@ -7,7 +7,6 @@ works in place, and a large tensor goes through in pieces that stay in the cache
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 from typing import Any, cast
 
 import torch
@@ -137,34 +136,21 @@ def _affine(mean: Tensor, rstd: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Te
 
 
 def affine(
-    parts: Sequence[Tensor], norm: nn.GroupNorm, scale_shift: tuple[Tensor, Tensor] | None = None
+    parts: Sequence[Tensor],
+    norm: nn.GroupNorm,
+    scale_shift: tuple[Tensor, Tensor] | None = None,
+    sums: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """``a``, ``b`` (B, C) float32 with which ``a x + b`` is what :func:`normalise` makes of x before SiLU.
 
-    ``x``: ``parts`` (B, C_i, H, W), of any layout, joined along channels. Without gradients.
+    ``x``: ``parts`` (B, C_i, H, W), of any layout, joined along channels. ``sums``: (2, B, C) float64, those of x and
+    of its squares over the pixels, if they are known. Without gradients.
     """
     gamma, beta = _modulated(norm, scale_shift)
-    B = len(parts[0])
-    firsts = list(accumulate((part.shape[1] for part in parts), initial=0))
-    pieces = [
-        (slice(first, first + part.shape[1]), i, piece)
-        for part, first in zip(parts, firsts, strict=False)
-        for i in range(B)
-        for piece in _runs(part[i])
-    ]
-    found = torch.empty(len(pieces), 2, max(part.shape[1] for part in parts))
-
-    def add(items: Iterator[int]) -> None:
-        for j in items:
-            piece = pieces[j][2]
-            _sums(piece, found[j, :, : len(piece)])
-
-    share(add, range(len(pieces)))
-    sums = torch.zeros(2, B, norm.num_channels, dtype=torch.float64)
-    for (channels, i, piece), part_sums in zip(pieces, found, strict=True):
-        sums[:, i, channels] += part_sums[:, : len(piece)]
-    pixels = parts[0].shape[2] * parts[0].shape[3]
-    mean, square = sums.view(2, B, norm.num_groups, -1).mean(3) / pixels
+    B, _, H, W = parts[0].shape
+    if sums is None:
+        sums = torch.cat([_sums_of(part) for part in parts], 2)
+    mean, square = sums.view(2, B, norm.num_groups, -1).mean(3) / (H * W)
     rstd = (square - mean * mean).clamp_(min=0).add_(norm.eps).rsqrt_()
     a, b = _affine(mean, rstd, gamma.expand(B, -1).double(), beta.expand(B, -1).double())
     return a.float(), b.float()
@@ -205,14 +191,23 @@ def _pieces(x: Tensor) -> list[Tensor]:
     return [pixels[i : i + n] for i in range(0, len(pixels), n)]
 
 
-def _runs(x: Tensor) -> list[Tensor]:
-    """Runs of rows (C, n, W) of a picture (C, H, W)."""
-    n = max(1, PIECE // (x.shape[0] * x.shape[2]))
-    return list(x.split(n, 1))
+def _sums_of(x: Tensor) -> Tensor:
+    """The sums of ``x`` (B, C, H, W) and of its squares over the pixels: (2, B, C) float64."""
+    B, C, _, W = x.shape
+    rows = max(1, PIECE // (C * W))
+    pieces = x.split(rows, 2)
+    found = torch.empty(len(pieces), 2, B, C)
+
+    def add(items: Iterator[tuple[int, int]]) -> None:
+        for j, i in items:
+            channel_sums(pieces[j][i], found[j, :, i])
+
+    share(add, ((j, i) for j in range(len(pieces)) for i in range(B)))
+    return found.double().sum(0)
 
 
-def _sums(x: Tensor, out: Tensor) -> None:
-    """The sums of ``x`` (C, n, W) and of its squares over the pixels, into ``out`` (2, C)."""
+def channel_sums(x: Tensor, out: Tensor) -> None:
+    """The sums of ``x`` (C, H, W) and of its squares over the pixels, in float32, into ``out`` (2, C)."""
     values = x.float()
     if values.stride(0) == 1:  # channels_last
         pixels = values.permute(1, 2, 0).flatten(0, 1)

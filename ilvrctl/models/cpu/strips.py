@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from ilvrctl.models.cpu.choice import kernel_for
 from ilvrctl.models.cpu.kernels import STRIP, Direct, Kernel, computing_dtype, split
-from ilvrctl.models.cpu.norm import LARGE, wants_grad
+from ilvrctl.models.cpu.norm import LARGE, channel_sums, wants_grad
 from ilvrctl.models.cpu.threads import share
 
 Beside = Callable[[int, int, int], None]
@@ -74,13 +74,21 @@ class Normalised:
         first = 0
         for part in self.parts:
             last = first + part.shape[1]
-            work[first:last] = part[i, :, top:bottom]
+            _scaled(part[i, :, top:bottom], self.a[i, first:last, None, None], work[first:last])
             first = last
-        work.mul_(self.a[i, :, None, None]).add_(self.b[i, :, None, None])
+        work.add_(self.b[i, :, None, None])
         if self.silu:
             F.silu(work, inplace=True)
         if work is not out:
             out.copy_(work)
+
+
+def _scaled(x: Tensor, a: Tensor, out: Tensor) -> None:
+    """``a x``, in the precision of ``out``."""
+    if x.dtype == out.dtype:
+        torch.mul(x, a, out=out)
+    else:
+        out.copy_(x).mul_(a)
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,10 @@ def pays(parts: Sequence[Tensor], layer: nn.Conv2d) -> bool:
     if x.device.type != "cpu" or torch.compiler.is_compiling() or wants_grad(*parts, layer.weight):
         return False
     _, C, H, W = _shape(parts)
-    return H * W * max(C, layer.out_channels) >= LARGE or kernel_for(layer, layer.weight.dtype, H, W) is not Direct
+    return (
+        H * W * max(C, layer.out_channels) >= LARGE
+        or kernel_for(layer, layer.weight.dtype, H, W) is not Direct
+    )
 
 
 def convolve(
@@ -125,13 +136,15 @@ def convolve(
     addend: Tensor | None = None,
     out: Tensor | None = None,
     beside: Beside | None = None,
+    sums: Tensor | None = None,
 ) -> Tensor:
     """``layer`` (3x3, padding 1) of ``rows`` plus ``addend`` (B, O, H, W), or (B, O, H / 2, W / 2) at twice its size:
     (B, O, H, W).
 
     ``bias``: (B, O) in the place of the layer's own. ``out`` may be ``addend``, or a tensor that ``rows`` come
     from: what is written has been read. ``beside(i, top, bottom)`` is called when rows ``top`` to ``bottom`` of
-    picture ``i`` are about to be written. A new result is laid out as the way of convolving likes it.
+    picture ``i`` are about to be written. ``sums`` (2, B, O) float64 gets the sums of the result and of its squares
+    over the pixels. A new result is laid out as the way of convolving likes it.
     """
     B, _, H, W = rows.shape
     kind = kernel_for(layer, layer.weight.dtype, H, W)
@@ -142,7 +155,8 @@ def convolve(
     for i in range(B):
         ours = None if bias is None else bias[i]
         added = None if addend is None else addend[i]
-        _convolve(i, rows, kernel, layer.bias if bias is None else ours, added, out[i], beside)
+        found = None if sums is None else sums[:, i]
+        _convolve(i, rows, kernel, layer.bias if bias is None else ours, added, out[i], beside, found)
     return out
 
 
@@ -154,6 +168,7 @@ def _convolve(
     addend: Tensor | None,
     out: Tensor,
     beside: Beside | None,
+    sums: Tensor | None,
 ) -> None:
     """Picture ``i``: first the rows at the borders of all strips, then the strips."""
     bounds = kernel.bounds
@@ -161,6 +176,8 @@ def _convolve(
     borders = torch.empty(  # the last row of a strip, and the first below
         len(bounds), C, 2, W, dtype=kernel.dtype, memory_format=kernel.LAYOUT
     ).zero_()
+
+    found = torch.empty(len(bounds) - 1, 2, len(out))
 
     def read(items: Iterator[int]) -> None:
         for j in items:
@@ -185,9 +202,13 @@ def _convolve(
             else:  # strips begin with the first of a pair of rows
                 kernel.convolve(memory, n, bias, None, ours)
                 add_twice(ours, addend[:, top // 2 : bottom // 2])
+            if sums is not None:
+                channel_sums(ours, found[j])
 
     share(read, range(len(bounds)))
     share(convolve, range(len(bounds) - 1))
+    if sums is not None:
+        sums.copy_(found.double().sum(0))
 
 
 def halved(rows: Rows, layer: nn.Conv2d) -> Tensor:
@@ -262,9 +283,7 @@ def _added(found: Tensor | None, weight: Tensor, pixels: Tensor) -> Tensor:
 def _strips(pictures: int, height: int, width: int, channels: int) -> list[tuple[int, int, int]]:
     """Picture, first and last row of strips whose heights are even."""
     bounds = split(height, 2, -(-height * width * channels // STRIP))
-    return [
-        (i, top, bottom) for i in range(pictures) for top, bottom in pairwise(bounds)
-    ]
+    return [(i, top, bottom) for i in range(pictures) for top, bottom in pairwise(bounds)]
 
 
 def layout_of(x: Tensor) -> torch.memory_format:

@@ -101,6 +101,7 @@ def _started(size: int) -> ThreadPoolExecutor:
     together = threading.Barrier(size)
 
     def begin() -> None:
+        torch.get_num_threads()  # which a thread takes over from the process when it first asks
         torch.set_num_threads(1)
         together.wait()
 
