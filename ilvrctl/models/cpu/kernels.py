@@ -6,9 +6,10 @@ channel.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cache
 from itertools import pairwise
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ STRIP = 1 << 20  # elements of a strip that is convolved directly
 Memory = tuple[Tensor, ...]
 
 
-class Kernel(Protocol):
+class Kernel(ABC):
     """A way to convolve strips of maps of one size with a 3x3 layer, padding 1, that keeps the size."""
 
     LAYOUT: ClassVar[torch.memory_format]
@@ -29,19 +30,24 @@ class Kernel(Protocol):
     bounds: tuple[int, ...]
     """Rows between which the strips are: from 0 to the map's height."""
 
+    @abstractmethod
     def __init__(self, layer: nn.Conv2d, height: int, width: int) -> None:
         """Make ready the weights of ``layer``, which :meth:`fits`."""
 
     @classmethod
+    @abstractmethod
     def fits(cls, layer: nn.Conv2d, dtype: torch.dtype, height: int, width: int) -> bool:
         """Whether it can convolve maps of that size and might be worth trying."""
 
+    @abstractmethod
     def memory(self) -> Memory:
         """What one thread needs to work in."""
 
+    @abstractmethod
     def strip(self, memory: Memory, n: int) -> Tensor:
         """Where a strip of ``n`` rows goes, with the rows above and below it: (C, n + 2, W)."""
 
+    @abstractmethod
     def convolve(
         self, memory: Memory, n: int, bias: Tensor | None, addend: Tensor | None, out: Tensor
     ) -> None:
@@ -66,7 +72,7 @@ def tallest(bounds: tuple[int, ...]) -> int:
     return max(b - a for a, b in pairwise(bounds))
 
 
-class Direct:
+class Direct(Kernel):
     """PyTorch's own convolution, in the precision that this processor is fast in."""
 
     LAYOUT = torch.channels_last
@@ -103,7 +109,7 @@ class Direct:
         out.copy_(found if addend is None else found.add_(addend))
 
 
-class Nnpack:
+class Nnpack(Kernel):
     """Winograd's F(6x6, 3x3) of NNPACK, a library in PyTorch: in float32, a fifth of the multiplications.
 
     Rounding is ten times that of a direct convolution (1.5e-5 of the largest value where that has 1.5e-6). It comes
@@ -112,7 +118,7 @@ class Nnpack:
 
     LAYOUT = torch.contiguous_format
     dtype = torch.float32
-    TILES = 264  # of 6x6 pixels, about, in a strip: more take more memory, fewer transform the kernel oftener
+    TILES = 176  # of 6x6 pixels, about, in a strip: more take more memory, fewer transform the kernel oftener
     MIN_WORK = 1 << 25  # multiplications: below calling it costs more than it saves
     MAX_PAIRS = 1 << 18  # of channels: their transformed kernels take 256 bytes each
 

@@ -195,7 +195,7 @@ def _sums_of(x: Tensor) -> Tensor:
     """The sums of ``x`` (B, C, H, W) and of its squares over the pixels: (2, B, C) float64."""
     B, C, _, W = x.shape
     rows = max(1, PIECE // (C * W))
-    pieces = x.split(rows, 2)
+    pieces = torch.split(x, rows, 2)
     found = torch.empty(len(pieces), 2, B, C)
 
     def add(items: Iterator[tuple[int, int]]) -> None:

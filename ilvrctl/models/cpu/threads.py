@@ -17,6 +17,8 @@ from typing import TypeVar
 
 import torch
 
+from ilvrctl.models.cpu.memory import keep_little
+
 T = TypeVar("T")
 Work = Callable[[Iterator[T]], None]
 
@@ -97,6 +99,7 @@ class _Pool:
 
 def _started(size: int) -> ThreadPoolExecutor:
     """``size`` threads that run; torch takes the number of its threads for each thread, but also for new ones."""
+    keep_little()
     pool = ThreadPoolExecutor(size, "ilvrctl-strips")
     together = threading.Barrier(size)
 

@@ -16,7 +16,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from ilvrctl.models.cpu.kernels import Memory, keeps_size, split, tallest
+from ilvrctl.models.cpu.kernels import Kernel, Memory, keeps_size, split, tallest
 
 TILES = 64  # tiles to work on at a time: as many rows as a matrix product wants, as few as the cache does
 MIN_SIDE = 32  # on smaller maps transforming the kernel costs more than is saved
@@ -53,7 +53,7 @@ def _transforms() -> tuple[Tensor, Tensor, Tensor]:
     return torch.tensor(_B_T).float(), torch.tensor(_A_T).float(), both.float()
 
 
-class Winograd:
+class Winograd(Kernel):
     """The :class:`~ilvrctl.models.cpu.kernels.Kernel` of F(4x4, 3x3): float32, maps whose sides 4 divides."""
 
     LAYOUT = torch.channels_last
@@ -119,8 +119,8 @@ class Winograd:
         torch.bmm(A_T.expand(4, 4, 6), half.view(4, 6, -1), out=result.view(4, 4, -1))
         found = result.view(4, 4, k, W // 4, O).permute(4, 2, 1, 3, 0)
         shape = (k, 4), (W // 4, 4)
-        ours = out.unflatten(2, shape[1]).unflatten(1, shape[0])
+        ours = torch.unflatten(torch.unflatten(out, 2, shape[1]), 1, shape[0])
         if addend is None:
             ours.copy_(found)
         else:
-            torch.add(found, addend.unflatten(2, shape[1]).unflatten(1, shape[0]), out=ours)
+            torch.add(found, torch.unflatten(torch.unflatten(addend, 2, shape[1]), 1, shape[0]), out=ours)
