@@ -184,19 +184,6 @@ def default_batch_size(device: torch.device, image_size: AnySize) -> int:
     return max(1, min(64, pixels // math.prod(Size.of(image_size))))
 
 
-COMPILE_FROM = 20_000
-"""Network calls, counted a picture, from which compiling on a CUDA device is taken to pay for itself."""
-
-
-def compile_pays(device: torch.device, calls: int) -> bool:
-    """Whether to compile when nothing is asked for, for a job of so many network calls (counted a picture).
-
-    Never on a CPU: there the network's own steps in the cache are as fast as compiled ones, and compiling takes
-    minutes. ``--compile`` compiles anyhow.
-    """
-    return device.type == "cuda" and calls >= COMPILE_FROM
-
-
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error of torch or Python says that memory ran out."""
     import torch

@@ -164,7 +164,7 @@ def _flop(call: Callable[[], object]) -> int:
     """Floating-point operations of a call by the direct arithmetic; the call also warms up."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from ilvrctl.models.cpu.winograd import directly
+    from ilvrctl.models.cpu.choice import directly
 
     with FlopCounterMode(display=False) as counter, directly():
         call()

@@ -17,8 +17,8 @@ from ilvrctl import engine
 from ilvrctl.files import unwritable
 from ilvrctl.images.metadata import read_record
 from ilvrctl.plans.manifest import read_manifest
+from ilvrctl.plans.plan import Networks
 from ilvrctl.work import run
-from ilvrctl.work.machine import Machine
 from ilvrctl.work.read_ahead import Behind
 
 JOBS = """
@@ -359,16 +359,22 @@ def test_out_of_memory_makes_smaller_batches_and_loses_nothing(monkeypatch: pyte
     assert list(results()) == ALL
 
 
-def test_compiling_is_chosen_by_all_calls_of_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Any, ...]] = []
+@pytest.mark.parametrize(
+    ("flags", "wanted"), [((), False), (("--no-compile",), False), (("--compile",), True)]
+)
+def test_only_what_is_asked_for_is_compiled(
+    flags: tuple[str, ...], wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    real = Networks.load
 
-    def compiles(machine: Machine, calls: int, tell: Any) -> bool:
-        asked.append((machine.compile, machine.device, calls))
-        return False
+    def load(networks: Networks, *, compiled: bool = False, **how: Any) -> Any:
+        asked.append(compiled)
+        return real(networks, **how)
 
-    monkeypatch.setattr(Machine, "compiles", compiles)
-    assert batch("--device", "cpu").code == 0
-    assert asked == [(None, "cpu", 21)]
+    monkeypatch.setattr(Networks, "load", load)
+    assert batch("--device", "cpu", *flags).code == 0
+    assert asked == [wanted]
 
 
 def test_a_sweep_over_precisions_loads_the_network_in_each(tmp_path: Path) -> None:

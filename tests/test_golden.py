@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import torch
 from conftest import GOLDEN, golden, recorded
+from torch import nn
 
 from ilvrctl.config import Layer
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.methods import Context
 from ilvrctl.models.architecture.unet import HiddenFlags
+from ilvrctl.models.cpu import choice, kernels, strips, winograd
 from ilvrctl.models.files.loading import load_network
 from ilvrctl.sampling import sample
 from ilvrctl.settings import build_settings
@@ -48,6 +50,25 @@ def translated(
 def test_compat_ilvr_adm_equals_the_published_run_within_1e_4(name: str) -> None:
     case = golden(name)
     out = translated(case, RUNS[name], case["noise"])
+    torch.testing.assert_close(out, case["out"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("way", ["direct", "nnpack", "winograd"])
+def test_so_does_it_in_strips_by_every_way_of_convolving(
+    name: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All layers that keep the size, however small their maps are."""
+    monkeypatch.setattr(strips, "LARGE", 1)
+    monkeypatch.setattr(kernels.Nnpack, "MIN_WORK", 1)
+    for limit in ("MIN_SIDE", "MIN_CHANNELS"):
+        monkeypatch.setattr(winograd, limit, 4)
+    monkeypatch.setattr(winograd, "MAX_PAIRS", 1 << 20)
+    if not choice.KERNELS[way].fits(nn.Conv2d(32, 32, 3, padding=1), torch.float32, 32, 32):
+        pytest.skip(f"this PyTorch has no {way}")
+    case = golden(name)
+    with choice.forced(way):
+        out = translated(case, RUNS[name], case["noise"])
     torch.testing.assert_close(out, case["out"], atol=1e-4, rtol=0)
 
 

@@ -14,14 +14,13 @@ from torch import nn
 
 from ilvrctl import paths
 from ilvrctl.config import Layer
-from ilvrctl.devices import COMPILE_FROM, compile_pays
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.reuse import Reusing, splitting
 from ilvrctl.diffusion.samplers import DDIM
 from ilvrctl.diffusion.schedule import Schedule, spread_levels
 from ilvrctl.errors import UsageError
 from ilvrctl.models.adm import AdmUNet
-from ilvrctl.models.cpu import strips, winograd
+from ilvrctl.models.cpu import choice, kernels
 from ilvrctl.models.cpu.convolution import Convolution
 from ilvrctl.settings import SPEEDS, Settings, build_settings
 
@@ -52,44 +51,15 @@ def noise(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize(("size", "width", "channels"), [(32, 36, 128), (64, 32, 160)])
-@pytest.mark.parametrize("tiles", [1, 1 << 12])
-def test_winograd_is_the_convolution(
-    size: int, width: int, channels: int, tiles: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(winograd, "_avx2", lambda: True)
-    monkeypatch.setattr(winograd, "TILES", tiles)  # one row of tiles at a time, and all that fit
-    layer = nn.Conv2d(channels, 128, 3, padding=1).requires_grad_(False)
-    x = noise(2, channels, size, width).contiguous(memory_format=torch.channels_last)
-    assert winograd.pays(layer, x.dtype, size, width)
-    expected = layer.double()(x.double())
-    found = strips.convolve(strips.Plain(x), layer.float())
-    assert found.is_contiguous(memory_format=torch.channels_last)
-    assert (found - expected).abs().max() <= 2e-5 * expected.abs().max()
-
-
-def test_winograd_is_left_out_where_it_does_not_act(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "_avx2", lambda: True)
-    layer = nn.Conv2d(128, 128, 3, padding=1)
-    assert winograd.pays(layer, torch.float32, 32, 32)
-    assert not winograd.pays(layer, torch.float32, 32, 30)
-    assert not winograd.pays(layer, torch.float32, 16, 16)
-    assert not winograd.pays(layer, torch.bfloat16, 32, 32)
-    assert not winograd.pays(nn.Conv2d(128, 128, 3, stride=2, padding=1), torch.float32, 32, 32)
-    with winograd.directly():
-        assert not winograd.pays(layer, torch.float32, 32, 32)
-    x = noise(1, 128, 32, 32)
-    assert not strips.pays([x], layer)  # its weight wants gradients
-    with torch.no_grad():
-        assert strips.pays([x], layer)
-
-
-def test_exact_is_the_direct_arithmetic(network: AdmUNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "_avx2", lambda: True)
+@pytest.mark.parametrize("way", ["nnpack", "winograd"])
+def test_exact_is_the_direct_arithmetic(network: AdmUNet, way: str) -> None:
+    if not choice.KERNELS[way].fits(nn.Conv2d(128, 128, 3, padding=1), torch.float32, 32, 32):
+        pytest.skip(f"this PyTorch has no {way}")
     x, t = noise(2, 3, 32, 32), torch.tensor([500.0, 20.0])
-    with winograd.directly():
+    with choice.directly():
         direct = network(x, t)
-    ours = network(x, t)
+    with choice.forced(way):
+        ours = network(x, t)
     assert not torch.equal(ours, direct)
     assert (ours - direct).abs().max() <= 1e-4 * direct.abs().max()
 
@@ -220,13 +190,6 @@ def test_a_network_without_a_deep_part_is_refused(tmp_path: Path) -> None:
     assert "4 decoder blocks" in ran.err
 
 
-def test_compiling_is_chosen_only_for_long_jobs_on_cuda() -> None:
-    cuda, cpu = torch.device("cuda"), torch.device("cpu")
-    assert compile_pays(cuda, COMPILE_FROM)
-    assert not compile_pays(cuda, COMPILE_FROM - 1)
-    assert not compile_pays(cpu, 100 * COMPILE_FROM)
-
-
 def test_doctor_times_a_network() -> None:
     ran = ilvrctl(
         "doctor", "--bench", "--speed", "turbo", "--precision", "fp32", "--batch-size", "1", "--json"
@@ -251,7 +214,7 @@ def test_doctor_wants_bench_for_what_belongs_to_it() -> None:
 def test_bf16_where_the_processor_has_none(
     kernel: int, stride: int, padding: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strips, "_no_bf16", lambda: True)
+    monkeypatch.setattr(kernels, "_no_bf16", lambda: True)
     layer = Convolution(16, 24, kernel, stride, padding).bfloat16().requires_grad_(False)
     x = noise(2, 16, 12, 12).bfloat16()
     found = layer(x)

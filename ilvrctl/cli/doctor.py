@@ -95,7 +95,7 @@ def _bench(
     flags = layer_of({"--speed": ("speed", speed), "--precision": ("precision", precision)})
     settings = build_settings(networks.settings, overrides=[environment_layer(), flags])
     machine = Machine(device, batch_size, compiled)
-    engine = machine.load(networks_of(networks, settings.precision), 0, lambda event: None)
+    engine = machine.load(networks_of(networks, settings.precision), lambda event: None)
     return measure(engine, settings)
 
 

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from ilvrctl.errors import UsageError
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.architecture.unet import AdmArchitecture
+from ilvrctl.models.cpu import strips
 from ilvrctl.models.cpu.convolution import Convolution
 from ilvrctl.models.cpu.memory import release_freed
-from ilvrctl.models.cpu.norm import LARGE, normalise, wants_grad
+from ilvrctl.models.cpu.norm import LARGE, affine, normalise, wants_grad
+from ilvrctl.models.cpu.threads import release_threads
 from ilvrctl.models.layers import AttentionBlock, group_norm, zeroed
 from ilvrctl.models.trunk_network import AdmTrunk, run
 
@@ -133,12 +135,18 @@ class AdmUNet(AdmTrunk):
             held.append(skips.pop())
             # from here on the maps are the largest, and the deep ones are freed
             largest = i >= self._finest_output - 2
+            if thrifty and i == self._finest_output - 2:
+                release_threads()  # and what NNPACK keeps for them since the deep levels
             run(block, held, emb, release_freed if thrifty and largest else None)
         return deep
 
     def _output(self, held: list[Tensor]) -> Tensor:
-        h = normalise(held.pop().float(), cast(nn.GroupNorm, self.out[0]), overwrite=True)
-        out = cast(Tensor, self.out[2](h))
+        norm, convolution = cast(nn.GroupNorm, self.out[0]), cast(Convolution, self.out[2])
+        if strips.pays(held, convolution):
+            out = strips.convolve(strips.Normalised(held, *affine(held, norm)), convolution)
+            held.clear()
+        else:
+            out = cast(Tensor, convolution(normalise(held.pop().float(), norm, overwrite=True)))
         fold = self.architecture.conventions.fold
         out = nn.functional.pixel_shuffle(out, fold) if fold > 1 else out
         return out.contiguous(memory_format=torch.channels_last)

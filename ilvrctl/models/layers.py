@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ilvrctl.models.architecture.blocks import Attention, Conventions, Down, Layer, Res, Stem, Up
 from ilvrctl.models.cpu import strips
+from ilvrctl.models.cpu.choice import layout_for
 from ilvrctl.models.cpu.convolution import Convolution
 from ilvrctl.models.cpu.norm import affine, normalise, wants_grad
 
@@ -78,42 +79,44 @@ class ResBlock(Feature):
 
     def _in_strips(self, parts: list[Tensor], signal: Tensor) -> Tensor:
         """As :meth:`forward`, without the joined, normalised and enlarged maps."""
-        parts[:] = [part.contiguous(memory_format=torch.channels_last) for part in parts]  # as in normalise
         first, second = self._convolution(self.in_layers), self._convolution(self.out_layers)
         bias = None if self.scale_shift else cast(Tensor, first.bias) + signal
         rows: strips.Rows = strips.Normalised(parts, *affine(parts, self._norm(self.in_layers)))
+        sums = torch.empty(2, len(signal), first.out_channels, dtype=torch.float64)
         if self.resample == "up":
             (skip,) = parts
-            h = strips.convolve(strips.Twice(rows), first, bias=bias)
+            h = strips.convolve(strips.Twice(rows), first, bias=bias, sums=sums)
         else:
             if self.resample == "down":
-                rows = strips.Plain(strips.halved(rows, first.weight.dtype))
-                parts = [_halve(part, "down") for part in parts]
-            skip, h = self._skip_and_first(rows, parts, first, bias)
+                rows = strips.Plain(strips.halved(rows, first))
+                parts = [strips.halved(strips.Plain(part), first) for part in parts]
+            skip, h = self._skip_and_first(rows, parts, bias, sums)
         parts.clear()
-        rows = strips.Normalised([h], *affine([h], self._norm(self.out_layers), self._scale_shift(signal)))
-        if self.resample == "up":
-            return _add_twice(strips.convolve(rows, second, out=h), skip)
+        norm = self._norm(self.out_layers)
+        rows = strips.Normalised([h], *affine([h], norm, self._scale_shift(signal), sums))
         return strips.convolve(rows, second, addend=skip, out=h)
 
     def _skip_and_first(
-        self, rows: strips.Rows, parts: list[Tensor], first: nn.Conv2d, bias: Tensor | None
+        self, rows: strips.Rows, parts: list[Tensor], bias: Tensor | None, sums: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The skip connection of ``parts`` and the first convolution of ``rows``, in their memory where it fits."""
+        """The skip connection of ``parts`` and the first convolution of ``rows`` with its ``sums``, in their memory
+        where it fits.
+        """
+        first = self._convolution(self.in_layers)
         if isinstance(self.skip_connection, nn.Identity):
             skip = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-            return skip, strips.convolve(rows, first, bias=bias)
+            return skip, strips.convolve(rows, first, bias=bias, sums=sums)
         layer = cast(nn.Conv2d, self.skip_connection)
         free = [part for part in parts if self.fresh_input and part.shape[1] == layer.out_channels]
         if len(free) < 2:
             skip = strips.pointwise(parts, layer)
-            return skip, strips.convolve(rows, first, bias=bias, out=free[0] if free else None)
+            return skip, strips.convolve(rows, first, bias=bias, out=free[0] if free else None, sums=sums)
         skip, h = free
 
         def write(i: int, top: int, bottom: int) -> None:
             strips.pointwise_rows(parts, layer, i, top, bottom, skip)
 
-        return skip, strips.convolve(rows, first, bias=bias, out=h, beside=write)
+        return skip, strips.convolve(rows, first, bias=bias, out=h, beside=write, sums=sums)
 
     def _scale_shift(self, signal: Tensor) -> tuple[Tensor, Tensor] | None:
         if not self.scale_shift:
@@ -166,8 +169,13 @@ class StemConvolution(Convolution):
     """The first convolution: ``weight`` and ``bias`` have no further name."""
 
     def forward(self, held: list[Tensor], emb: Tensor) -> Tensor:  # type: ignore[override]
-        """Picture to features; ``emb`` is unused."""
-        return super().forward(held.pop())
+        """Picture to features, laid out in memory as those who read them like it; ``emb`` is unused."""
+        x = held.pop()
+        if self.without_gradients(x):
+            layout = layout_for(self.out_channels, self.weight.dtype, *x.shape[2:])
+            if layout == torch.contiguous_format:
+                return self.in_strips(x, layout)
+        return super().forward(x)
 
 
 class Downsample(Feature):
@@ -256,6 +264,4 @@ def _add_twice(h: Tensor, x: Tensor) -> Tensor:
     """``h`` plus ``x`` at twice its size; without gradients the larger ``x`` is never made."""
     if wants_grad(h, x) or torch.compiler.is_compiling():
         return h + _twice(x)
-    B, C, H, W = x.shape
-    h.permute(0, 2, 3, 1).view(B, H, 2, W, 2, C).add_(x.permute(0, 2, 3, 1)[:, :, None, :, None])
-    return h
+    return strips.add_twice(h, x)

@@ -93,23 +93,12 @@ class Machine:
         """What the pace of the work depends on, as it was asked for."""
         return self.device, None if self.batch_size is None else str(self.batch_size), self.compile
 
-    def compiles(self, calls: int, tell: Tell) -> bool:
-        """Whether to compile for so many calls: as asked for, else where it pays; a choice for it is told."""
-        if self.compile is not None:
-            return self.compile
-        from ilvrctl.devices import choose_device, compile_pays
-
-        pays = compile_pays(choose_device(self.names[0]), calls)
-        if pays:
-            tell(Noted(f"compiling the network, which pays for {calls} calls; --no-compile leaves it out"))
-        return pays
-
-    def load(self, networks: Networks, calls: int, tell: Tell) -> Engine:
-        """The engine of networks for so many calls."""
+    def load(self, networks: Networks, tell: Tell) -> Engine:
+        """The engine of networks; compiled where that is asked for."""
         mine = self.of_job(networks.where)
         auto = mine.batch_size == "auto"
         size = None if auto or mine.batch_size is None else int(mine.batch_size)
-        engine = networks.load(device=mine.device, batch_size=size, compiled=mine.compiles(calls, tell))
+        engine = networks.load(device=mine.device, batch_size=size, compiled=bool(mine.compile))
         if not auto:
             return engine
         from ilvrctl.timing import best_batch_size
@@ -118,19 +107,19 @@ class Machine:
         tell(Noted(f"batch size {best}: {seconds * 1000:.1f} ms a picture and call"))
         return replace(engine, batch_size=best)
 
-    def team(self, calls: int, tell: Tell) -> Workers:
+    def team(self, tell: Tell) -> Workers:
         """Who does the work."""
         from ilvrctl.work.workers import Alone, Spread
 
         if not self.spread:
-            return Alone(lambda networks: self.load(networks, calls, tell))
+            return Alone(lambda networks: self.load(networks, tell))
         import torch
 
         from ilvrctl.work.processes import Place, Processes
 
         size = None if self.batch_size is None else int(self.batch_size)
         threads = torch.get_num_threads()
-        place = Place(self.device, size, self.compiles(calls, tell), threads, self.compile is not None)
+        place = Place(self.device, size, bool(self.compile), threads, self.compile is not None)
         if self.engine == "ray":
             from ilvrctl.work.cluster import Cluster
 
@@ -144,10 +133,10 @@ class Keeping(Machine):
 
     last: dict[Networks, Engine] = field(default_factory=dict, compare=False, repr=False)
 
-    def load(self, networks: Networks, calls: int, tell: Tell) -> Engine:
+    def load(self, networks: Networks, tell: Tell) -> Engine:
         if networks not in self.last:
             self.last.clear()  # before others are loaded: both may not fit
-            self.last[networks] = super().load(networks, calls, tell)
+            self.last[networks] = super().load(networks, tell)
         return self.last[networks]
 
 
@@ -193,8 +182,7 @@ def carry_out(
     yield from told_before(plans, passed_by=shard[0] == 1)
     for plan in plans:
         machine.of_job(plan.where)
-    calls = sum(plan.network_calls() for plan in plans)
-    team = machine.team(calls, aside)  # before anything is written: a cluster may not answer
+    team = machine.team(aside)  # before anything is written: a cluster may not answer
     with ExitStack() as stack:
         ledger = None
         if past is not None:

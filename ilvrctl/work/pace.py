@@ -70,7 +70,7 @@ def estimate(plans: Sequence[Plan], machine: Machine, *, measure: bool = False, 
         if work not in known:
             if networks not in engines:
                 engines.clear()  # one is in memory at a time
-                engines[networks] = machine.load(networks, 0, lambda event: None)
+                engines[networks] = machine.load(networks, lambda event: None)
             engine = engines[networks]
             seconds, size = step_seconds(engine, variant.settings)
             peak = peak_memory(engine.device)

@@ -63,7 +63,7 @@ class _Kept:
     def load(self, networks: Networks) -> Engine:
         if networks not in self._engines:
             self._engines = {}  # before the next one: both may not fit
-            self._engines = {networks: self._machine.load(networks, 0, self._tell)}
+            self._engines = {networks: self._machine.load(networks, self._tell)}
         return self._engines[networks]
 
 

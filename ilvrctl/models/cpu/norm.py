@@ -6,13 +6,15 @@ works in place, and a large tensor goes through in pieces that stay in the cache
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from ilvrctl.models.cpu.threads import share
 
 LARGE = 1 << 22  # elements; from here on a second copy costs more than the Python loop over pieces
 PIECE = 1 << 18  # elements of a piece: 1 MB of float32, which a core's own cache holds
@@ -134,26 +136,21 @@ def _affine(mean: Tensor, rstd: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Te
 
 
 def affine(
-    parts: Sequence[Tensor], norm: nn.GroupNorm, scale_shift: tuple[Tensor, Tensor] | None = None
+    parts: Sequence[Tensor],
+    norm: nn.GroupNorm,
+    scale_shift: tuple[Tensor, Tensor] | None = None,
+    sums: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """``a``, ``b`` (B, C) float32 with which ``a x + b`` is what :func:`normalise` makes of x before SiLU.
 
-    ``x``: ``parts`` (B, C_i, H, W), channels_last, joined along channels. Without gradients.
+    ``x``: ``parts`` (B, C_i, H, W), of any layout, joined along channels. ``sums``: (2, B, C) float64, those of x and
+    of its squares over the pixels, if they are known. Without gradients.
     """
     gamma, beta = _modulated(norm, scale_shift)
-    B = len(parts[0])
-    sums = torch.zeros(2, B, norm.num_channels, dtype=torch.float64)
-    for i in range(B):
-        first = 0
-        for part in parts:
-            ours = sums[:, i, first : first + part.shape[1]]
-            for piece in _pieces(part[i]):
-                values = piece.float()
-                ours[0] += values.sum(0)
-                ours[1] += (values * values).sum(0)
-            first += part.shape[1]
-    pixels = parts[0].shape[2] * parts[0].shape[3]
-    mean, square = sums.view(2, B, norm.num_groups, -1).mean(3) / pixels
+    B, _, H, W = parts[0].shape
+    if sums is None:
+        sums = torch.cat([_sums_of(part) for part in parts], 2)
+    mean, square = sums.view(2, B, norm.num_groups, -1).mean(3) / (H * W)
     rstd = (square - mean * mean).clamp_(min=0).add_(norm.eps).rsqrt_()
     a, b = _affine(mean, rstd, gamma.expand(B, -1).double(), beta.expand(B, -1).double())
     return a.float(), b.float()
@@ -192,3 +189,30 @@ def _pieces(x: Tensor) -> list[Tensor]:
     pixels = x.permute(1, 2, 0).view(-1, x.shape[0])
     n = max(1, PIECE // x.shape[0])
     return [pixels[i : i + n] for i in range(0, len(pixels), n)]
+
+
+def _sums_of(x: Tensor) -> Tensor:
+    """The sums of ``x`` (B, C, H, W) and of its squares over the pixels: (2, B, C) float64."""
+    B, C, _, W = x.shape
+    rows = max(1, PIECE // (C * W))
+    pieces = torch.split(x, rows, 2)
+    found = torch.empty(len(pieces), 2, B, C)
+
+    def add(items: Iterator[tuple[int, int]]) -> None:
+        for j, i in items:
+            channel_sums(pieces[j][i], found[j, :, i])
+
+    share(add, ((j, i) for j in range(len(pieces)) for i in range(B)))
+    return found.double().sum(0)
+
+
+def channel_sums(x: Tensor, out: Tensor) -> None:
+    """The sums of ``x`` (C, H, W) and of its squares over the pixels, in float32, into ``out`` (2, C)."""
+    values = x.float()
+    if values.stride(0) == 1:  # channels_last
+        pixels = values.permute(1, 2, 0).flatten(0, 1)
+        torch.sum(pixels, 0, out=out[0])
+        torch.sum(pixels * pixels, 0, out=out[1])
+    else:
+        torch.sum(values, (1, 2), out=out[0])
+        out[1] = torch.linalg.vector_norm(values, dim=(1, 2)).square_()

@@ -1,25 +1,26 @@
 """Convolutions of large maps on a CPU, strip by strip: what goes in is normalised on the way, in a strip that stays
-in the cache, and what comes out may take the place of what went in.
+in the cache of one core, and what comes out may take the place of what went in.
 
 So neither the joined nor the normalised nor the enlarged input of a convolution is ever made: the largest maps of a
-network need memory once, not five times.
+network need memory once, not five times. Once the rows at their borders are read, strips do not touch each other:
+threads take them in any order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from itertools import pairwise
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from ilvrctl.models.cpu import winograd
-from ilvrctl.models.cpu.norm import LARGE, wants_grad
-
-STRIP = 1 << 20  # elements of a strip that is convolved directly
+from ilvrctl.models.cpu.choice import kernel_for
+from ilvrctl.models.cpu.kernels import STRIP, Direct, Kernel, computing_dtype, split
+from ilvrctl.models.cpu.norm import LARGE, channel_sums, wants_grad
+from ilvrctl.models.cpu.threads import share
 
 Beside = Callable[[int, int, int], None]
 
@@ -32,7 +33,9 @@ class Rows(Protocol):
         """(B, C, H, W)."""
 
     def read(self, i: int, top: int, bottom: int, out: Tensor) -> None:
-        """Put rows ``top`` to ``bottom`` of picture ``i`` into ``out`` (rows, W, C), of any floating dtype."""
+        """Put rows ``top`` to ``bottom`` of picture ``i`` into ``out`` (C, rows, W), of any floating dtype and
+        layout.
+        """
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Plain:
 
     def read(self, i: int, top: int, bottom: int, out: Tensor) -> None:
         """A copy."""
-        out.copy_(pixels(self.x, i)[top:bottom])
+        out.copy_(self.x[i, :, top:bottom])
 
 
 @dataclass(frozen=True)
@@ -67,17 +70,25 @@ class Normalised:
 
     def read(self, i: int, top: int, bottom: int, out: Tensor) -> None:
         """Computed in float32, rounded once."""
-        work = out if out.dtype == torch.float32 else torch.empty(out.shape)
+        work = out if out.dtype == torch.float32 else torch.empty_like(out, dtype=torch.float32)
         first = 0
         for part in self.parts:
             last = first + part.shape[1]
-            values = pixels(part, i)[top:bottom].to(work.dtype)
-            torch.addcmul(self.b[i, first:last], values, self.a[i, first:last], out=work[..., first:last])
+            _scaled(part[i, :, top:bottom], self.a[i, first:last, None, None], work[first:last])
             first = last
+        work.add_(self.b[i, :, None, None])
         if self.silu:
             F.silu(work, inplace=True)
         if work is not out:
             out.copy_(work)
+
+
+def _scaled(x: Tensor, a: Tensor, out: Tensor) -> None:
+    """``a x``, in the precision of ``out``."""
+    if x.dtype == out.dtype:
+        torch.mul(x, a, out=out)
+    else:
+        out.copy_(x).mul_(a)
 
 
 @dataclass(frozen=True)
@@ -95,49 +106,26 @@ class Twice:
     def read(self, i: int, top: int, bottom: int, out: Tensor) -> None:
         """A strip need not begin with the first of a pair of rows."""
         first, last = top // 2, (bottom + 1) // 2
-        small = torch.empty(last - first, out.shape[1] // 2, out.shape[2], dtype=out.dtype)
+        small = torch.empty_like(out[:, : last - first, : out.shape[2] // 2])
         self.rows.read(i, first, last, small)
-        for row, target in enumerate(out, start=top):
-            target.unflatten(0, (-1, 2)).copy_(small[row // 2 - first, :, None])
-
-
-class Kernel(Protocol):
-    """A way to convolve one strip."""
-
-    rows: int
-    padded: Tensor  # (rows + 2, W + 2, C): the strip with its neighbours, and columns of zeros at the sides
-
-    def convolve(self, n: int, bias: Tensor | None, addend: Tensor | None, out: Tensor) -> None:
-        """Convolve the first ``n`` rows of the strip, add ``bias`` (O,) and ``addend`` (n, W, O), into ``out``."""
-
-
-class Direct:
-    """PyTorch's own convolution, in the precision that this processor is fast in."""
-
-    def __init__(self, layer: nn.Conv2d, height: int, width: int) -> None:
-        dtype = computing_dtype(layer.weight)
-        widest = max(layer.in_channels, layer.out_channels)
-        self.weight = layer.weight.to(dtype)
-        self.rows = max(2, min(height, STRIP // (width * widest)))
-        self.padded = torch.zeros(self.rows + 2, width + 2, layer.in_channels, dtype=dtype)
-
-    def convolve(self, n: int, bias: Tensor | None, addend: Tensor | None, out: Tensor) -> None:
-        """As :class:`Kernel` says."""
-        strip = self.padded[: n + 2].permute(2, 0, 1)[None]
-        found = F.conv2d(strip, self.weight, None if bias is None else bias.to(strip.dtype))
-        found = found[0].permute(1, 2, 0)
-        out.copy_(found if addend is None else found.add_(addend))
+        for j in range(2):  # every second row of the strip, from row j on
+            ours = out[:, j::2]
+            source = small[:, j * (top % 2) :][:, : ours.shape[1]]
+            ours[:, :, 0::2], ours[:, :, 1::2] = source, source
 
 
 def pays(parts: Sequence[Tensor], layer: nn.Conv2d) -> bool:
     """Whether to convolve ``parts``, joined along channels, in strips: on a CPU, without gradients, where the map
-    is large or Winograd's method is used, which works in strips anyway.
+    is large or the way of convolving works in strips anyway.
     """
     x = parts[0]
     if x.device.type != "cpu" or torch.compiler.is_compiling() or wants_grad(*parts, layer.weight):
         return False
     _, C, H, W = _shape(parts)
-    return winograd.pays(layer, x.dtype, H, W) or H * W * max(C, layer.out_channels) >= LARGE
+    return (
+        H * W * max(C, layer.out_channels) >= LARGE
+        or kernel_for(layer, layer.weight.dtype, H, W) is not Direct
+    )
 
 
 def convolve(
@@ -148,67 +136,122 @@ def convolve(
     addend: Tensor | None = None,
     out: Tensor | None = None,
     beside: Beside | None = None,
+    sums: Tensor | None = None,
 ) -> Tensor:
-    """``layer`` (3x3, padding 1) of ``rows`` plus ``addend`` (B, O, H, W): (B, O, H, W), channels_last.
+    """``layer`` (3x3, padding 1) of ``rows`` plus ``addend`` (B, O, H, W), or (B, O, H / 2, W / 2) at twice its size:
+    (B, O, H, W).
 
     ``bias``: (B, O) in the place of the layer's own. ``out`` may be ``addend``, or a tensor that ``rows`` come
     from: what is written has been read. ``beside(i, top, bottom)`` is called when rows ``top`` to ``bottom`` of
-    picture ``i`` are about to be written.
+    picture ``i`` are about to be written. ``sums`` (2, B, O) float64 gets the sums of the result and of its squares
+    over the pixels. A new result is laid out as the way of convolving likes it.
     """
     B, _, H, W = rows.shape
+    kind = kernel_for(layer, layer.weight.dtype, H, W)
+    kernel = kind(layer, H, W)
     if out is None:
-        out = torch.empty(
-            B, layer.out_channels, H, W, dtype=layer.weight.dtype, memory_format=torch.channels_last
-        )
-    fast = winograd.pays(layer, layer.weight.dtype, H, W)
-    kernel: Kernel = winograd.Winograd(layer, H, W) if fast else Direct(layer, H, W)
-    n, padded = kernel.rows, kernel.padded
+        shape = (B, layer.out_channels, H, W)
+        out = torch.empty(shape, dtype=layer.weight.dtype, memory_format=kind.LAYOUT)
     for i in range(B):
-        padded[0] = 0  # row j of the strip is row top - 1 + j of the picture
-        rows.read(i, 0, 1, padded[1:2, 1:-1])
-        target, added = pixels(out, i), None if addend is None else pixels(addend, i)
-        for top in range(0, H, n):
-            if top:
-                padded[:2] = padded[n : n + 2]
-            bottom, last = min(top + n, H), min(top + n + 1, H)
-            rows.read(i, top + 1, last, padded[2 : last - top + 1, 1:-1])
-            if bottom == H:
-                padded[H - top + 1] = 0
-            if beside is not None:
-                beside(i, top, bottom)
-            kernel.convolve(
-                bottom - top,
-                layer.bias if bias is None else bias[i],
-                None if added is None else added[top:bottom],
-                target[top:bottom],
-            )
+        ours = None if bias is None else bias[i]
+        added = None if addend is None else addend[i]
+        found = None if sums is None else sums[:, i]
+        _convolve(i, rows, kernel, layer.bias if bias is None else ours, added, out[i], beside, found)
     return out
 
 
-def halved(rows: Rows, dtype: torch.dtype) -> Tensor:
-    """The means of 2x2 pixels of ``rows``: (B, C, H / 2, W / 2) in ``dtype``, channels_last."""
+def _convolve(
+    i: int,
+    rows: Rows,
+    kernel: Kernel,
+    bias: Tensor | None,
+    addend: Tensor | None,
+    out: Tensor,
+    beside: Beside | None,
+    sums: Tensor | None,
+) -> None:
+    """Picture ``i``: first the rows at the borders of all strips, then the strips."""
+    bounds = kernel.bounds
+    _, C, H, W = rows.shape
+    borders = torch.empty(  # the last row of a strip, and the first below
+        len(bounds), C, 2, W, dtype=kernel.dtype, memory_format=kernel.LAYOUT
+    ).zero_()
+
+    found = torch.empty(len(bounds) - 1, 2, len(out))
+
+    def read(items: Iterator[int]) -> None:
+        for j in items:
+            top, bottom = max(0, bounds[j] - 1), min(H, bounds[j] + 1)
+            first = top - bounds[j] + 1
+            rows.read(i, top, bottom, borders[j, :, first : first + bottom - top])
+
+    def convolve(items: Iterator[int]) -> None:
+        memory = kernel.memory()
+        for j in items:
+            top, bottom = bounds[j], bounds[j + 1]
+            n = bottom - top
+            strip = kernel.strip(memory, n)
+            if n > 2:
+                rows.read(i, top + 1, bottom - 1, strip[:, 2:n])
+            strip[:, :2], strip[:, n:] = borders[j], borders[j + 1]
+            if beside is not None:
+                beside(i, top, bottom)
+            ours = out[:, top:bottom]
+            if addend is None or len(addend[0]) == H:
+                kernel.convolve(memory, n, bias, None if addend is None else addend[:, top:bottom], ours)
+            else:  # strips begin with the first of a pair of rows
+                kernel.convolve(memory, n, bias, None, ours)
+                add_twice(ours, addend[:, top // 2 : bottom // 2])
+            if sums is not None:
+                channel_sums(ours, found[j])
+
+    share(read, range(len(bounds)))
+    share(convolve, range(len(bounds) - 1))
+    if sums is not None:
+        sums.copy_(found.double().sum(0))
+
+
+def halved(rows: Rows, layer: nn.Conv2d) -> Tensor:
+    """The means of 2x2 pixels of ``rows``, for ``layer`` to convolve: (B, C, H / 2, W / 2)."""
     B, C, H, W = rows.shape
-    out = torch.empty(B, C, H // 2, W // 2, dtype=dtype, memory_format=torch.channels_last)
-    n = max(2, STRIP // (W * C) // 2 * 2)
-    strip = torch.empty(n, W, C, dtype=dtype)
-    for i in range(B):
-        for top in range(0, H, n):
-            bottom = min(top + n, H)
-            rows.read(i, top, bottom, strip[: bottom - top])
-            small = F.avg_pool2d(strip[: bottom - top].permute(2, 0, 1), 2)
-            out[i, :, top // 2 : bottom // 2] = small
+    dtype = layer.weight.dtype
+    layout = kernel_for(layer, dtype, H // 2, W // 2).LAYOUT
+    out = torch.empty(B, C, H // 2, W // 2, dtype=dtype, memory_format=layout)
+
+    def work(items: Iterator[tuple[int, int, int]]) -> None:
+        for i, top, bottom in items:
+            strip = torch.empty(1, C, bottom - top, W, dtype=dtype, memory_format=layout)[0]
+            rows.read(i, top, bottom, strip)
+            out[i, :, top // 2 : bottom // 2] = half(strip)
+
+    share(work, _strips(B, H, W, C))
+    return out
+
+
+def half(x: Tensor) -> Tensor:
+    """The means of 2x2 pixels of ``x`` (..., H, W), in its memory layout."""
+    rows = x[..., 0::2, :] + x[..., 1::2, :]
+    return (rows[..., 0::2] + rows[..., 1::2]).mul_(0.25)
+
+
+def add_twice(out: Tensor, x: Tensor) -> Tensor:
+    """Add to ``out`` (..., 2 H, 2 W), in place, ``x`` (..., H, W) at twice its size."""
+    for j in range(2):
+        for k in range(2):
+            out[..., j::2, k::2] += x
     return out
 
 
 def pointwise(parts: Sequence[Tensor], layer: nn.Conv2d) -> Tensor:
-    """The 1x1 convolution ``layer`` of ``parts`` joined along channels, channels_last."""
-    B, _, H, W = _shape(parts)
-    O = layer.out_channels  # noqa: E741
-    out = torch.empty(B, O, H, W, dtype=parts[0].dtype, memory_format=torch.channels_last)
-    n = max(1, STRIP // (W * O))
-    for i in range(B):
-        for top in range(0, H, n):
-            pointwise_rows(parts, layer, i, top, min(top + n, H), out)
+    """The 1x1 convolution ``layer`` of ``parts`` joined along channels, in the layout of the first."""
+    B, C, H, W = _shape(parts)
+    out = torch.empty((B, layer.out_channels, H, W), dtype=parts[0].dtype, memory_format=layout_of(parts[0]))
+
+    def work(items: Iterator[tuple[int, int, int]]) -> None:
+        for i, top, bottom in items:
+            pointwise_rows(parts, layer, i, top, bottom, out)
+
+    share(work, _strips(B, H, W, max(C, layer.out_channels)))
     return out
 
 
@@ -222,32 +265,31 @@ def pointwise_rows(
     first = 0
     for part in parts:
         last = first + part.shape[1]
-        rows = pixels(part, i)[top:bottom].to(dtype)
-        product = F.linear(rows, weight[:, first:last], bias if found is None else None)
-        found = product if found is None else found.add_(product)
+        pixels = part[i, :, top:bottom].flatten(1).to(dtype)
+        found = _added(found if found is not None else bias, weight[:, first:last], pixels)
         first = last
     if found is not None:
-        pixels(out, i)[top:bottom] = found
+        ours = out[i, :, top:bottom]
+        ours.copy_(found.view(ours.shape))
 
 
-def pixels(x: Tensor, i: int) -> Tensor:
-    """Picture ``i`` of ``x`` (B, C, H, W) as (H, W, C), a view."""
-    return x[i].permute(1, 2, 0)
+def _added(found: Tensor | None, weight: Tensor, pixels: Tensor) -> Tensor:
+    """``weight`` (O, C) times ``pixels`` (C, n), plus what was found, or a bias (O,)."""
+    if found is None:
+        return weight @ pixels
+    return torch.addmm(found if found.ndim == 2 else found[:, None], weight, pixels)
 
 
-def computing_dtype(weight: Tensor) -> torch.dtype:
-    """The precision to convolve in: float32 for bfloat16 weights on a CPU that has no bfloat16.
-
-    There torch emulates it, eight times slower than float32 on 2 cores with AVX2. Sums of float32 copies, rounded
-    once, are what the hardware with bfloat16 computes.
-    """
-    emulated = weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and _no_bf16()
-    return torch.float32 if emulated else weight.dtype
+def _strips(pictures: int, height: int, width: int, channels: int) -> list[tuple[int, int, int]]:
+    """Picture, first and last row of strips whose heights are even."""
+    bounds = split(height, 2, -(-height * width * channels // STRIP))
+    return [(i, top, bottom) for i in range(pictures) for top, bottom in pairwise(bounds)]
 
 
-@cache
-def _no_bf16() -> bool:
-    return torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Whether ``x`` (B, C, H, W) is channels_last or channel by channel."""
+    channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if channels_last else torch.contiguous_format
 
 
 def _shape(parts: Sequence[Tensor]) -> tuple[int, int, int, int]:

@@ -11,13 +11,12 @@ of a tile d of 6x6 pixels and a kernel g, where ``*`` multiplies by elements and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 
 import torch
 from torch import Tensor, nn
+
+from ilvrctl.models.cpu.kernels import Kernel, Memory, keeps_size, split, tallest
 
 TILES = 64  # tiles to work on at a time: as many rows as a matrix product wants, as few as the cache does
 MIN_SIDE = 32  # on smaller maps transforming the kernel costs more than is saved
@@ -45,41 +44,6 @@ _G = (
 )
 _A_T = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
-_direct: ContextVar[bool] = ContextVar("direct", default=False)
-
-
-@contextmanager
-def directly() -> Iterator[None]:
-    """Within it convolutions are computed the direct way: to count operations, or to compare."""
-    token = _direct.set(True)
-    try:
-        yield
-    finally:
-        _direct.reset(token)
-
-
-def pays(layer: nn.Conv2d, dtype: torch.dtype, height: int, width: int) -> bool:
-    """Whether Winograd is faster here for maps of that size: a 3x3 convolution that keeps the size, in float32, on
-    a CPU with AVX2 and no AVX-512 (where it was measured); a map that 4 divides and not too small, channels neither
-    too few nor too many. It has no gradients.
-    """
-    return (
-        dtype == torch.float32
-        and (layer.kernel_size, layer.stride, layer.padding) == ((3, 3), (1, 1), (1, 1))
-        and min(height, width) >= MIN_SIDE
-        and height % 4 == width % 4 == 0
-        and min(layer.in_channels, layer.out_channels) >= MIN_CHANNELS
-        and max(layer.in_channels, layer.out_channels) <= MAX_CHANNELS
-        and layer.in_channels * layer.out_channels <= MAX_PAIRS * height * width
-        and _avx2()
-        and not _direct.get()
-    )
-
-
-@cache
-def _avx2() -> bool:
-    return torch.backends.cpu.get_cpu_capability() == "AVX2"
-
 
 @cache
 def _transforms() -> tuple[Tensor, Tensor, Tensor]:
@@ -89,30 +53,56 @@ def _transforms() -> tuple[Tensor, Tensor, Tensor]:
     return torch.tensor(_B_T).float(), torch.tensor(_A_T).float(), both.float()
 
 
-class Winograd:
-    """The kernel of a layer for strips of maps of one size, with the memory that it works in."""
+class Winograd(Kernel):
+    """The :class:`~ilvrctl.models.cpu.kernels.Kernel` of F(4x4, 3x3): float32, maps whose sides 4 divides."""
+
+    LAYOUT = torch.channels_last
+    dtype = torch.float32
 
     def __init__(self, layer: nn.Conv2d, height: int, width: int) -> None:
+        """As the protocol says."""
         C, O = layer.in_channels, layer.out_channels  # noqa: E741 - the papers' O
         kernel = layer.weight.permute(0, 2, 3, 1).reshape(O, 9, C)
         self.U = torch.matmul(_transforms()[2], kernel).permute(1, 2, 0)  # (36, C, O)
-        k = min(height // 4, -(-TILES // (width // 4)))  # rows of tiles
-        T = k * width // 4
-        self.rows = 4 * k
-        self.padded = torch.zeros(4 * k + 2, width + 2, C)
-        # each stage reads one and writes the other: less memory stays in more of the cache
-        self._here, self._there = torch.empty(2, 36 * T * max(C, O))
+        self.width = width
+        rows = -(-TILES // (width // 4))  # of tiles
+        self.bounds = split(height, 4, -(-height // (4 * rows)))
 
-    def convolve(self, n: int, bias: Tensor | None, addend: Tensor | None, out: Tensor) -> None:
-        """``Y`` of the first ``n`` rows (a multiple of 4) in ``padded``, plus ``bias`` (O,) and ``addend``
-        (n, W, O), into ``out`` (n, W, O).
-        """
+    @classmethod
+    def fits(cls, layer: nn.Conv2d, dtype: torch.dtype, height: int, width: int) -> bool:
+        """A map not too small, channels neither too few nor too many."""
+        pairs = layer.in_channels * layer.out_channels
+        return (
+            keeps_size(layer)
+            and dtype == torch.float32
+            and min(height, width) >= MIN_SIDE
+            and height % 4 == width % 4 == 0
+            and min(layer.in_channels, layer.out_channels) >= MIN_CHANNELS
+            and max(layer.in_channels, layer.out_channels) <= MAX_CHANNELS
+            and pairs <= MAX_PAIRS * height * width
+        )
+
+    def memory(self) -> Memory:
+        """The strip with columns of zeros at its sides; each stage reads one of the others and writes the other."""
+        C, O = self.U.shape[1:]  # noqa: E741
+        rows = tallest(self.bounds)
+        elements = 36 * (rows // 4) * (self.width // 4) * max(C, O)
+        return torch.zeros(rows + 2, self.width + 2, C), torch.empty(elements), torch.empty(elements)
+
+    def strip(self, memory: Memory, n: int) -> Tensor:
+        """As the protocol says."""
+        return memory[0][: n + 2, 1:-1].permute(2, 0, 1)
+
+    def convolve(
+        self, memory: Memory, n: int, bias: Tensor | None, addend: Tensor | None, out: Tensor
+    ) -> None:
+        """``Y`` of the strip of ``n`` rows, a multiple of 4."""
         B_T, A_T, _ = _transforms()
-        C, (_, W, O) = self.U.shape[1], out.shape  # noqa: E741
+        C, (O, _, W) = self.U.shape[1], out.shape  # noqa: E741
         k, P, T = n // 4, (W + 2) * C, n * W // 16
-        here, there = self._here, self._there
+        padded, here, there = memory
         vertical = there[: 6 * k * P].view(k, 6, P)  # (row of tiles, row in the tile, column and channel)
-        torch.bmm(B_T.expand(k, 6, 6), self.padded.as_strided((k, 6, P), (4 * P, P, 1)), out=vertical)
+        torch.bmm(B_T.expand(k, 6, 6), padded.as_strided((k, 6, P), (4 * P, P, 1)), out=vertical)
         tiles = here[: 36 * T * C].view(6, 6, k, W // 4, C)  # (column in the tile, row in it, tile, channel)
         tiles.copy_(there.as_strided(tiles.shape, (C, P, 6 * P, 4 * C, 1)))
         data = there[: 36 * T * C]
@@ -127,9 +117,10 @@ class Winograd:
         torch.mm(A_T, products.view(6, -1), out=half.view(4, -1))
         result = here[: 16 * T * O]
         torch.bmm(A_T.expand(4, 4, 6), half.view(4, 6, -1), out=result.view(4, 4, -1))
-        found = result.view(4, 4, k, W // 4, O).permute(2, 1, 3, 0, 4)
-        ours = out.view(k, 4, W // 4, 4, O)
+        found = result.view(4, 4, k, W // 4, O).permute(4, 2, 1, 3, 0)
+        shape = (k, 4), (W // 4, 4)
+        ours = torch.unflatten(torch.unflatten(out, 2, shape[1]), 1, shape[0])
         if addend is None:
             ours.copy_(found)
         else:
-            torch.add(found, addend.view(ours.shape), out=ours)
+            torch.add(found, torch.unflatten(torch.unflatten(addend, 2, shape[1]), 1, shape[0]), out=ours)
