@@ -11,6 +11,8 @@ from ilvrctl.errors import UsageError
 
 LARGEST = 1 << 14
 """Pixels of the longest side that a network is run at."""
+MOST_PIXELS = 1 << 22
+"""Pixels of the largest picture that a network is run at: one of its maps of numbers takes some GB then."""
 FAR = 1.5
 """A side that is more than so many times longer, or shorter, than in training is far from it."""
 
@@ -43,6 +45,18 @@ class Size(NamedTuple):
     def longest(self) -> int:
         """The longer side."""
         return max(self)
+
+    @property
+    def too_large(self) -> str | None:
+        """Up to what a network is run, in words, where this is more; else None."""
+        if self.longest > LARGEST:
+            return f"{LARGEST:,} px a side"
+        return f"{MOST_PIXELS:,} pixels" if self.width * self.height > MOST_PIXELS else None
+
+    def within(self, multiple: int) -> Size:
+        """The largest size of about this shape that is not too large, its sides multiples of a number."""
+        scale = min(1.0, LARGEST / self.longest, math.sqrt(MOST_PIXELS / (self.width * self.height)))
+        return Size(*(max(multiple, int(scale * side) // multiple * multiple) for side in self))
 
     @property
     def common(self) -> int:
@@ -81,7 +95,7 @@ class SizeText:
     def mistake(self, value: str) -> str | None:
         """What is wrong with a value, in words that follow its name; None when nothing is."""
         try:
-            longest = Size.of(value).longest
+            most = Size.of(value).too_large
         except UsageError as error:
             return f"is {error.message.removeprefix(repr(value) + ' is ')}, not {value!r}"
-        return None if longest <= LARGEST else f"goes up to {LARGEST}, not {value}"
+        return None if most is None else f"goes up to {most}, not {value}"

@@ -78,7 +78,7 @@ def test_a_pace_is_known_for_the_same_work_alone() -> None:
     assert known_pace(plan, variant, HOW) == PACE
     same, other = (
         {"steps": 9, "N": 2, "seed": 5},
-        [{"precision": "fp32"}, {"speed": "turbo"}, {"method": "egsde"}],
+        [{"precision": "fp32"}, {"speed": "turbo"}, {"method": "egsde"}, {"size": "128"}],
     )
     longer = plan_of(FOX, **same)
     assert known_pace(longer, longer.variants[0], HOW) == PACE

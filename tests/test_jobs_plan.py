@@ -279,6 +279,16 @@ def test_too_many_samples_are_refused_from_python_and_in_jobs_files(tmp_path: Pa
         plans_of({"jobs": [{"inputs": str(a), "to": "emoji3d", "samples": 10**9}]}, tmp_path / "out")
 
 
+def test_a_matrix_of_nine_million_is_refused_before_it_is_multiplied_out(tmp_path: Path) -> None:
+    [a] = copies(tmp_path, ["a.png"])
+    for matrix, count in (
+        ({"seed": [*range(3000)], "steps": [*range(1, 1001)], "N": [1, 2, 4]}, "9,000,000"),
+        ({"batch_size": [*range(1, 3001)], "quality": [*range(1, 101)], "seed": [*range(30)]}, "300,000"),
+    ):
+        with pytest.raises(UsageError, match=rf"is {count} settings, and one run plans 10,000 at most"):
+            plans_of({"jobs": [{"inputs": str(a), "to": "emoji3d", "matrix": matrix}]}, tmp_path / "out")
+
+
 def test_every_parameter_of_the_commands_stands_in_a_jobs_file() -> None:
     of_commands = {*parameters_of("translate"), *parameters_of("edit")}
     of_a_whole_run = {

@@ -91,7 +91,8 @@ def test_all_that_is_missing_is_one_error_with_one_command(tmp_path: Path) -> No
         ({"image_size": 33}, "2 divides, not 33", "image_size=32"),
         ({"image_size": 0}, "2 divides, not 0", "image_size=2"),
         ({"image_size": -32}, "not -32", "image_size=2"),
-        ({"image_size": 1_000_000}, "at most 16,384, not 1000000", "image_size=1024"),
+        ({"image_size": 1_000_000}, "at most 16,384 px a side, not 1000000", "image_size=1024"),
+        ({"image_size": 8192}, "at most 4,194,304 pixels, not 8192", "image_size=1024"),
         ({"num_heads": 3}, "num_heads=3 does not divide the 64", "num_head_channels=64"),
         (
             {"num_heads": None, "num_head_channels": 48},

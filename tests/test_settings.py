@@ -217,3 +217,9 @@ def test_every_range_of_a_type_holds_its_default() -> None:
             for extra in getattr(hint, "__metadata__", ()):
                 if isinstance(extra, Between) and (value := getattr(cls, name, None)) is not None:
                     assert extra.mistake(value) is None
+
+
+@pytest.mark.parametrize("name", ["grow", "feather"])
+def test_a_mask_is_not_grown_without_end(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"edit\.{name} goes from 0 to 1000, not 1000000000"):
+        build_settings(Layer({"edit": {name: 10**9}}))

@@ -310,6 +310,23 @@ def test_wrong_sizes_name_the_nearest_right_ones(here: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("size", "why"),
+    [
+        ("2050", "goes up to 4,194,304 pixels"),
+        ("8192x8192", "goes up to 4,194,304 pixels"),
+        ("16384x512", "goes up to 4,194,304 pixels"),
+        ("16386x2", "goes up to 16,384 px a side"),
+    ],
+)
+def test_sizes_beyond_sense_are_refused_before_anything_is_allotted(size: str, why: str, here: Path) -> None:
+    for more in (["--dry-run"], []):
+        ran = ilvrctl("translate", "photo.png", "--weights", "w.pt", *QUICK, "--size", size, *more)
+        assert ran.code == 2 and why in ran.err, ran.err
+    assert Size.of(size).within(2).too_large is None
+    assert Size.of("2048").within(64) == Size(2048, 2048)
+
+
 def test_a_size_far_from_the_trained_one_is_said_once(here: Path) -> None:
     Image.effect_noise((30, 30), 90).save("b.png")
     ran = ilvrctl("translate", "photo.png", "b.png", "--weights", "w.pt", *QUICK, "--size", "40x16")

@@ -198,7 +198,7 @@ def test_doctor_times_a_network() -> None:
     found = json.loads(ran.out)["bench"]
     turbo = build_settings(Layer({"speed": "turbo"}))
     assert found["network_calls"] == turbo.steps // 2 > found["whole_calls"]
-    assert 0 < found["share_of_peak"] < 4
+    assert 0 <= found["share_of_peak"] < 4  # 0.0 where much else runs
     assert found["folder_seconds"] == pytest.approx(100 / found["images_per_second"])
     assert found["gflop_a_call"] == pytest.approx(3.8, abs=0.3)
 

@@ -14,6 +14,8 @@ from ilvrctl.sizes import AnySize, Size
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom, the last two just outside. May reach beyond the picture, which is mirrored there."""
 _LEAST_CONTEXT = 0.05
+FARTHEST = 1000
+"""Pixels by which a mask is grown or softened at most: what takes more is another mask."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Edit:
 
     mask: bool = True
     threshold: Annotated[int, Between(1)] = 20
-    grow: Annotated[int, Between(0)] | None = None
-    feather: Annotated[int, Between(0)] | None = None
+    grow: Annotated[int, Between(0, FARTHEST)] | None = None
+    feather: Annotated[int, Between(0, FARTHEST)] | None = None
     context: Annotated[float, Between(0, 100)] = 0.5
     whole: bool = False
 

@@ -75,13 +75,13 @@ def _file(work: str) -> Path:
 
 def work_of(plan: Plan, variant: Variant, how: How) -> str:
     """What decides the pace, as JSON: the machine, the networks, and what a step does beside calling them."""
-    settings, source = variant.settings, plan.source_of(variant)
+    settings, source, trained = variant.settings, plan.source_of(variant), plan.model.picture_size
     return json.dumps(
         {
             "machine": _machine(),
             "how": how,
             "weights": [plan.weights_sha256, None if source is None else source.weights_sha256],
-            "size": plan.model.image_size,
+            "size": None if trained is None else settings.size_for(trained).plain,
             "precision": settings.precision,
             "reuse": [settings.reuse, settings.reuse_blocks],
             "native": settings.fit == "native",

@@ -20,7 +20,7 @@ from ilvrctl.models.files.facts import missing_error, missing_facts
 from ilvrctl.models.files.formats import readable_hint
 from ilvrctl.models.files.info import PRECISIONS, SMALLER, CheckpointInfo, channel_problem
 from ilvrctl.models.files.stated import UNKNOWN
-from ilvrctl.sizes import LARGEST, AnySize, Size
+from ilvrctl.sizes import AnySize, Size
 
 Use = Literal["translate", "energy"]
 _MOST_LEVELS = 100_000
@@ -153,10 +153,10 @@ def _check_size(info: CheckpointInfo, model: ModelPreset, word: str) -> None:
     if size is None:
         return
     sides = Size.of(size) if isinstance(size, str) else Size(size, size)
-    if not (min(sides) > 0 and sides.longest <= LARGEST and sides.fits(factor)):
+    if not (min(sides) > 0 and sides.too_large is None and sides.fits(factor)):
         most = 1024 // factor or 1
         right = Size(*(min(max(1, round(side / factor)), most) * factor for side in sides))
-        beyond = f" and at most {LARGEST:,}" if sides.longest > LARGEST else ""
+        beyond = f" and at most {sides.too_large}" if min(sides) > 0 and sides.too_large else ""
         raise UsageError(
             f"this network needs pictures of a size that {factor} divides{beyond}, not {size}",
             hint=f"--set {word}.image_size={right}",
@@ -165,10 +165,10 @@ def _check_size(info: CheckpointInfo, model: ModelPreset, word: str) -> None:
 
 def wrong_size(size: Size, factor: int) -> UsageError | None:
     """The error of a size that is no multiple of ``factor``, or too large; None for another."""
-    if size.fits(factor) and size.longest <= LARGEST:
+    if size.fits(factor) and size.too_large is None:
         return None
-    right = (Size(*(min(side, LARGEST // factor * factor) for side in near)) for near in size.nearest(factor))
-    what = f"goes up to {LARGEST:,} px a side" if size.fits(factor) else f"needs sides that {factor} divides"
+    right = (near.within(factor) for near in size.nearest(factor))
+    what = f"goes up to {size.too_large}" if size.fits(factor) else f"needs sides that {factor} divides"
     return UsageError(
         f"--size {size}: this network {what}", hint=" or ".join(f"--size {s}" for s in dict.fromkeys(right))
     )
