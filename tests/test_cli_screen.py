@@ -51,6 +51,7 @@ VALUES: dict[str, Any] = {
     "tuple[SampleId, ...]": (SampleId("a", 1), SampleId("b", 1)),
     "tuple[Path, ...]": (Path("a.safetensors"),),
     "tuple[tuple[int, float], ...]": ((10, 0.5),),
+    "tuple[tuple[int, int, int, int], ...]": ((0, 0, 64, 64),),
 }
 
 

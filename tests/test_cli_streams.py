@@ -50,6 +50,7 @@ COMMANDS = [
     ["convert", str(paths.DATA / "emoji3d-64.safetensors"), "converted.safetensors", "--json"],
     ["cache", "--help"],
     ["docs"],
+    ["draw", "--help"],
 ]
 HOSTILE = ["a\x1b[31mred.png", "b\nline.png", "c\u202egnp.png", "d\x07\x9b31m.png", "\u2028e\x7f.png"]
 ACTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")

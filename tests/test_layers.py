@@ -37,6 +37,8 @@ GROUND = frozenset(
         "memory",
         "sizes",
         "yaml_core",
+        "arithmetic",
+        "devices",
         "__init__",
     }
 )
@@ -51,7 +53,7 @@ FLOORS = (
     frozenset({"models"}),
     frozenset({"images"}),
     frozenset({"methods"}),
-    frozenset({"trust", "settings", "devices", "sampling", "engine", "timing", "probe", "training"}),
+    frozenset({"trust", "settings", "finiteness", "sampling", "engine", "timing", "probe", "training"}),
     frozenset({"plans"}),
     frozenset({"work"}),
     frozenset({"evaluation"}),
@@ -64,7 +66,6 @@ WITHOUT_TORCH = GROUND | {
     "methods",
     "trust",
     "settings",
-    "devices",
     "timing",
     "plans",
     "work",

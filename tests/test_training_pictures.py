@@ -187,10 +187,9 @@ def test_a_full_disk_leaves_no_part_of_the_cache(tmp_path: Path, monkeypatch: py
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OutputError, match="no space left"):
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match="no space left"):
+        patch.setattr(Path, "replace", full)
         load(folder)
-    monkeypatch.undo()
     assert not list(paths.cache_dir().rglob("*.rgb*"))
 
 
