@@ -67,7 +67,7 @@ def test_flags_and_assignments_change_the_part_they_name() -> None:
     changed = made("a.png", *FAST, "--method", "sddm", "--blocks", "8", *assign("energies.picture.weight=5"))
     assert changed["method"]["constraint"]["blocks"] == 8
     assert changed["method"]["energies"]["picture"]["weight"] == 5
-    assert changed["method"]["range"] == [1.0, 0.5]  # its own, not that of the target's ILVR
+    assert changed["method"]["range"] == [1.0, 0.1]  # the target's for it, not that of its ILVR
     short = made(
         "b.png", *FAST, "--method", "egsde", "--N", "16", *assign("energies.dse=0", "energies.low_pass=3")
     )
@@ -109,7 +109,7 @@ def test_each_choice_changes_the_pixels() -> None:
 def test_the_plan_counts_the_calls_of_refinement_and_of_passes() -> None:
     for args, words in [
         (
-            ["--method", "sddm"],
+            ["--method", "sddm", "--start", "1.0", "--range", "1.0:0.5"],
             "SDDM 16x16 blocks, picture 25, min-norm per channel, levels 1.0 to 0.5, 4 steps, 8 ",
         ),
         (["--method", "sdedit", "--repeats", "3"], "SDEdit from 0.5, 3 times, 2 steps, 6 network calls"),
@@ -119,7 +119,7 @@ def test_the_plan_counts_the_calls_of_refinement_and_of_passes() -> None:
         ),
         (
             ["--compat", "egsde", *assign("energies.dse=0")],
-            "EGSDE low-pass 2 (N=8), from 500, 2 steps",
+            "EGSDE low-pass 4 (N=2), from 500, 2 steps",
         ),
     ]:
         ran = ilvrctl("translate", FOX, *FAST, *args, "--dry-run")
@@ -185,7 +185,8 @@ def write_vgg(path: Path) -> None:
 
 def test_sddm_with_features_of_the_vgg() -> None:
     write_vgg(Path("vgg_normalised.pth"))
-    vgg = ["--method", "sddm", *assign("energies.picture=0", "energies.vgg.model=vgg_normalised.pth")]
+    vgg = ["--method", "sddm", "--start", "1.0", "--range", "1.0:0.5"]
+    vgg += assign("energies.picture=0", "energies.vgg.model=vgg_normalised.pth")
     assert made("a.png", *FAST, *vgg)["method"]["energies"]["vgg"]["weight"] == 25
     made("b.png", *FAST, *vgg, *assign("energies.vgg.weight=0"))
     assert pixels(Path("a.png")) != pixels(Path("b.png"))
