@@ -162,7 +162,7 @@ def flop_of(bench: Bench) -> int:
     """Floating-point operations of a call for one picture."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from ilvrctl.models.cpu.winograd import directly
+    from ilvrctl.models.cpu.choice import directly
 
     x, k = noise(bench, 1), bench.settings.chain(Schedule.named("linear"))[0]
     denoiser = bench.engine("fp32", 1).denoiser
