@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch, and for all that tests start: they run side by side
+os.environ["ILVRCTL_CONVOLUTION"] = "direct"  # nothing is measured, and no bit depends on the machine
 
 import pytest
 import torch
@@ -55,9 +56,6 @@ def _own_places(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     home.mkdir()
     for name in ("CONFIG", "WEIGHTS", "CACHE"):
         monkeypatch.setenv(f"ILVRCTL_{name}", str(home / name.lower()))
-    monkeypatch.setenv(
-        "ILVRCTL_CONVOLUTION", "direct"
-    )  # nothing is measured, and nothing depends on the machine
     for name in ("DEVICE", "PRECISION", "BATCH_SIZE", "SEED"):
         monkeypatch.delenv(f"ILVRCTL_{name}", raising=False)
 

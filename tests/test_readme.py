@@ -257,7 +257,9 @@ def _place(folder: Path, section: Section) -> tuple[Path, dict[str, str]]:
         shutil.copy(DATA / "emoji3d-64.safetensors", place / name)
     if not any("batch --init" in text for _, text in section.blocks):
         (place / "jobs.yaml").write_text("jobs: [{inputs: [cats/, a.png], to: emoji3d, steps: 4}]\n")
-    if section.page == "clusters" or sys.platform != "linux":  # workers begin as their driver has begun
+    served = any(one in text for _, text in section.blocks for one in SERVING)
+    if served or section.page == "clusters" or sys.platform != "linux":
+        # a page is stopped by a signal to its own process, and workers begin as their driver has begun
         _program(tools / "ilvrctl", "-m ilvrctl")
     else:
         forked.write_script(tools / "ilvrctl", "from ilvrctl.cli.start import main; main()")
