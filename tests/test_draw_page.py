@@ -188,9 +188,9 @@ def test_undo_redo_eraser_and_mask(browser: Any, page: tuple[Session, Server]) -
 def test_every_control_is_the_flag_that_it_is_named_after(browser: Any, page: tuple[Session, Server]) -> None:
     tab = opened(browser, page[1].address)
     tab.locator("#method").select_option("egsde")
-    until(tab, "document.getElementById('N-number').value === '8'")
+    until(tab, "document.getElementById('N-number').value === '2'")
     tab.locator("#N").focus()
-    tab.keyboard.press("ArrowLeft")
+    tab.keyboard.press("ArrowRight")
     tab.locator("#start").fill("0.7")
     tab.locator("#seed-number").fill("12")
     tab.locator("#steps").fill("4")
