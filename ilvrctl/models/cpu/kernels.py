@@ -120,6 +120,7 @@ class Nnpack(Kernel):
     dtype = torch.float32
     TILES = 176  # of 6x6 pixels, about, in a strip: more take more memory, fewer transform the kernel oftener
     MIN_WORK = 1 << 25  # multiplications: below calling it costs more than it saves
+    MIN_CHANNELS = 128  # with fewer a whole picture takes longer in strips, however fast one strip is
     MAX_PAIRS = 1 << 18  # of channels: their transformed kernels take 256 bytes each
 
     def __init__(self, layer: nn.Conv2d, height: int, width: int) -> None:
@@ -136,6 +137,7 @@ class Nnpack(Kernel):
         return (
             keeps_size(layer)
             and dtype in (torch.float32, torch.bfloat16)
+            and min(layer.in_channels, layer.out_channels) >= cls.MIN_CHANNELS
             and 9 * pairs * height * width >= cls.MIN_WORK
             and pairs <= cls.MAX_PAIRS
             and _has_nnpack()
