@@ -42,6 +42,15 @@ def file() -> Path:
     return paths.cache_dir() / "convolutions.json"
 
 
+def test_narrow_layers_are_convolved_directly(asked: list[str]) -> None:
+    """In strips a whole picture takes longer there, whatever one strip takes: those of the bundled network, above all."""
+    for width in (32, 64, 96):
+        for layer in (nn.Conv2d(width, 128, 3, padding=1), nn.Conv2d(128, width, 3, padding=1)):
+            assert kernel_for(layer, F32, 64, 64) is Direct
+            assert kernel_for(layer, torch.bfloat16, 256, 256) is Direct
+    assert asked == []
+
+
 def test_the_fastest_is_measured_once_and_remembered(
     asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
