@@ -43,7 +43,7 @@ def file() -> Path:
 
 
 def test_narrow_layers_are_convolved_directly(asked: list[str]) -> None:
-    """In strips a whole picture takes longer there, whatever one strip takes: those of the bundled network, above all."""
+    """In strips a whole picture takes longer there, whatever one strip takes: as those of the bundled network."""
     for width in (32, 64, 96):
         for layer in (nn.Conv2d(width, 128, 3, padding=1), nn.Conv2d(128, width, 3, padding=1)):
             assert kernel_for(layer, F32, 64, 64) is Direct
