@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 from ilvrctl.errors import UsageError
@@ -133,7 +133,13 @@ class Keeping(Machine):
 
     last: dict[Networks, Engine] = field(default_factory=dict, compare=False, repr=False)
 
+    @classmethod
+    def of(cls, machine: Machine) -> Keeping:
+        """The same machine, keeping them."""
+        return cls(**{one.name: getattr(machine, one.name) for one in fields(Machine)})
+
     def load(self, networks: Networks, tell: Tell) -> Engine:
+        """The engine of the last run, where it had these networks, else a new one in its place."""
         if networks not in self.last:
             self.last.clear()  # before others are loaded: both may not fit
             self.last[networks] = super().load(networks, tell)

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 
 from ilvrctl.errors import MissingExtraError
 from ilvrctl.events import Arrived, ItemFailed, JobEvent, Loaded, Noted
-from ilvrctl.work.machine import Machine, Tell
+from ilvrctl.work.machine import Keeping, Machine, Tell
 from ilvrctl.work.pace import Paces
 from ilvrctl.work.run import run
 from ilvrctl.work.workers import Alone
 
 if TYPE_CHECKING:
-    from ilvrctl.engine import Engine
     from ilvrctl.plans.inbox import Inbox, Watched
-    from ilvrctl.plans.plan import Networks, Plan
+    from ilvrctl.plans.plan import Plan
 
 LOOK = 500
 """Milliseconds between two looks at folders where nothing is heard of."""
@@ -34,7 +33,8 @@ def carry_out_watch(
     What fails is told, and the next ones go on. Raises what would meet all of them, as :func:`ilvrctl.work.run.run`
     does, and MissingExtraError without ``watchfiles``.
     """
-    team, keeper = _Kept(machine, aside), _Once()
+    kept, keeper = Keeping.of(machine), _Once()
+    team = Alone(lambda networks: kept.load(networks, aside))
     try:
         for _ in _looks(asked.inbox, stop):
             items, passed = asked.inbox.ready()
@@ -46,25 +46,11 @@ def carry_out_watch(
                     yield ItemFailed(item.name, error)
                     continue
                 yield Arrived(len(plan.outputs))
-                events = run([keeper.quieter(plan)], Alone(team.load), rescued=aside, paces=Paces(machine))
+                events = run([keeper.quieter(plan)], team, rescued=aside, paces=Paces(machine))
                 yield from keeper.new(events)
     finally:
         for one in asked.inbox.unfinished():
             aside(one)
-
-
-class _Kept:
-    """The engine of the networks that were asked for last."""
-
-    def __init__(self, machine: Machine, tell: Tell) -> None:
-        self._machine, self._tell = machine, tell
-        self._engines: dict[Networks, Engine] = {}
-
-    def load(self, networks: Networks) -> Engine:
-        if networks not in self._engines:
-            self._engines = {}  # before the next one: both may not fit
-            self._engines = {networks: self._machine.load(networks, self._tell)}
-        return self._engines[networks]
 
 
 class _Once:
