@@ -11,9 +11,8 @@ from ilvrctl.memory import remembering
 from ilvrctl.plans.pace import Cost, Pace, cost_of, keep_pace, known_pace, work_of
 
 if TYPE_CHECKING:
-    from ilvrctl.engine import Engine
     from ilvrctl.plans.grid import Variant
-    from ilvrctl.plans.plan import Networks, Plan
+    from ilvrctl.plans.plan import Plan
     from ilvrctl.work.batches import Made
     from ilvrctl.work.machine import Machine
     from ilvrctl.work.worker import Facts
@@ -61,17 +60,15 @@ def estimate(plans: Sequence[Plan], machine: Machine, *, measure: bool = False, 
     if not measure:
         return cost_of(plans, lambda plan, variant: known_pace(plan, variant, machine.how), parts)
     from ilvrctl.timing import peak_memory, step_seconds
+    from ilvrctl.work.machine import Keeping
 
     known: dict[str, Pace] = {}
-    engines: dict[Networks, Engine] = {}
+    kept = Keeping.of(machine)
 
     def measured(plan: Plan, variant: Variant) -> Pace:
         work, networks = work_of(plan, variant, machine.how), plan.networks_of(variant)
         if work not in known:
-            if networks not in engines:
-                engines.clear()  # one is in memory at a time
-                engines[networks] = machine.load(networks, lambda event: None)
-            engine = engines[networks]
+            engine = kept.load(networks, lambda event: None)
             seconds, size = step_seconds(engine, variant.settings)
             peak = peak_memory(engine.device)
             known[work] = Pace(seconds, peak, str(engine.device), engine.precision, size, "steps")
