@@ -107,6 +107,10 @@ class Machine:
         tell(Noted(f"batch size {best}: {seconds * 1000:.1f} ms a picture and call"))
         return replace(engine, batch_size=best)
 
+    def keeping(self) -> Keeping:
+        """The same machine, which keeps the networks of its last run in memory."""
+        return Keeping(**{one.name: getattr(self, one.name) for one in fields(Machine)})
+
     def team(self, tell: Tell) -> Workers:
         """Who does the work."""
         from ilvrctl.work.workers import Alone, Spread
@@ -132,11 +136,6 @@ class Keeping(Machine):
     """One that keeps the networks of its last run in memory, for runs with the same."""
 
     last: dict[Networks, Engine] = field(default_factory=dict, compare=False, repr=False)
-
-    @classmethod
-    def of(cls, machine: Machine) -> Keeping:
-        """The same machine, keeping them."""
-        return cls(**{one.name: getattr(machine, one.name) for one in fields(Machine)})
 
     def load(self, networks: Networks, tell: Tell) -> Engine:
         """The engine of the last run, where it had these networks, else a new one in its place."""

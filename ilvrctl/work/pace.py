@@ -60,10 +60,9 @@ def estimate(plans: Sequence[Plan], machine: Machine, *, measure: bool = False, 
     if not measure:
         return cost_of(plans, lambda plan, variant: known_pace(plan, variant, machine.how), parts)
     from ilvrctl.timing import peak_memory, step_seconds
-    from ilvrctl.work.machine import Keeping
 
     known: dict[str, Pace] = {}
-    kept = Keeping.of(machine)
+    kept = machine.keeping()
 
     def measured(plan: Plan, variant: Variant) -> Pace:
         work, networks = work_of(plan, variant, machine.how), plan.networks_of(variant)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ilvrctl.errors import MissingExtraError
 from ilvrctl.events import Arrived, ItemFailed, JobEvent, Loaded, Noted
-from ilvrctl.work.machine import Keeping, Machine, Tell
+from ilvrctl.work.machine import Machine, Tell
 from ilvrctl.work.pace import Paces
 from ilvrctl.work.run import run
 from ilvrctl.work.workers import Alone
@@ -33,7 +33,7 @@ def carry_out_watch(
     What fails is told, and the next ones go on. Raises what would meet all of them, as :func:`ilvrctl.work.run.run`
     does, and MissingExtraError without ``watchfiles``.
     """
-    kept, keeper = Keeping.of(machine), _Once()
+    kept, keeper = machine.keeping(), _Once()
     team = Alone(lambda networks: kept.load(networks, aside))
     try:
         for _ in _looks(asked.inbox, stop):
