@@ -33,6 +33,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.setattr(winograd, "TILES", 16)
     monkeypatch.setattr(kernels.Nnpack, "TILES", 8)
     monkeypatch.setattr(kernels.Nnpack, "MIN_WORK", 1)
+    monkeypatch.setattr(kernels.Nnpack, "MIN_CHANNELS", 1)
     monkeypatch.setattr(kernels, "STRIP", 5 * W * 256)
     monkeypatch.setattr(strips, "STRIP", 5 * W * 256)
     monkeypatch.setattr(strips, "LARGE", 1)
@@ -203,6 +204,7 @@ def test_any_map_is_convolved(
     x = noise(pictures, into, height, width)
     with pytest.MonkeyPatch.context() as patch, forced(name):
         patch.setattr(kernels.Nnpack, "MIN_WORK", 1)
+        patch.setattr(kernels.Nnpack, "MIN_CHANNELS", 1)
         patch.setattr(kernels.Nnpack, "TILES", data.draw(st.sampled_from([1, 4, 1000])))
         patch.setattr(kernels, "STRIP", data.draw(st.sampled_from([1, 200, 1 << 20])))
         patch.setattr(winograd, "MIN_SIDE", 4)
@@ -212,6 +214,8 @@ def test_any_map_is_convolved(
         if dtype == torch.bfloat16:
             patch.setattr(kernels, "_no_bf16", lambda: True)
             layer, x = layer.to(dtype), x.to(dtype)
+        acts = dtype == torch.float32 and (name != "winograd" or height % 4 == width % 4 == 0)
+        assert kernel_for(layer, dtype, height, width).__name__.lower() == (name if acts else "direct")
         exact = layer.double()(x.double())
         layer = layer.to(dtype)
         place = torch.empty(exact.shape, dtype=dtype, memory_format=layouts[1])
