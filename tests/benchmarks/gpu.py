@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -44,6 +43,7 @@ from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.engine import Engine, Reference
 from ilvrctl.events import BatchShrunk, BatchStarted, SampleId, StepDone
 from ilvrctl.models.compiled import CompiledNetwork
+from ilvrctl.models.cpu.choice import directly, processor
 from ilvrctl.models.files.loading import load_network
 from ilvrctl.settings import Settings, build_settings
 from ilvrctl.timing import peak_memory
@@ -161,8 +161,6 @@ class Row:
 def flop_of(bench: Bench) -> int:
     """Floating-point operations of a call for one picture."""
     from torch.utils.flop_counter import FlopCounterMode
-
-    from ilvrctl.models.cpu.choice import directly
 
     x, k = noise(bench, 1), bench.settings.chain(Schedule.named("linear"))[0]
     denoiser = bench.engine("fp32", 1).denoiser
@@ -370,7 +368,7 @@ def one(bench: Bench) -> str:
 def name_of(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine()
+    return processor()
 
 
 def page(bench: Bench, arguments: Sequence[str]) -> Iterator[str]:
