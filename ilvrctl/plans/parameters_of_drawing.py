@@ -50,7 +50,14 @@ DRAWING: tuple[Parameter, ...] = (
 
 PAGE = frozenset(row.name for row in DRAWING)
 """What is about the page, not about what is made."""
-_ONE_PNG = {"samples", "sheet", "gif", "ext", "quality", "overwrite"}  # a result at a time, a PNG when it is kept
+_ONE_PNG = {
+    "samples",
+    "sheet",
+    "gif",
+    "ext",
+    "quality",
+    "overwrite",
+}  # a result at a time, a PNG when it is kept
 _DRAWN = {"mask", "no_mask", "preview"}  # that is what the page is for
 NOT_DRAWN = frozenset({*_ONE_PNG, *_DRAWN, "from_image", "dry_run", "estimate"})
 """What ``edit`` knows and ``edit --draw`` does not."""
