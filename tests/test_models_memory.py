@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 import torch
 from checkpoints import write_ilvr_adm_256
 from safetensors.torch import save_file
+
+from ilvrctl.models.cpu import kernels
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 
@@ -68,9 +71,13 @@ print(json.dumps({"imported": imported, "loaded": loaded, "called": peak()}))
 )
 
 
-def run(code: str, *arguments: str) -> list[Any]:
+def run(code: str, *arguments: str, way: str = "direct") -> list[Any]:
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
+        [sys.executable, "-c", code, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"ILVRCTL_CONVOLUTION": way},
     )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -98,11 +105,21 @@ def test_loading_takes_little_more_than_the_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dtype", "bound"), [("float32", 800), ("bfloat16", 650)])
-def test_a_call_of_the_256_pixel_network(dtype: str, bound: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "way", "bound"),
+    [
+        ("float32", "direct", 800),
+        ("bfloat16", "direct", 650),
+        pytest.param(
+            *("float32", "nnpack", 900),
+            marks=pytest.mark.skipif(not kernels._has_nnpack(), reason="this PyTorch has no NNPACK"),
+        ),
+    ],
+)
+def test_a_call_of_the_256_pixel_network(dtype: str, way: str, bound: int, tmp_path: Path) -> None:
     path = write_ilvr_adm_256(tmp_path / "w.pt")
-    (used,) = run(CALL, str(path), dtype)
+    (used,) = run(CALL, str(path), dtype, way=way)
     path.unlink()
-    print(dtype, {stage: f"{amount / MB:.0f} MB" for stage, amount in used.items()})
+    print(dtype, way, {stage: f"{amount / MB:.0f} MB" for stage, amount in used.items()})
     assert used["called"] < bound * MB
     assert used["loaded"] - used["imported"] < 1.2 * 374 * MB

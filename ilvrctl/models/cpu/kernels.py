@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-STRIP = 1 << 20  # elements of a strip that is convolved directly
+STRIP = 1 << 21  # bytes of a strip that is convolved directly: each thread holds a few of its size
 
 Memory = tuple[Tensor, ...]
 
@@ -82,7 +82,8 @@ class Direct(Kernel):
         self.dtype = computing_dtype(layer.weight)
         self.weight = layer.weight.to(self.dtype)
         self.width = width
-        rows = max(2, STRIP // (width * max(layer.in_channels, layer.out_channels)))
+        pixel = max(layer.in_channels, layer.out_channels) * self.dtype.itemsize
+        rows = max(2, STRIP // (width * pixel))
         self.bounds = split(height, 2, -(-height // rows))
 
     @classmethod
@@ -123,7 +124,7 @@ class Nnpack(Kernel):
     TILES = 176  # of 6x6 pixels, about, in a strip: more take more memory, fewer transform the kernel oftener
     MIN_WORK = 1 << 25  # multiplications: below calling it costs more than it saves
     MIN_CHANNELS = 128  # with fewer a whole picture takes longer in strips, however fast one strip is
-    MAX_PAIRS = 1 << 18  # of channels: their transformed kernels take 256 bytes each
+    PAIRS = 1 << 16  # of channels at a time: their transformed kernels take 256 bytes each, in every thread
 
     def __init__(self, layer: nn.Conv2d, height: int, width: int) -> None:
         """As :class:`Kernel` says."""
@@ -135,13 +136,11 @@ class Nnpack(Kernel):
     @classmethod
     def fits(cls, layer: nn.Conv2d, dtype: torch.dtype, height: int, width: int) -> bool:
         """As :class:`Kernel` says."""
-        pairs = layer.in_channels * layer.out_channels
         return (
             keeps_size(layer)
             and dtype == torch.float32
             and min(layer.in_channels, layer.out_channels) >= cls.MIN_CHANNELS
-            and 9 * pairs * height * width >= cls.MIN_WORK
-            and pairs <= cls.MAX_PAIRS
+            and 9 * layer.in_channels * layer.out_channels * height * width >= cls.MIN_WORK
             and _has_nnpack()
         )
 
@@ -158,12 +157,16 @@ class Nnpack(Kernel):
         self, memory: Memory, n: int, bias: Tensor | None, addend: Tensor | None, out: Tensor
     ) -> None:
         """As :class:`Kernel` says."""
-        strip = self.strip(memory, n)
-        found = torch._nnpack_spatial_convolution(strip[None], self.weight, bias, (0, 1))[0]
-        if addend is None:
-            out.copy_(found)
-        else:
-            torch.add(found, addend, out=out)
+        strip = self.strip(memory, n)[None]
+        step = max(1, self.PAIRS // self.weight.shape[1])
+        for first in range(0, len(out), step):
+            some = slice(first, first + step)
+            added = None if bias is None else bias[some]
+            found = torch._nnpack_spatial_convolution(strip, self.weight[some], added, (0, 1))[0]
+            if addend is None:
+                out[some].copy_(found)
+            else:
+                torch.add(found, addend[some], out=out[some])
 
 
 def computing_dtype(weight: Tensor) -> torch.dtype:

@@ -224,7 +224,7 @@ def halved(rows: Rows, layer: nn.Conv2d) -> Tensor:
             rows.read(i, top, bottom, strip)
             out[i, :, top // 2 : bottom // 2] = half(strip)
 
-    share(work, _strips(B, H, W, C))
+    share(work, _strips(B, H, W, C * dtype.itemsize))
     return out
 
 
@@ -251,7 +251,7 @@ def pointwise(parts: Sequence[Tensor], layer: nn.Conv2d) -> Tensor:
         for i, top, bottom in items:
             pointwise_rows(parts, layer, i, top, bottom, out)
 
-    share(work, _strips(B, H, W, max(C, layer.out_channels)))
+    share(work, _strips(B, H, W, max(C, layer.out_channels) * out.dtype.itemsize))
     return out
 
 
@@ -280,9 +280,9 @@ def _added(found: Tensor | None, weight: Tensor, pixels: Tensor) -> Tensor:
     return torch.addmm(found if found.ndim == 2 else found[:, None], weight, pixels)
 
 
-def _strips(pictures: int, height: int, width: int, channels: int) -> list[tuple[int, int, int]]:
-    """Picture, first and last row of strips whose heights are even."""
-    bounds = split(height, 2, -(-height * width * channels // STRIP))
+def _strips(pictures: int, height: int, width: int, pixel: int) -> list[tuple[int, int, int]]:
+    """Picture, first and last row of strips whose heights are even; ``pixel``: bytes of one."""
+    bounds = split(height, 2, -(-height * width * pixel // STRIP))
     return [(i, top, bottom) for i in range(pictures) for top, bottom in pairwise(bounds)]
 
 
