@@ -133,7 +133,7 @@ def test_letters_that_a_locale_has_not_are_told_otherwise(env: dict[str, str], p
     copies(pictures, ["猫.png"])
     names = ["eval", "results", "--source", "inputs", "--truth", "inputs"]
     for words in (names, ["--help"], ["presets"], ["translate", "inputs", "猫.png", *QUICK, "--json"]):
-        done = subprocess.run(
+        done = forked.run(
             command(*words),
             cwd=pictures,
             env=environment(**env),
