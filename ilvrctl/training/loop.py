@@ -171,8 +171,9 @@ def _steps(run: Run, forward: Forward, stop: Callable[[], bool], trained_on: str
             losses, told, told_images = [], now, run.images
         if over or keeping:
             if team.leads:
-                sheet = share >= 1 or (states % max(1, run.job.sheet_every) == 0 and not over)
-                yield from _keep(run, trained_on, final=share >= 1, sheet=sheet)
+                final = share >= 1
+                sheet = final or states % max(1, run.job.sheet_every) == 0
+                yield from _keep(run, trained_on, final=final, sheet=sheet, stopped=over and not final)
             team.wait()
             if over:
                 return
@@ -215,8 +216,10 @@ def _advanced(run: Run, loss: float, pace: float, share: float, rate: float) -> 
     )
 
 
-def _keep(run: Run, trained_on: str, *, final: bool, sheet: bool) -> Iterator[TrainingEvent]:
-    """State to disk, then the model to where it can be used, what it is worth, and perhaps a sheet."""
+def _keep(run: Run, trained_on: str, *, final: bool, sheet: bool, stopped: bool) -> Iterator[TrainingEvent]:
+    """State to disk, then the model to where it can be used; unless somebody waits for the end, what it is worth and
+    perhaps a sheet.
+    """
     from ilvrctl.models.files.facts_header import facts_note
     from ilvrctl.models.files.saving import save_safetensors
 
@@ -237,6 +240,8 @@ def _keep(run: Run, trained_on: str, *, final: bool, sheet: bool) -> Iterator[Tr
     notes = {"notes": job.recipe.notes} if job.recipe.notes else {}
     preset = {**task.model_facts(), "format": task.format, "use": "unstated", **notes}
     files = publish(job.name, folder / AVERAGE, averaged, preset, task.target_facts())
+    if stopped:
+        return
     yield from task.verdict_on(run.weights.average, run.images)
     picture = folder / f"sheet-{run.images:09d}.png"
     if sheet and job.sheet_every and task.draw_sheet(files[0], picture, run.images):
