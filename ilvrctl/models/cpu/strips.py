@@ -74,21 +74,23 @@ class Normalised:
         first = 0
         for part in self.parts:
             last = first + part.shape[1]
-            _scaled(part[i, :, top:bottom], self.a[i, first:last, None, None], work[first:last])
+            a, b = (v[i, first:last, None, None] for v in (self.a, self.b))
+            _mapped(part[i, :, top:bottom], a, b, work[first:last])
             first = last
-        work.add_(self.b[i, :, None, None])
         if self.silu:
             F.silu(work, inplace=True)
         if work is not out:
             out.copy_(work)
 
 
-def _scaled(x: Tensor, a: Tensor, out: Tensor) -> None:
-    """``a x``, in the precision of ``out``."""
-    if x.dtype == out.dtype:
-        torch.mul(x, a, out=out)
-    else:
-        out.copy_(x).mul_(a)
+def _mapped(x: Tensor, a: Tensor, b: Tensor, out: Tensor) -> None:
+    """``a x + b``, in the precision of ``out``."""
+    if x.dtype != out.dtype:
+        x = out.copy_(x)
+    if out.stride(0) == 1:
+        torch.addcmul(b, x, a, out=out)
+    else:  # where a and b change with every plane, addcmul takes twice as long
+        torch.mul(x, a, out=out).add_(b)
 
 
 @dataclass(frozen=True)
@@ -261,23 +263,25 @@ def pointwise_rows(
     """Rows ``top`` to ``bottom`` of picture ``i`` of :func:`pointwise`; ``out`` may be one of ``parts``."""
     dtype = computing_dtype(layer.weight)
     weight, bias = layer.weight[:, :, 0, 0].to(dtype), None if layer.bias is None else layer.bias.to(dtype)
+    ours = out[i, :, top:bottom]
+    by_pixel = (
+        ours.stride(0) == 1
+    )  # a product is faster, and fits what it is copied into, in the order of the maps
     found: Tensor | None = None
     first = 0
     for part in parts:
         last = first + part.shape[1]
-        pixels = part[i, :, top:bottom].flatten(1).to(dtype)
-        found = _added(found if found is not None else bias, weight[:, first:last], pixels)
+        pixels, some = part[i, :, top:bottom].flatten(1).to(dtype), weight[:, first:last]
+        factors = (pixels.T, some.T) if by_pixel else (some, pixels)
+        if found is not None:
+            found = found.addmm_(*factors)
+        elif bias is None:
+            found = factors[0] @ factors[1]
+        else:
+            found = torch.addmm(bias if by_pixel else bias[:, None], *factors)
         first = last
     if found is not None:
-        ours = out[i, :, top:bottom]
-        ours.copy_(found.view(ours.shape))
-
-
-def _added(found: Tensor | None, weight: Tensor, pixels: Tensor) -> Tensor:
-    """``weight`` (O, C) times ``pixels`` (C, n), plus what was found, or a bias (O,)."""
-    if found is None:
-        return weight @ pixels
-    return torch.addmm(found if found.ndim == 2 else found[:, None], weight, pixels)
+        ours.copy_((found.T if by_pixel else found).view(ours.shape))
 
 
 def _strips(pictures: int, height: int, width: int, pixel: int) -> list[tuple[int, int, int]]:
