@@ -7,6 +7,8 @@ import io
 import json
 import signal
 import threading
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,11 @@ from PIL import Image
 
 import ilvrctl
 import ilvrctl.api
+from ilvrctl.errors import UsageError
 from ilvrctl.images.tensors import to_tensor
+from ilvrctl.plans.asked import Asked, asked_by_values
+from ilvrctl.plans.parameter import Command
+from ilvrctl.plans.parameters import parameters_of
 
 SAME: dict[str, Any] = {"steps": 3, "precision": "fp32", "device": "cpu"}
 """As QUICK says."""
@@ -50,6 +56,48 @@ def test_files_are_those_of_the_command_and_are_known_as_done(tmp_path: Path) ->
         assert result.record["settings"]["method"]["constraint"]["N"] == 4
     again = list(ilvrctl.translate([FOX, CUP], to="emoji3d", N=4, out=tmp_path / "command", **SAME))
     assert [r.state for r in again] == ["skipped", "skipped"]
+
+
+class Watched(dict[str, Any]):
+    """A dict that notes which of its keys are asked for."""
+
+    def __init__(self, values: Mapping[str, Any], asked: set[str]) -> None:
+        super().__init__(values)
+        self.asked = asked
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> Any:
+        self.asked.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.asked.add(str(key))
+        return super().__contains__(key)
+
+
+@pytest.mark.parametrize("command", ["translate", "edit"])
+def test_every_parameter_acts_or_is_refused(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = getattr(ilvrctl, command)
+    looked_at = {"out", "set", "mask"}  # parameters of the functions, and what becomes settings
+
+    def watched(command: Command, values: Mapping[str, Any]) -> Asked:
+        asked = asked_by_values(command, values)
+        return replace(asked, values=Watched(asked.values, looked_at))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ilvrctl.api, "asked_by_values", watched)
+        list(function(FOX, *([CUP] if command == "edit" else []), to="emoji3d", out=tmp_path / "out", **SAME))
+    others = {name: row for name, row in parameters_of(command).items() if not row.key}
+    for row in others.values():
+        assert row.in_shells == (row.name not in looked_at), row.name
+        if row.in_shells:
+            with pytest.raises(UsageError, match=f"{row.name} is for the command line: -"):
+                asked_by_values(command, {row.name: True})
 
 
 def test_without_a_place_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,13 @@ from retrained import Retrained, shipped
 from torch import Tensor
 
 from ilvrctl.models.adm import AdmUNet
+from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.architecture.unet import AdmArchitecture
 from ilvrctl.probe import Findings, Point, Timing, Trial, guess_image_size, probe
 from ilvrctl.probe.curve import EXACT, fits, next_level, point_of
+from ilvrctl.probe.findings import Row, conclude
 from ilvrctl.probe.pictures import DRAWINGS, probe_pictures
-from ilvrctl.probe.readings import ENDS, NAMED, STEPS, attention_readings, timings
+from ilvrctl.probe.readings import ENDS, NAMED, STEPS, Attention, attention_readings, timings
 from ilvrctl.probe.trials import STRENGTHS, Network, noised
 
 CPU = torch.device("cpu")
@@ -51,6 +53,14 @@ def drawings(count: int = 2) -> tuple[Tensor, list[str]]:
     pictures, names = probe_pictures(64)
     keep = [n for n, name in enumerate(names) if name in DRAWINGS[:count]]
     return pictures[keep], [names[n] for n in keep]
+
+
+def test_one_picture_tells_what_is_best_and_decides_nothing() -> None:
+    attention = Attention(HiddenFlags(num_head_channels=32), (HEADS,))
+    rows = [Row(attention, None, predicts, {3: [log]}) for predicts, log in (("v", -4.0), ("eps", -2.0))]
+    found = conclude(rows, {3: [0.0]}, (), (), ["one"]).of("predicts")
+    assert (found.best, found.next_best, found.status) == ("v", "eps", "undecided")
+    assert found.margin == pytest.approx(math.e**2)
 
 
 def test_the_shipped_model() -> None:

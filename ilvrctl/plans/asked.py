@@ -61,13 +61,18 @@ def asked_by_flags(command: Command, given: Mapping[str, Any]) -> Asked:
 def asked_by_values(command: Command, values: Mapping[str, Any]) -> Asked:
     """What Python asks for: as flags for text, a list for several values, or a value as it is.
 
-    ``set``: a mapping of dotted keys, or texts ``key=value``. UsageError for a name that no flag has.
+    ``set``: a mapping of dotted keys, or texts ``key=value``. UsageError for a name that no flag has, or one that says
+    nothing to Python.
     """
     rows = {row.name: row for row in parameters_of(command).values()}
     given = {name.rstrip("_"): value for name, value in values.items() if value is not None}
     for name in given:
         if name not in rows:
-            raise UsageError(f"unknown parameter {name!r}", hint=did_you_mean(name, rows) or _known(rows))
+            known = [row.name for row in rows.values() if not row.in_shells]
+            hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
+            raise UsageError(f"unknown parameter {name!r}", hint=hint)
+        if rows[name].in_shells:
+            raise UsageError(f"{name} is for the command line: {rows[name].flag} of ilvrctl {command}")
     _check_rivals(given, lambda row: row.name)
     texts = {name: v for name, v in given.items() if isinstance(v, str) and rows[name].key}
     asked = asked_by_flags(command, texts)
@@ -95,10 +100,6 @@ def _check_rivals(given: Mapping[str, Any], name_of: Callable[[Parameter], str])
             raise UsageError(
                 f"{name_of(row)} and {name_of(rows[other])} both say {what}", hint="give one of them"
             )
-
-
-def _known(rows: Mapping[str, Parameter]) -> str:
-    return f"known: {', '.join(rows)}"
 
 
 def _set_to(row: Parameter, value: Any) -> Any:

@@ -37,6 +37,7 @@ class Parameter:
     a value as ``metavar`` or as its kind says. ``default`` is what it is when it is not given, told as ``shown``.
     ``environment``: a variable that gives it. ``one``: a flag takes one value, no comma list.
     ``rival``: the parameter that says the same, and what both say. ``sets``: what a switch sets the setting to.
+    ``in_shells``: it is for the command line alone, where a word stands for what Python has functions for.
     ``choices``: the names that its values can have, where the kind does not tell them, for shells that complete.
     """
 
@@ -54,6 +55,7 @@ class Parameter:
     one: bool = False
     rival: tuple[str, str] | None = None
     sets: Any = None
+    in_shells: bool = False
     choices: Callable[[], Sequence[str]] | tuple[str, ...] = ()
 
     @property

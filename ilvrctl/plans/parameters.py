@@ -224,6 +224,7 @@ TABLE: tuple[Parameter, ...] = (
         "Only draw mask, regions and what is kept of the picture; the model is not loaded.",
         file,
         commands=frozenset({"edit"}),
+        in_shells=True,
     ),
     Parameter(
         "mask",

@@ -38,7 +38,11 @@ ROWS = (
         metavar="|".join(JOINED),
     ),
     Parameter(
-        "from_file", "Input names from a file, - for standard input.", commands=_JOBS, panel="Pictures"
+        "from_file",
+        "Input names from a file, - for standard input.",
+        commands=_JOBS,
+        panel="Pictures",
+        in_shells=True,
     ),
     Parameter(
         "null",
@@ -48,5 +52,6 @@ ROWS = (
         panel="Pictures",
         flags=("-0", "--null"),
         default=False,
+        in_shells=True,
     ),
 )

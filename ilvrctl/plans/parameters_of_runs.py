@@ -41,6 +41,7 @@ OF_RUNS: tuple[Parameter, ...] = (
         commands=RUNS | {"train"},
         panel=OUTPUT,
         default=False,
+        in_shells=True,
     ),
     Parameter(
         "watch",
@@ -57,5 +58,6 @@ OF_RUNS: tuple[Parameter, ...] = (
         commands=RUNS,
         panel=OUTPUT,
         default=False,
+        in_shells=True,
     ),
 )

@@ -181,7 +181,9 @@ def _decide_schedule(fitted: Sequence[Fit], rows: Sequence[Row], known: bool) ->
 
 
 def _margin(best: Row, other: Row) -> tuple[float, float]:
-    """The factor between the errors, and its logarithm over the standard error; (1, 0) where no number came out."""
+    """The factor between the errors, and its logarithm over the standard error: 0 where one picture leaves it unknown;
+    (1, 0) where no number came out.
+    """
     gaps = [
         [far - near for far, near in zip(other.logs[level], best.logs[level], strict=True)]
         for level in best.logs
@@ -189,6 +191,8 @@ def _margin(best: Row, other: Row) -> tuple[float, float]:
     if not all(math.isfinite(gap) for level in gaps for gap in level):
         return 1.0, 0.0
     means = [fmean(level) for level in gaps]
+    if min(map(len, gaps)) < 2:
+        return math.exp(min(fmean(means), 700.0)), 0.0
     error = math.sqrt(sum(variance(level) / len(level) for level in gaps)) / len(gaps)
     mean = fmean(means)
     return math.exp(min(mean, 700.0)), mean / max(error, 1e-9) if min(means) > 0 else 0.0
