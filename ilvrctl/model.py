@@ -29,6 +29,10 @@ Progress = Tell | bool
 Picture = Any
 """A path, the bytes of a picture file, a PIL picture, numpy (H, W) or (H, W, C) of uint8 or of floats from 0 to 1,
 or torch (C, H, W) in [-1, 1]."""
+LOADED = frozenset({"to", "weights", "from", "from_weights", "from_image", "device", "compile", "batch_size"})
+"""Parameters of the commands that a model has from the start."""
+WRITTEN = frozenset({"out", "sheet", "gif", "join", "save_noise", "ext", "quality", "overwrite", "watch"})
+"""... and those of the files that they write."""
 
 
 class Model:
@@ -150,9 +154,11 @@ class Model:
     def _asked(self, command: Literal["translate", "edit"], parameters: Mapping[str, Any]) -> Asked:
         from ilvrctl.plans.asked import asked_by_values
 
-        for name in ("to", "weights", "from", "from_weights", "from_image", "device", "compile"):
-            if name in parameters or f"{name}_" in parameters:
+        for name in (given.rstrip("_") for given in parameters):
+            if name in LOADED:
                 raise UsageError(f"{name} belongs to ilvrctl.load, or to ilvrctl.{command}")
+            if name in WRITTEN:
+                raise UsageError(f"{name} belongs to ilvrctl.{command}: a model in memory writes no files")
         return asked_by_values(command, {"precision": self._precision, **parameters})
 
     def _pictures(self, plan: Plan, as_tensor: bool, progress: Progress | None) -> list[Any]:

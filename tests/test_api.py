@@ -176,6 +176,9 @@ def test_errors_are_those_of_the_command(tmp_path: Path, emoji: ilvrctl.Model) -
     assert isinstance(failed.error, ilvrctl.InputError)
     with pytest.raises(ilvrctl.InputError):
         failed.image  # noqa: B018
+    for name in ("out", "sheet", "gif", "ext", "quality", "overwrite", "watch", "batch_size"):
+        with pytest.raises(ilvrctl.UsageError, match=f"{name} belongs to ilvrctl"):
+            emoji.translate(FOX, **{name: True})
     with pytest.raises(ilvrctl.UsageError, match=r"to belongs to ilvrctl\.load"):
         emoji.translate([FOX], to="emoji3d")
     with pytest.raises(ilvrctl.UsageError, match="device belongs"):
