@@ -1,18 +1,18 @@
-"""What `ilvrctl batch` costs beyond the network: ``python tests/benchmarks/batch_overhead.py [PICTURES]``.
+"""What `ilvrctl batch` costs beyond the network: ``python tests/benchmarks/batch_overhead.py [PICTURES] [--rounds 5]``.
 
 One process translates the same pictures (copies of the examples, 512 px) with the bundled model in batches of 8,
-10 steps: by the whole job (reading, decoding, squaring, writing, manifest) and by the engine alone on tensors in
-memory, in turn, five times after one to warm up. Prints the ratio of the medians, of wall-clock time and of
+10 steps of ILVR: by the whole job (reading, decoding, squaring, writing, manifest) and by the engine alone on tensors
+in memory, in turn, so many rounds after one to warm up. Prints the ratio of the medians, of wall-clock time and of
 processor time, which other work on the machine disturbs less. What a job costs once (its plan, the hash of the
 weights) is in it.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -29,27 +29,31 @@ from ilvrctl.plans.plan import Networks
 from ilvrctl.presets import find_model, find_target
 from ilvrctl.settings import build_settings
 
-BATCH, STEPS, ROUNDS = 8, 10, 5
+BATCH, STEPS = 8, 10
 
 Times = tuple[float, float]
 """Seconds on the wall and of the processors."""
 
 
-def main(count: int) -> None:
+def main() -> None:
     """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pictures", type=int, nargs="?", default=24)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    count = arguments.pictures
     model = find_model("emoji3d-64")
-    settings = build_settings(
-        find_target("emoji3d")[1], overrides=[Layer({"steps": STEPS, "precision": "fp32"})]
-    )
+    asked = {"method": {"name": "ilvr"}, "start": 1.0, "steps": STEPS, "precision": "fp32"}
+    settings = build_settings(find_target("emoji3d")[1], overrides=[Layer(asked)])
     engine = Engine.load(model, model.path(), device="cpu", precision="fp32", batch_size=BATCH)
     Networks.load = lambda self, **_: engine  # type: ignore[method-assign]  # both use the one that is loaded
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         references = _pictures(Path("in"), count)
         Path("jobs.yaml").write_text(
-            f"jobs: [{{name: a, inputs: in, to: emoji3d, steps: {STEPS}, precision: fp32}}]"
+            f"jobs: [{{name: a, inputs: in, to: emoji3d, method: ilvr, start: 1.0, steps: {STEPS}, precision: fp32}}]"
         )
-        pairs = [(_alone(engine, references, settings), _job(n)) for n in range(ROUNDS + 1)][1:]
+        pairs = [(_alone(engine, references, settings), _job(n)) for n in range(arguments.rounds + 1)][1:]
     for kind, name in enumerate(("wall clock", "processor")):
         alone, job = (median(times[kind] for times in side) for side in zip(*pairs, strict=True))
         print(
@@ -79,7 +83,7 @@ def _alone(engine: Engine, references: list[Reference], settings: object) -> Tim
 def _job(n: int) -> Times:
     words = ["batch", "jobs.yaml", "-o", f"out{n}", "--batch-size", str(BATCH), "-q"]
     start = _now()
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
         try:
             build(words)(words)
         except SystemExit as done:
@@ -98,4 +102,4 @@ def _since(start: Times) -> Times:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 24)
+    main()

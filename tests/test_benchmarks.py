@@ -1,0 +1,31 @@
+"""The benchmarks that nothing else runs: in their smallest form, so that they can be run when somebody wants to."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent / "benchmarks"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "rows"),
+    [
+        (["batch_overhead.py", "2", "--rounds", "1"], 2),
+        (["method_overhead.py", "--rounds", "1", "--steps", "2", "--batch-size", "1"], 5),
+        (["seam.py", "--rounds", "1", "--steps", "4", "--count", "1"], 4),
+        (["train_speed.py", "--batch-size", "1", "--rounds", "1"], 2),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_it_runs_and_prints_its_figures(words: list[str], rows: int, tmp_path: Path) -> None:
+    command = [sys.executable, BENCHMARKS / words[0], *words[1:]]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    figures = [line for line in ran.stdout.splitlines() if re.search(r"\d\.\d", line)]
+    assert len(figures) >= rows, ran.stdout
