@@ -264,9 +264,7 @@ def pointwise_rows(
     dtype = computing_dtype(layer.weight)
     weight, bias = layer.weight[:, :, 0, 0].to(dtype), None if layer.bias is None else layer.bias.to(dtype)
     ours = out[i, :, top:bottom]
-    by_pixel = (
-        ours.stride(0) == 1
-    )  # a product is faster, and fits what it is copied into, in the order of the maps
+    by_pixel = ours.stride(0) == 1  # the product is faster then, and fits what it is copied into
     found: Tensor | None = None
     first = 0
     for part in parts:
