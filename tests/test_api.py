@@ -24,8 +24,9 @@ import ilvrctl
 import ilvrctl.api
 from ilvrctl.errors import UsageError
 from ilvrctl.images.tensors import to_tensor
+from ilvrctl.model import LOADED, WRITTEN
 from ilvrctl.plans.asked import Asked, asked_by_values
-from ilvrctl.plans.parameter import Command
+from ilvrctl.plans.parameter import Command, Parameter
 from ilvrctl.plans.parameters import parameters_of
 
 SAME: dict[str, Any] = {"steps": 3, "precision": "fp32", "device": "cpu"}
@@ -78,26 +79,49 @@ class Watched(dict[str, Any]):
         return super().__contains__(key)
 
 
-@pytest.mark.parametrize("command", ["translate", "edit"])
-def test_every_parameter_acts_or_is_refused(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    function = getattr(ilvrctl, command)
-    looked_at = {"out", "set", "mask"}  # parameters of the functions, and what becomes settings
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The parameters that somebody asks for after they were given to a function, or to a model."""
+    found = {"set", "mask"}  # settings, and a parameter of the functions
 
     def watched(command: Command, values: Mapping[str, Any]) -> Asked:
         asked = asked_by_values(command, values)
-        return replace(asked, values=Watched(asked.values, looked_at))
+        return replace(asked, values=Watched(asked.values, found))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(ilvrctl.api, "asked_by_values", watched)
-        list(function(FOX, *([CUP] if command == "edit" else []), to="emoji3d", out=tmp_path / "out", **SAME))
-    others = {name: row for name, row in parameters_of(command).items() if not row.key}
-    for row in others.values():
+    monkeypatch.setattr(ilvrctl.api, "asked_by_values", watched)
+    monkeypatch.setattr("ilvrctl.plans.asked.asked_by_values", watched)
+    return found
+
+
+def others(command: Command) -> list[Parameter]:
+    """The parameters that are no settings."""
+    return [row for row in parameters_of(command).values() if not row.key]
+
+
+@pytest.mark.parametrize("command", ["translate", "edit"])
+def test_every_parameter_acts_or_is_refused(command: Command, looked_at: set[str], tmp_path: Path) -> None:
+    pictures = [FOX, CUP][: 1 + (command == "edit")]
+    list(getattr(ilvrctl, command)(*pictures, to="emoji3d", out=tmp_path / "out", **SAME))
+    looked_at.add("out")
+    for row in others(command):
         assert row.in_shells == (row.name not in looked_at), row.name
         if row.in_shells:
             with pytest.raises(UsageError, match=f"{row.name} is for the command line: -"):
-                asked_by_values(command, {row.name: True})
+                getattr(ilvrctl, command)(*pictures, to="emoji3d", **{row.name: True})
+
+
+@pytest.mark.parametrize("command", ["translate", "edit"])
+def test_a_model_heeds_or_refuses_every_parameter(
+    command: Command, looked_at: set[str], emoji: ilvrctl.Model
+) -> None:
+    pictures = [FOX, CUP][: 1 + (command == "edit")]
+    getattr(emoji, command)(*pictures, steps=3)
+    for row in others(command):
+        refused = row.in_shells or row.name in LOADED | WRITTEN
+        assert refused or row.name in looked_at, row.name
+        if refused:
+            with pytest.raises(UsageError, match=f"{row.name} (belongs to|is for)"):
+                getattr(emoji, command)(*pictures, **{row.name: True})
 
 
 def test_without_a_place_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,9 +200,6 @@ def test_errors_are_those_of_the_command(tmp_path: Path, emoji: ilvrctl.Model) -
     assert isinstance(failed.error, ilvrctl.InputError)
     with pytest.raises(ilvrctl.InputError):
         failed.image  # noqa: B018
-    for name in ("out", "sheet", "gif", "ext", "quality", "overwrite", "watch", "batch_size"):
-        with pytest.raises(ilvrctl.UsageError, match=f"{name} belongs to ilvrctl"):
-            emoji.translate(FOX, **{name: True})
     with pytest.raises(ilvrctl.UsageError, match=r"to belongs to ilvrctl\.load"):
         emoji.translate([FOX], to="emoji3d")
     with pytest.raises(ilvrctl.UsageError, match="device belongs"):

@@ -191,9 +191,8 @@ def _margin(best: Row, other: Row) -> tuple[float, float]:
     if not all(math.isfinite(gap) for level in gaps for gap in level):
         return 1.0, 0.0
     means = [fmean(level) for level in gaps]
-    if min(map(len, gaps)) < 2:
-        return math.exp(min(fmean(means), 700.0)), 0.0
-    error = math.sqrt(sum(variance(level) / len(level) for level in gaps)) / len(gaps)
+    spread = (variance(level) / len(level) if len(level) > 1 else math.inf for level in gaps)
+    error = math.sqrt(sum(spread)) / len(gaps)
     mean = fmean(means)
     return math.exp(min(mean, 700.0)), mean / max(error, 1e-9) if min(means) > 0 else 0.0
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -171,9 +172,12 @@ def _steps(run: Run, forward: Forward, stop: Callable[[], bool], trained_on: str
             losses, told, told_images = [], now, run.images
         if over or keeping:
             if team.leads:
+                files = yield from _keep(run, trained_on)
                 final = share >= 1
-                sheet = final or states % max(1, run.job.sheet_every) == 0
-                yield from _keep(run, trained_on, final=final, sheet=sheet, stopped=over and not final)
+                if final or not over:  # who stops a training waits for the state alone
+                    yield from _judge(run, files[0], sheet=final or states % max(1, run.job.sheet_every) == 0)
+                if final:
+                    yield Published(run.job.name, files)
             team.wait()
             if over:
                 return
@@ -216,10 +220,8 @@ def _advanced(run: Run, loss: float, pace: float, share: float, rate: float) -> 
     )
 
 
-def _keep(run: Run, trained_on: str, *, final: bool, sheet: bool, stopped: bool) -> Iterator[TrainingEvent]:
-    """State to disk, then the model to where it can be used; unless somebody waits for the end, what it is worth and
-    perhaps a sheet.
-    """
+def _keep(run: Run, trained_on: str) -> Generator[TrainingEvent, None, tuple[Path, ...]]:
+    """State to disk, then the model to where it can be used: returns its files."""
     from ilvrctl.models.files.facts_header import facts_note
     from ilvrctl.models.files.saving import save_safetensors
 
@@ -239,15 +241,15 @@ def _keep(run: Run, trained_on: str, *, final: bool, sheet: bool, stopped: bool)
     save_safetensors(folder / AVERAGE, averaged, facts_note(facts))
     notes = {"notes": job.recipe.notes} if job.recipe.notes else {}
     preset = {**task.model_facts(), "format": task.format, "use": "unstated", **notes}
-    files = publish(job.name, folder / AVERAGE, averaged, preset, task.target_facts())
-    if stopped:
-        return
-    yield from task.verdict_on(run.weights.average, run.images)
-    picture = folder / f"sheet-{run.images:09d}.png"
-    if sheet and job.sheet_every and task.draw_sheet(files[0], picture, run.images):
+    return publish(job.name, folder / AVERAGE, averaged, preset, task.target_facts())
+
+
+def _judge(run: Run, weights: Path, *, sheet: bool) -> Iterator[TrainingEvent]:
+    """What the average is worth, of which ``weights`` is the file, and perhaps a sheet of what it makes."""
+    yield from run.task.verdict_on(run.weights.average, run.images)
+    picture = run.job.run / f"sheet-{run.images:09d}.png"
+    if sheet and run.job.sheet_every and run.task.draw_sheet(weights, picture, run.images):
         yield Drawn(run.images, picture)
-    if final:
-        yield Published(job.name, files)
 
 
 def _trained_on(data: tuple[Data, ...]) -> str:
