@@ -21,12 +21,12 @@ from ilvrctl.plans.check import check_networks, make_plan, networks_of
 from ilvrctl.plans.conversion import convert_asked
 from ilvrctl.plans.find_networks import NetworksAsked, find_networks
 from ilvrctl.plans.jobs import plans_of
-from ilvrctl.plans.named_weights import fetching
+from ilvrctl.plans.named_weights import fetching, is_name
 from ilvrctl.plans.outputs import Destination
 from ilvrctl.plans.plan import Plan
 from ilvrctl.plans.request import edit as plan_edit
 from ilvrctl.plans.request import translation
-from ilvrctl.presets import WEIGHT_SUFFIXES, resolve_model
+from ilvrctl.presets import resolve_model
 from ilvrctl.work.machine import Machine, Tell, carry_out, share_of
 from ilvrctl.work.result import Result, Results
 
@@ -294,13 +294,11 @@ def load(
     >>> picture.size
     (64, 64)
     """
-    path, text = Path(name_or_file), str(name_or_file)
-    known = path.exists() or path.suffix.lower() in WEIGHT_SUFFIXES or is_address(text)
-    file = isinstance(name_or_file, Path) or known
     given = _facts(facts)
-    asked = (
-        NetworksAsked(weights=path, facts=given) if file else NetworksAsked(str(name_or_file), facts=given)
-    )
+    if isinstance(name_or_file, str) and is_name(name_or_file):
+        asked = NetworksAsked(name_or_file, facts=given)
+    else:
+        asked = NetworksAsked(weights=Path(name_or_file), facts=given)
     with fetching(_silent):
         networks = find_networks(asked)
     engine = networks_of(networks, precision).load(device=device, batch_size=batch_size)

@@ -22,10 +22,12 @@ from PIL import Image
 
 import ilvrctl
 import ilvrctl.api
+from ilvrctl import paths
 from ilvrctl.errors import UsageError
 from ilvrctl.images.tensors import to_tensor
 from ilvrctl.model import LOADED, WRITTEN
 from ilvrctl.plans.asked import Asked, asked_by_values
+from ilvrctl.plans.named_weights import located, named_weights
 from ilvrctl.plans.parameter import Command, Parameter
 from ilvrctl.plans.parameters import parameters_of
 
@@ -206,6 +208,28 @@ def test_errors_are_those_of_the_command(tmp_path: Path, emoji: ilvrctl.Model) -
         emoji.translate([FOX], device="cpu")
     with pytest.raises(ilvrctl.UsageError, match="unknown target"):
         ilvrctl.load("nosuch")
+
+
+def test_a_folder_of_pictures_has_no_say_where_a_model_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ("emoji3d", "emoji", "emoji3d-64")
+    for name in (*names, "pictures"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "fox.png").write_bytes(FOX.read_bytes())
+    for name in names:
+        with ilvrctl.load(name, device="cpu"):
+            pass
+        for folder in (Path(), tmp_path):
+            assert located(name, folder) == Path(name)
+        assert named_weights(Path(name)).path == paths.DATA / "emoji3d-64.safetensors"
+    with pytest.raises(ilvrctl.WeightsError, match="pictures: a folder without a diffusers network"):
+        ilvrctl.load("pictures")
+    (tmp_path / "emoji/config.json").write_text("{}")
+    (tmp_path / "emoji/diffusion_pytorch_model.safetensors").write_bytes(b"")
+    assert named_weights(Path("emoji")).path == Path("emoji")  # weights that are here come first
+    assert located("emoji", tmp_path) == tmp_path / "emoji"
 
 
 def test_closing_the_iterator_stops_and_the_same_call_goes_on(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ilvrctl.config import Layer
 from ilvrctl.errors import UsageError, WeightsError
-from ilvrctl.hub.address import Address, is_address
+from ilvrctl.hub.address import Address, holds_network, is_address
 from ilvrctl.presets import (
     WEIGHT_SUFFIXES,
     ModelPreset,
@@ -54,13 +54,14 @@ def fetching(tell: Callable[[Any], object]) -> Iterator[None]:
 def located(name: str | Path, folder: Path = Path()) -> Path:
     """A name of weights in a file of ``folder``: what is there counts from it, a name elsewhere stays."""
     text = Path(name).as_posix()
-    if is_address(text) or (_may_be_model(text) and not (folder / name).exists()):
+    if is_address(text) or is_name(text, folder):
         return Path(name)
     return folder / name
 
 
 def named_weights(name: Path, *, stranger: bool = False) -> NamedWeights:
-    """The weights that ``name`` means: a file or folder that is there, a model's name, or ``hf:user/repo``.
+    """The weights that ``name`` means: a file or a network's folder that is there, a model's name, or ``hf:user/repo``.
+    A folder without a network has no say where a model has its name: pictures of dogs lie in ``dog/``.
 
     ``stranger``: who wrote the name may not have anything fetched. UsageError for a model that is none of pictures,
     WeightsError where they are not here; a file's own reader tells of one that is missing.
@@ -68,7 +69,7 @@ def named_weights(name: Path, *, stranger: bool = False) -> NamedWeights:
     text = name.as_posix()
     if is_address(text):
         return _fetched(text, stranger)
-    if _may_be_model(text) and not os.path.lexists(name):
+    if is_name(text):
         try:
             model = resolve_model(text)
         except UsageError as error:
@@ -114,6 +115,24 @@ def _of_pictures(model: ModelPreset) -> ModelPreset:
             hint="ilvrctl download --list tells what makes which",
         )
     return model
+
+
+def is_name(text: str, folder: Path = Path()) -> bool:
+    """Whether it means a target or a model by its name, and not weights in ``folder`` or on Hugging Face."""
+    if is_address(text) or not _may_be_model(text):
+        return False
+    place = folder / text
+    if place.is_dir() and not holds_network(place):
+        return _known(text)
+    return not os.path.lexists(place)
+
+
+def _known(name: str) -> bool:
+    try:
+        target_called(name)
+    except UsageError:
+        return False
+    return True
 
 
 def _may_be_model(text: str) -> bool:
