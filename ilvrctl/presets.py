@@ -340,4 +340,4 @@ def _read(cls: type[Any], name: str, path: Path) -> tuple[Any, Layer]:
 
 def _unknown(kind: Kind, name: str, known: Iterable[str]) -> ConfigError:
     hint = "some presets are broken, see: ilvrctl presets" if broken_presets(kind) else "ilvrctl presets"
-    return unknown_name(_SOURCE[kind], name, sorted(known), hint=hint)
+    return unknown_name(_SOURCE[kind], name, sorted({*known}), hint=hint)
