@@ -13,7 +13,10 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class IlvrctlError(Exception):
@@ -164,6 +167,14 @@ def item_error(error: Exception, what: str, name: str) -> ItemError:
         failed = ItemError(f"{name} does not fit into memory ({what})", "scale it down first")
     failed.__cause__ = error
     return failed
+
+
+def unreadable(path: Path, error: OSError) -> WeightsError:
+    """Of weights that the system does not give out."""
+    return WeightsError(
+        f"{path}: cannot be read ({error.strerror or error})",
+        "see with `ls -l` whether you may read it, or give another file with --weights",
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

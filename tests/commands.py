@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import forked
+import pytest
 import torch
 from PIL import Image, ImageChops, ImageStat
 from typer.testing import CliRunner
@@ -30,6 +31,19 @@ QUICK = ("--to", "emoji3d", "--steps", "3", "--precision", "fp32")
 """The shipped model in the fewest steps that condition anything."""
 PATIENCE = 600
 """Seconds after which a process is taken to hang: many times what it needs on a machine with much else to do."""
+
+LAY_DOWN = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+asked, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert libc.capget(asked, sets) == 0
+for i in range(3):
+    sets[i] &= ~6
+assert libc.capset(asked, sets) == 0
+"""
+"""A process of root that ran this must obey the permissions of files: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, bits
+1 and 2, are among the first 32 of its effective, permitted and inheritable capabilities no longer.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,18 @@ def command(*args: str | Path) -> list[str]:
     """The words that start ``ilvrctl`` as a process."""
     start = "from ilvrctl.cli.start import main; main()"
     return [sys.executable, "-c", start, *(str(arg) for arg in args)]
+
+
+def obedient(words: list[str]) -> list[str]:
+    """Those that start a ``python -c`` for which permissions count; skips the test where none do."""
+    python, flag, start, *words = words
+    if os.name == "nt":
+        pytest.skip("folders of Windows are not read-only")
+    if os.geteuid() == 0:
+        if sys.platform != "linux":
+            pytest.skip("root may write everywhere")
+        start = LAY_DOWN + start
+    return [python, flag, start, *words]
 
 
 def environment(**env: str) -> dict[str, str]:

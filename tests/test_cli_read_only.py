@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import forked
 import pytest
-from commands import FOX, PATIENCE, QUICK, Ran, command, copies, environment, tree
+from commands import FOX, PATIENCE, QUICK, Ran, command, copies, environment, obedient, tree
 
-LAY_DOWN = """
-import ctypes, os
-libc = ctypes.CDLL(None, use_errno=True)
-asked, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-assert libc.capget(asked, sets) == 0
-for i in range(3):
-    sets[i] &= ~6
-assert libc.capset(asked, sets) == 0
-"""
-"""A process of root that ran this must obey the permissions of files: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, bits
-1 and 2, are among the first 32 of its effective, permitted and inheritable capabilities no longer.
-"""
 COMMANDS = [
     ["translate", str(FOX), *QUICK],
     ["translate", str(FOX), *QUICK, "-o", "new.png"],
@@ -34,18 +21,6 @@ COMMANDS = [
     ["train", "inputs", "--name", "mine", "--size", "64"],
     ["download", "dog"],
 ]
-
-
-def obedient(words: list[str]) -> list[str]:
-    """Those that start a ``python -c`` for which permissions count; skips the test where none do."""
-    python, flag, start, *words = words
-    if os.name == "nt":
-        pytest.skip("folders of Windows are not read-only")
-    if os.geteuid() == 0:
-        if sys.platform != "linux":
-            pytest.skip("root may write everywhere")
-        start = LAY_DOWN + start
-    return [python, flag, start, *words]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ilvrctl import paths
-from ilvrctl.errors import WeightsError
+from ilvrctl.errors import unreadable
 from ilvrctl.files import Digests
 from ilvrctl.memory import remembered
 from ilvrctl.models.files.diffusers_folder import network_files
@@ -29,7 +29,6 @@ def weights_sha256(path: Path) -> str:
     try:
         digests = [known.of(file) for file in network_files(path)]
     except OSError as error:
-        what = f"cannot read the weights {error.filename or path}: {error.strerror or error}"
-        raise WeightsError(what) from error
+        raise unreadable(Path(error.filename or path), error) from error
     known.keep(unused=True)
     return digests[0] if len(digests) == 1 else sha256_hex("".join(digests).encode())

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Literal, NoReturn, TypeAlias
 
-from ilvrctl.errors import WeightsError
+from ilvrctl.errors import WeightsError, unreadable
 
 Container: TypeAlias = Literal["zip", "legacy", "safetensors"]
 
@@ -54,7 +54,7 @@ def sniff(path: Path) -> Container:
             "`ilvrctl download --list` names the models that can be fetched; --weights gives your own file",
         ) from None
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise unreadable(path, error) from error
     _refuse_text(path, head)
     if head.startswith(b"PK"):
         return _sniff_zip(path, size)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ilvrctl.config import Layer
-from ilvrctl.errors import ConfigError, WeightsError
+from ilvrctl.errors import ConfigError, WeightsError, unreadable
+from ilvrctl.models.files.container import AGAIN
 from ilvrctl.presets import ModelPreset, override_model
 
 KEY = "ilvrctl"
@@ -41,8 +42,10 @@ def read_notes(path: Path) -> dict[str, str]:
         return {str(key): str(text) for key, text in header.get("__metadata__", {}).items()}
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise WeightsError(f"{path}: the header of a safetensors file is damaged ({error})") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise WeightsError(f"{path}: the header of a safetensors file is damaged ({error})", AGAIN) from error
 
 
 def facts_note(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -64,10 +67,13 @@ def header_facts(path: Path) -> dict[str, Any]:
         text = read_notes(path).get(KEY)
         found = {} if text is None else json.loads(text)
         version = found.get("version", VERSION) if isinstance(found, dict) else None
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: the facts in its header are damaged ({error})") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: the facts in its header are damaged ({error})", AGAIN) from error
     if not isinstance(version, int) or isinstance(version, bool):
-        raise WeightsError(f"{path}: the facts in its header are damaged (no mapping with a version)")
+        what = "the facts in its header are damaged (no mapping with a version)"
+        raise WeightsError(f"{path}: {what}", AGAIN)
     if version > VERSION:
         raise WeightsError(
             f"{path}: its facts are of layout {version}; this ilvrctl knows {VERSION}", "update it"
