@@ -130,7 +130,7 @@ def actors():
             continue
     while more := {pid for pid, parent in parents.items() if parent in known} - known:
         known |= more
-    return [int(pid) for pid in known if b"ray::Actor" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [int(pid) for pid in known if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::Actor")]
 
 def kill():
     manifest = out / "manifest.jsonl"
