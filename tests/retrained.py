@@ -44,7 +44,7 @@ class Retrained:
         level = Timing("linear", 1000).level(abar)
         if level is not None and self.beyond and int(t[0]) >= len(self.levels):
             level *= (int(t[0]) + 1) / len(self.levels)
-        told = math.exp(round(50 * math.log(min(999.0 if level is None else level, 999.0) + 1)) / 50) - 1
+        told = math.exp(round(25 * math.log(min(999.0 if level is None else level, 999.0) + 1)) / 25) - 1
         key = (self.network.architecture.hidden, told, float(x.sum()))
         if key not in self.said:
             self.said[key] = self.network(x, torch.full_like(t, told), y)
