@@ -48,7 +48,7 @@ while sent < signals:
         not begun(manifest, size) and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     ):
         time.sleep(0.005)
-    time.sleep(chance.random())
+    time.sleep(chance.random() / 2)
     os.kill(pid, number)
     status = os.waitpid(pid, 0)[1]
     if os.WIFEXITED(status):

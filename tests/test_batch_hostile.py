@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from commands import FOX, environment, ilvrctl, leftovers, slowness
 from PIL import Image
+from small_target import write_small_target
 
 from ilvrctl.plans.manifest import read_manifest
 
@@ -76,7 +77,15 @@ def test_every_good_input_is_done_and_every_bad_one_named(
     (tmp_path / "in/0/loop.png").symlink_to("loop.png")
     (tmp_path / "in/0/up").symlink_to("..")
     (tmp_path / "in/0/gone.png").symlink_to("nowhere.png")
-    job = {"name": "all", "inputs": "in", "recursive": True, "to": "emoji3d", "steps": 1, "precision": "fp32"}
+    target = str(write_small_target(tmp_path / "small.safetensors"))
+    job = {
+        "name": "all",
+        "inputs": "in",
+        "recursive": True,
+        "weights": target,
+        "steps": 1,
+        "precision": "fp32",
+    }
     (tmp_path / "jobs.yaml").write_text(json.dumps({"jobs": [job]}))
     ran = ilvrctl("batch", "jobs.yaml")
     assert ran.code == 1

@@ -11,9 +11,10 @@ from pathlib import Path
 import forked
 import pytest
 from commands import PATIENCE, Ran, command, copies, environment, leftovers, process, tree
+from small_target import write_small_target
 
 JOBS = """
-defaults: {to: emoji3d, steps: 4, precision: fp32}
+defaults: {weights: small.safetensors, steps: 20, precision: fp32}
 jobs:
   - {name: one, inputs: in, samples: 2}
   - {name: sweep, inputs: in, matrix: {N: [2, 8]}}
@@ -27,6 +28,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with inputs, a jobs file, and what a quiet run makes of them in ``quiet``."""
     folder = tmp_path_factory.mktemp("batch")
     copies(folder, [f"in/{n}.png" for n in range(8)])
+    write_small_target(folder / "small.safetensors")
     (folder / "jobs.yaml").write_text(JOBS)
     ran = batch(folder, "-o", "quiet")
     assert ran.code == 0, ran.err

@@ -25,6 +25,7 @@ from commands import (
     process,
     tree,
 )
+from small_target import write_small_target
 
 from ilvrctl import paths
 
@@ -108,12 +109,19 @@ def wait_for_results(folder: Path, count: int) -> None:
     raise AssertionError(f"no {count} results in {folder}")
 
 
-LONG = ("--examples", "--steps", "20", "--precision", "fp32", "--batch-size", "1")
+@pytest.fixture
+def long(tmp_path: Path) -> tuple[str | Path, ...]:
+    """The words of a translation that takes long enough to be stopped, and no longer."""
+    target = write_small_target(tmp_path / "small.safetensors")
+    pictures = sorted(paths.EXAMPLES.iterdir())
+    return (*pictures, "--weights", target, "--steps", "50", "--precision", "fp32", "--batch-size", "1")
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_what_is_saved_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    run = started(*LONG, cwd=tmp_path)
+def test_ctrl_c_says_what_is_saved_and_the_same_command_goes_on(
+    long: tuple[str | Path, ...], tmp_path: Path
+) -> None:
+    run = started(*long, cwd=tmp_path)
     wait_for_results(tmp_path / "out", 2)
     run.send_signal(signal.SIGINT)
     out, err = run.communicate(timeout=PATIENCE)
@@ -126,15 +134,15 @@ def test_ctrl_c_says_what_is_saved_and_the_same_command_goes_on(tmp_path: Path) 
     assert "Traceback" not in err.decode()
     assert len(out.splitlines()) == saved
     assert leftovers(tmp_path) == []
-    again = process("translate", *LONG, cwd=tmp_path)
+    again = process("translate", *long, cwd=tmp_path)
     assert again.code == 0
     assert f"{12 - saved} translated, {saved} there already" in again.err
     assert len(tree(tmp_path / "out")) == 12
 
 
 @pytest.mark.slow
-def test_sigterm_is_as_ctrl_c_but_for_its_code(tmp_path: Path) -> None:
-    run = started(*LONG, "--json", cwd=tmp_path)
+def test_sigterm_is_as_ctrl_c_but_for_its_code(long: tuple[str | Path, ...], tmp_path: Path) -> None:
+    run = started(*long, "--json", cwd=tmp_path)
     wait_for_results(tmp_path / "out", 1)
     run.terminate()
     out, err = run.communicate(timeout=PATIENCE)
@@ -156,14 +164,14 @@ def test_ctrl_c_before_anything_is_saved(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_pictures(tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_to_the_same_pictures(long: tuple[str | Path, ...], tmp_path: Path) -> None:
     whole = tmp_path / "whole"
-    assert process("translate", *LONG, "-o", whole).code == 0
-    run = started(*LONG, cwd=tmp_path)
+    assert process("translate", *long, "-o", whole).code == 0
+    run = started(*long, cwd=tmp_path)
     wait_for_results(tmp_path / "out", 3)
     os.kill(run.pid, signal.SIGKILL)
     run.communicate(timeout=PATIENCE)
-    assert process("translate", *LONG, cwd=tmp_path).code == 0
+    assert process("translate", *long, cwd=tmp_path).code == 0
     assert leftovers(tmp_path) == []
     assert tree(tmp_path / "out") == tree(whole)
     for path in whole.iterdir():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from commands import FOX, PATIENCE, command, copies, environment, leftovers
+from small_target import write_small_target
 
 from ilvrctl.cli import signals
 
@@ -140,8 +141,9 @@ def test_a_signal_to_all_processes_of_a_run_loses_nothing_that_is_made(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     copies(tmp_path, [f"in/{n}.png" for n in range(40)])
+    write_small_target(tmp_path / "small.safetensors")
     (tmp_path / "jobs.yaml").write_text(
-        "jobs: [{name: a, inputs: in, to: emoji3d, steps: 20, precision: fp32}]"
+        "jobs: [{name: a, inputs: in, weights: small.safetensors, steps: 100, precision: fp32}]"
     )
     run = subprocess.Popen(
         command("batch", "jobs.yaml", "--devices", "cpu,cpu", "--batch-size", "1", "-o", "out"),
