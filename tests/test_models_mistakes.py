@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import os
 import pickle
@@ -20,6 +21,7 @@ from checkpoints import random_state_dict, write_random_checkpoint
 from commands import environment, obedient
 from safetensors.torch import save_file
 
+from ilvrctl import paths
 from ilvrctl.errors import WeightsError
 from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags
 from ilvrctl.models.files.checkpoint import read_state_dict
@@ -267,3 +269,17 @@ def test_networks_for_other_than_pictures(tmp_path: Path) -> None:
     whole = {name: x.to(torch.int8) for name, x in WEIGHTS.items()}
     torch.save(whole, path)
     assert "int8" in refusal_when_loaded(path).message
+
+
+def test_every_error_about_weights_says_what_to_do_next() -> None:
+    """Each ``WeightsError(...)`` of the package has a hint."""
+    seen, bare = 0, []
+    for module in sorted(Path(paths.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "WeightsError":
+                seen += 1
+                given = [*node.args[1:], *(word.value for word in node.keywords if word.arg == "hint")]
+                if not given or getattr(given[0], "value", "") is None:
+                    bare.append(f"{module.name}:{node.lineno}")
+    assert seen > 50
+    assert bare == []

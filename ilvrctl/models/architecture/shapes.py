@@ -60,7 +60,8 @@ class Shapes:
             if width % groups:
                 raise WeightsError(
                     f"this network has a layer of {width} channels; a {self.kind} "
-                    f"normalises in {groups} groups, which do not divide it"
+                    f"normalises in {groups} groups, which do not divide it",
+                    _HINT,
                 )
 
     def missing(self, name: str) -> NoReturn:

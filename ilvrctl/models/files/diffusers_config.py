@@ -75,7 +75,8 @@ def read_config(config: Mapping[str, Any]) -> tuple[HiddenFlags, Conventions]:
     name = config.get("_class_name", "UNet2DModel")
     if name != "UNet2DModel":
         raise WeightsError(
-            f"this is a diffusers {str(name)[:60]}; of diffusers' networks a UNet2DModel can be read"
+            f"this is a diffusers {str(name)[:60]}; of diffusers' networks a UNet2DModel can be read",
+            "give the folder of an unconditional pipeline in pixels, as google/ddpm-cat-256",
         )
     flags = {**_DEFAULTS, **{key: value for key, value in config.items() if not key.startswith("_")}}
     for flag, value in flags.items():

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ilvrctl.errors import OutputError, WeightsError
 from ilvrctl.files import replacing
+from ilvrctl.models.files.container import AGAIN
 
 _CODES = {
     torch.float64: "F64",
@@ -67,4 +68,4 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             notes: dict[str, str] = file.metadata() or {}
             return {name: file.get_tensor(name).clone() for name in file.keys()}, notes  # noqa: SIM118
     except (SafetensorError, ValueError, KeyError, RuntimeError, OSError) as error:
-        raise WeightsError(f"{path}: a damaged safetensors file ({error})") from error
+        raise WeightsError(f"{path}: a damaged safetensors file ({error})", AGAIN) from error

@@ -113,7 +113,8 @@ def _stated(file: File) -> dict[str, Any]:
         )
     elif chain.get("cosine_s", 0.008) != 0.008:
         raise WeightsError(
-            f"{file.path}: its conf has a cosine schedule with s = {chain['cosine_s']}, not 0.008"
+            f"{file.path}: its conf has a cosine schedule with s = {chain['cosine_s']}, not 0.008",
+            "such a network cannot be run; give another file with --weights",
         )
     return checked(file.path, facts)
 
