@@ -41,7 +41,7 @@ def test_a_photo_is_translated_by_a_256_px_model_under_800_mb(tmp_path: Path) ->
     Image.linear_gradient("L").convert("RGB").resize((400, 300)).save(tmp_path / "photo.jpg")
     facts = ("--set", "model.image_size=256", "--set", "model.num_head_channels=64")
     peak = peak_mb(
-        "translate", tmp_path / "photo.jpg", "--weights", weights, *facts, "--N", "32", "--steps", "3",
+        "translate", tmp_path / "photo.jpg", "--weights", weights, *facts, "--N", "32", "--steps", "2",
         "--precision", "fp32", "-o", tmp_path / "out",
     )  # fmt: skip
     assert Image.open(tmp_path / "out" / "photo.png").size == (256, 256)
