@@ -15,6 +15,14 @@ ARCHITECTURE = AdmArchitecture(3, 3, 32, (32,), 1, (False,), hidden=HiddenFlags(
 
 def write_small_target(path: Path) -> Path:
     """The weights, with all that has to be known of them, for ``--weights`` or ``weights:``."""
-    facts = {"image_size": 16, "num_heads": 1, "predicts": "v", "variance": "fixed_small"}
+    facts = {
+        "image_size": 16,
+        "num_heads": 1,
+        "use_new_attention_order": False,
+        "noise_schedule": "linear",
+        "diffusion_steps": 1000,
+        "predicts": "v",
+        "variance": "fixed_small",
+    }
     save_safetensors(path, random_state_dict(ARCHITECTURE), facts_note(facts))
     return path

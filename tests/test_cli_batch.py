@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from commands import CUP, FOX, Ran, copies, ilvrctl, json_lines, leftovers, pixels, tree
 from PIL import Image
+from small_target import write_small_target
 
 from ilvrctl import engine
 from ilvrctl.files import unwritable
@@ -22,7 +23,7 @@ from ilvrctl.work import run
 from ilvrctl.work.read_ahead import Behind
 
 JOBS = """
-defaults: {to: emoji3d, steps: 3, precision: fp32}
+defaults: {weights: small.safetensors, steps: 3, precision: fp32}
 jobs:
   - name: one
     inputs: in
@@ -37,6 +38,7 @@ jobs:
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     copies(tmp_path, ["in/a.png", "in/b.png", "in/c.png"])
+    write_small_target(tmp_path / "small.safetensors")
     Path("jobs.yaml").write_text(JOBS)
 
 
@@ -59,7 +61,7 @@ def test_a_file_of_jobs_is_carried_out_and_the_same_command_goes_on(tmp_path: Pa
     ran = batch()
     assert ran.code == 0, ran.err
     assert list(results()) == ALL
-    assert "sweep  emoji3d     4       0      0" in ran.err
+    assert "sweep  small     4       0      0" in ran.err
     assert "7 translated" in ran.err
     entries = read_manifest(tmp_path / "out").entries
     assert set(entries) == set(ALL) - {"sweep/sheet.png"}
@@ -199,7 +201,7 @@ def test_status_tells_where_a_run_stands(tmp_path: Path) -> None:
 
 
 def test_names_follow_the_pattern_and_stay_below_the_folder(tmp_path: Path) -> None:
-    job = "name: x, inputs: in/a.png, to: emoji3d, steps: 3, samples: 2, folder: y"
+    job = "name: x, inputs: in/a.png, weights: small.safetensors, steps: 3, samples: 2, folder: y"
     Path("jobs.yaml").write_text(f"jobs: [{{{job}, pattern: '{{job}}-{{stem}}-{{sample}}'}}]")
     assert batch().code == 0
     assert list(results()) == ["y/x-a-1.png", "y/x-a-2.png"]
@@ -276,7 +278,7 @@ def test_what_is_being_written_when_a_run_stops_is_kept() -> None:
 
 
 EDITS = """
-defaults: {to: emoji3d, steps: 3, precision: fp32}
+defaults: {weights: small.safetensors, steps: 3, precision: fp32}
 jobs:
   - name: drawn
     edit: scribble
@@ -304,7 +306,7 @@ def test_jobs_that_edit_do_what_edit_does() -> None:
     ran = ilvrctl("batch", "jobs.yaml", "--batch-size", "1")
     assert ran.code == 0, ran.err
     assert list(results()) == [*(f"drawn/{n}.png" for n in "abc"), "painted/a.png"]
-    flags = ("--to", "emoji3d", "--steps", "3", "--precision", "fp32")
+    flags = ("--weights", "small.safetensors", "--steps", "3", "--precision", "fp32")
     ilvrctl("edit", "in/a.png", "scribbled/a.png", *flags, "--grow", "2", "-o", "a.png")
     ilvrctl("edit", "in/a.png", "--mode", "paint", *flags, "-n", "1", "-o", "p.png")
     assert pixels(Path("out/drawn/a.png")) == pixels(Path("a.png"))
@@ -434,7 +436,7 @@ def test_values_in_a_matrix_are_checked_whatever_they_are() -> None:
 
 def test_a_job_may_overwrite_and_its_neighbour_not() -> None:
     copies(Path(), ["out/one/a.png", "out/two/a.png"], CUP)
-    head = "defaults: {to: emoji3d, steps: 3, precision: fp32, inputs: in/a.png}\njobs:\n"
+    head = "defaults: {weights: small.safetensors, steps: 3, precision: fp32, inputs: in/a.png}\njobs:\n"
     Path("jobs.yaml").write_text(f"{head}  - {{name: one, overwrite: true}}\n")
     assert batch().code == 0
     Path("jobs.yaml").write_text(f"{head}  - {{name: one, overwrite: true}}\n  - {{name: two}}\n")

@@ -225,7 +225,7 @@ def test_two_processes_equal_one_with_twice_the_batch(pictures: Path, tmp_path: 
 
 @pytest.mark.slow
 def test_fine_tuning_starts_from_the_model_and_can_learn_a_variance(pictures: Path, tmp_path: Path) -> None:
-    for path in sorted(pictures.iterdir())[8:]:
+    for path in sorted(pictures.iterdir())[16:]:
         path.unlink()
     held_out = shutil.copytree(pictures, tmp_path / "held-out")
     ran = ilvrctl(
