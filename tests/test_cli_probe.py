@@ -259,8 +259,22 @@ def test_a_name_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert ran.code == 0
     assert "has the name of ffhq_10m, but it has 10.7 MB of weights, not 374.3" in ran.err
     assert "num_head_channels 32 the probe" in " ".join(ran.out.decode().split())
-    ran = ilvrctl("inspect", tmp_path / "ffhq_10m.pt", "--probe", "--set", "model.num_head_channels=64")
+    ran = ilvrctl("inspect", tmp_path / "ffhq_10m.pt", "--set", "model.num_head_channels=64")
     assert "warning: not what the probe found: num_head_channels 32 (probe) or 64 (--set)" in ran.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["inspect", "mine.safetensors"], ["translate", FOX, "--weights", "mine.safetensors", "--dry-run"]],
+)
+def test_a_flag_wins_over_what_the_probe_stored_but_not_silently(
+    command: list[str | Path], weights: Path
+) -> None:
+    ran = ilvrctl(*command, "--set", "model.num_head_channels=64", "--set", "model.predicts=v")
+    assert ran.code == 0, ran.err
+    told = "warning: not what the probe found: num_head_channels 32 (probe) or 64 (--set)"
+    assert told in ran.err.splitlines()
+    assert "not what" not in ilvrctl(*command, "--set", "model.num_head_channels=32").err
 
 
 @pytest.mark.slow

@@ -56,6 +56,7 @@ def inspect(
     from ilvrctl.models.files.contents import contents_of
     from ilvrctl.models.files.verdict import verdict_on
     from ilvrctl.new_presets import check_new_name
+    from ilvrctl.plans.facts import disagreement
     from ilvrctl.plans.named_weights import named_weights
     from ilvrctl.plans.own_presets import preset_text, save_presets
 
@@ -70,7 +71,9 @@ def inspect(
         )
     use: Use = "translate" if info.denoises or not info.readable else "energy"
     known = _known(file, info, assigned, color=use_color(color))
-    _warn_of_disagreement(known, extra.get("probe"), color=use_color(color))
+    probed = extra["probe"]["facts"] if extra.get("probe") else known.probed
+    if (other := disagreement(probed, known.model, known.origins)) is not None:
+        say(other, label="warning", color=use_color(color))
     record = _record(file, info, known, verdict_on(file, known.model, use=use, any_class=True)) | extra
     if as_json:
         data_json(record)
@@ -141,18 +144,6 @@ def _probe(
         say(f"nothing to probe: only guided-diffusion files hide flags, and this is {info.format}")
         return None
     return run_probe(file, device=device, quiet=quiet, color=color, table=table)
-
-
-def _warn_of_disagreement(known: FactsFound, probed: Mapping[str, Any] | None, *, color: bool) -> None:
-    """A preset or a flag wins over the probe, but not silently."""
-    facts = probed["facts"] if probed else {}
-    other = [f"{k} {v} (probe) or {w} ({known.origins[k]})" for k, v, w in _pairs(known, facts) if v != w]
-    if other:
-        say(f"not what the probe found: {'; '.join(other)}", label="warning", color=color)
-
-
-def _pairs(known: FactsFound, facts: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    return [(k, v, getattr(known.model, k)) for k, v in facts.items() if k in known.origins]
 
 
 def _record(file: Path, info: CheckpointInfo, known: FactsFound, verdict: Verdict) -> dict[str, Any]:

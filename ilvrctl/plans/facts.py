@@ -108,11 +108,25 @@ def load_facts(weights: Path) -> StoredFacts | None:
 
 @dataclass(frozen=True)
 class FactsFound:
-    """``model``: the facts; ``origins``: where each that is known comes from. ``notes``: for people."""
+    """``model``: the facts; ``origins``: where each that is known comes from. ``notes``: for people.
+
+    ``probed``: what the probe found and stored, whoever wins over it.
+    """
 
     model: ModelPreset
     origins: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
+    probed: Mapping[str, Any] = field(default_factory=dict)
+
+
+def disagreement(probed: Mapping[str, Any], model: ModelPreset, origins: Mapping[str, str]) -> str | None:
+    """What to say where a preset or a flag wins over what was ``probed``; None where they agree."""
+    other = [
+        f"{name} {value} (probe) or {getattr(model, name)} ({origins[name]})"
+        for name, value in probed.items()
+        if name in origins and getattr(model, name) != value
+    ]
+    return f"not what the probe found: {'; '.join(other)}" if other else None
 
 
 def facts_about(weights: Path) -> FactsFound:
@@ -151,4 +165,6 @@ def _stored(weights: Path) -> FactsFound:
         f"; {name} {getattr(model, name)} is a guess, --set model.{name}=... corrects it"
         for name in facts.guesses
     )
-    return FactsFound(model, origins, (Noted(f"using {facts_file(weights).name}{guessed}"),))
+    note = Noted(f"using {facts_file(weights).name}{guessed}")
+    probed = {name: value for name, value in facts.facts.items() if name not in facts.guesses}
+    return FactsFound(model, origins, (note,), probed)

@@ -14,7 +14,7 @@ from ilvrctl.hub.address import is_address
 from ilvrctl.memory import recalled
 from ilvrctl.model_preset import PLACE, Expert
 from ilvrctl.plans.digest import weights_sha256
-from ilvrctl.plans.facts import FACTS, facts_about
+from ilvrctl.plans.facts import FACTS, PROBE, disagreement, facts_about
 from ilvrctl.plans.named_weights import NamedWeights, named_weights, own_weights, target_called
 from ilvrctl.presets import (
     ModelPreset,
@@ -203,11 +203,14 @@ def _with_facts(
                 key: stated[key] for key in ("image_size",) if key in stated and model.image_size is None
             }
         model = with_stated(model, stated)
+    notes, origins = network.notes, network.origins
     if given:
+        probed = {name: getattr(model, name) for name in given if origins.get(name) == PROBE}
         model = override_model(model, Layer(given, facts.origins), word)
+        other = disagreement(probed, model, dict.fromkeys(given, "--set")) if new else None
+        notes += (Warned(other),) if other is not None else ()
     model, changed = _with_digests(model, network.domain or model.name, new)
     model = _with_channels(model, weights)
-    notes, origins = network.notes, network.origins
     if new and not preset_weights:
         origins = {**origins, **dict.fromkeys(stated, FILE), **dict.fromkeys(given, "--set")}
         told = (weights_note(weights, model.weights), _taken_for_granted(weights, model, origins, word))
