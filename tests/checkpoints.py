@@ -17,6 +17,7 @@ from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.schedule import Schedule
 from ilvrctl.engine import Engine
 from ilvrctl.models.architecture.unet import AdmArchitecture, HiddenFlags, Resampling
+from ilvrctl.models.files.facts_header import facts_note
 from ilvrctl.models.files.saving import read_safetensors, save_safetensors
 
 DEFAULT_MULTIPLIERS = {
@@ -124,6 +125,25 @@ def write_small_network(path: Path, seed: int = 0) -> Path:
         "attention_resolutions": "16",
     }
     return write_random_checkpoint(path, flags, seed)
+
+
+def write_small_target(path: Path) -> Path:
+    """A 16 px network that takes a few milliseconds and says all of itself, for ``--weights`` alone.
+
+    It makes noise, the same each time.
+    """
+    architecture = AdmArchitecture(3, 3, 32, (32,), 1, (False,), hidden=HiddenFlags(num_heads=1))
+    facts = {
+        "image_size": 16,
+        "num_heads": 1,
+        "use_new_attention_order": False,
+        "noise_schedule": "linear",
+        "diffusion_steps": 1000,
+        "predicts": "v",
+        "variance": "fixed_small",
+    }
+    save_safetensors(path, random_state_dict(architecture), facts_note(facts))
+    return path
 
 
 def still_engine() -> Engine:

@@ -9,9 +9,9 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from checkpoints import write_small_target
 from commands import FOX, environment, ilvrctl, leftovers, slowness
 from PIL import Image
-from small_target import write_small_target
 
 from ilvrctl.plans.manifest import read_manifest
 

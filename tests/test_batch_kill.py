@@ -10,8 +10,8 @@ from pathlib import Path
 
 import forked
 import pytest
+from checkpoints import write_small_target
 from commands import PATIENCE, Ran, command, copies, environment, leftovers, process, tree
-from small_target import write_small_target
 
 JOBS = """
 defaults: {weights: small.safetensors, steps: 20, precision: fp32}

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoints import write_small_target
 from commands import CUP, FOX, Ran, copies, ilvrctl, json_lines, leftovers, pixels, tree
 from PIL import Image
-from small_target import write_small_target
 
 from ilvrctl import engine
 from ilvrctl.files import unwritable

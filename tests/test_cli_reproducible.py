@@ -11,6 +11,7 @@ from pathlib import Path
 
 import forked
 import pytest
+from checkpoints import write_small_target
 from commands import (
     CUP,
     FOX,
@@ -25,7 +26,6 @@ from commands import (
     process,
     tree,
 )
-from small_target import write_small_target
 
 from ilvrctl import paths
 

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+from checkpoints import write_small_target
 from commands import FOX, PATIENCE, command, copies, environment, leftovers
-from small_target import write_small_target
 
 from ilvrctl.cli import signals
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
+from pathlib import Path
 
 import generated_docs
 import pytest
@@ -88,3 +90,25 @@ def test_docs_load_no_torch() -> None:
         capture_output=True,
     )
     assert (found.returncode, found.stderr) == (0, b"")
+
+
+def test_the_checkout_holds_what_belongs_there_and_nothing_beside_it() -> None:
+    """What lies about in the top folder is not committed by an ``add`` of everything."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("no checkout, or no git")
+    listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip(f"git does not tell: {listed.stderr}")
+    found = {line.partition("/")[0] for line in listed.stdout.splitlines()}
+    rooms = {
+        "ilvrctl",
+        "tests",
+        "presets",
+        "pyproject.toml",
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+        "NOTICE",
+    }
+    assert {name for name in found if not name.startswith(".")} == rooms
