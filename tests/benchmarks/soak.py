@@ -58,6 +58,7 @@ class Soak:
     others: dict[str, str] = field(default_factory=dict)
     filled: int = 0
     workers: int = 0
+    runs: int = 0
     memory: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     impossible: list[str] = field(default_factory=list)
@@ -112,6 +113,8 @@ class Soak:
 
         ``size``: bytes that none of its files may exceed.
         """
+        self.runs += 1
+        before = len(results(self.out))
         pid = os.fork()
         if pid == 0:
             try:
@@ -132,7 +135,8 @@ class Soak:
         else:
             os.kill(pid, number)
         _, status, usage = os.wait4(pid, 0)
-        self.memory.append(peak or usage.ru_maxrss)
+        if len(results(self.out)) > before:  # one that was ended sooner has not needed what a run needs
+            self.memory.append(peak or usage.ru_maxrss)
         code = os.waitstatus_to_exitcode(status)
         if code == 128 + number:
             self.expect(not list(self.out.rglob("*.part")), f"signal {number} leaves parts")
@@ -235,7 +239,10 @@ class Soak:
         self.expect(total == found, f"{total} are accounted for, and {found} were put in")
 
     def check_memory(self) -> None:
-        """The last runs need no more than the first."""
+        """Of the runs that made a result, the last need no more than the first."""
+        if len(self.memory) < 2:
+            self.impossible.append("the memory of runs to compare: fewer than two made a result")
+            return
         third = max(1, len(self.memory) // 3)
         first, last = max(self.memory[:third]), max(self.memory[-third:])
         self.expect(last <= first * 1.15 + SLACK, f"memory grows: {first >> 10} to {last >> 10} MiB")
@@ -324,21 +331,22 @@ def soak(args: argparse.Namespace, place: Path) -> Soak:
     soak.expect(code == 1, f"the last run ended with exit code {code}")  # some pictures are broken
     soak.verdict_on()
     made = results(soak.out)
-    soak.check_memory()
     if args.compare:
         for path in list(soak.out.iterdir()):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         soak.run()
         soak.expect(made == results(soak.out), "a quiet run makes other bytes")
-    low, high = min(soak.memory) >> 10, max(soak.memory) >> 10
+    soak.check_memory()
+    used = soak.memory or [0]
+    low, high = min(used) >> 10, max(used) >> 10
     print(
         f"{len(soak.good)} sound and {len(soak.broken)} broken pictures, {len(soak.others)} that are no files"
     )
     workers = f", {soak.workers} workers killed" if soak.workers else ""
     print(
-        f"{soak.way}: {len(soak.memory)} runs, {kills} killed or stopped{workers}, {soak.filled} met a full disk"
+        f"{soak.way}: {soak.runs} runs, {kills} killed or stopped{workers}, {soak.filled} met a full disk"
     )
-    print(f"{low} to {high} MiB of memory")
+    print(f"{low} to {high} MiB of memory in {len(soak.memory)} runs that made a result")
     print(f"{len(made)} results; the last run ended with exit code {code}")
     return soak
 
