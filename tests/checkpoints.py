@@ -127,14 +127,15 @@ def write_small_network(path: Path, seed: int = 0) -> Path:
     return write_random_checkpoint(path, flags, seed)
 
 
-def write_small_target(path: Path) -> Path:
-    """A 16 px network that takes a few milliseconds and says all of itself, for ``--weights`` alone.
+def write_small_target(path: Path, image_size: int = 16, levels: int = 1) -> Path:
+    """A network that takes a few milliseconds and says all of itself, for ``--weights`` alone.
 
     It makes noise, the same each time.
     """
-    architecture = AdmArchitecture(3, 3, 32, (32,), 1, (False,), hidden=HiddenFlags(num_heads=1))
+    shape = (32,) * levels, 1, (False,) * levels
+    architecture = AdmArchitecture(3, 3, 32, *shape, hidden=HiddenFlags(num_heads=1))
     facts = {
-        "image_size": 16,
+        "image_size": image_size,
         "num_heads": 1,
         "use_new_attention_order": False,
         "noise_schedule": "linear",

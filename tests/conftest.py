@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ os.environ["ILVRCTL_CONVOLUTION"] = "direct"  # nothing is measured, and no bit 
 
 import pytest
 import torch
+from checkpoints import write_small_target
 from hypothesis import settings
 
 from ilvrctl import paths
@@ -58,6 +60,28 @@ def _own_places(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"ILVRCTL_{name}", str(home / name.lower()))
     for name in ("DEVICE", "PRECISION", "BATCH_SIZE", "SEED"):
         monkeypatch.delenv(f"ILVRCTL_{name}", raising=False)
+
+
+@pytest.fixture(scope="session")
+def _stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The presets of the models that come with the package, each with a small network of 32 px for its file."""
+    small = write_small_target(tmp_path_factory.mktemp("networks") / "small.safetensors", 32, levels=3)
+    place = "^file: .*\nbundled: .*\nimage_size: .*", f"file: {small}\nimage_size: 32"
+    files = [paths.presets_dir() / "models" / f"{name}.yaml" for name in ("emoji3d-64", "emoji-flat-64")]
+    return {file.name: re.sub(*place, file.read_text(), flags=re.MULTILINE) for file in files}
+
+
+@pytest.fixture
+def stand_ins(request: pytest.FixtureRequest, _own_places: None, _stand_ins: dict[str, str]) -> None:
+    """The models that come with the package are small ones here, for tests to which it is all one what they make.
+
+    Not so in a test marked ``shipped``.
+    """
+    if request.node.get_closest_marker("shipped") is None:
+        folder = paths.config_dir() / "models"
+        folder.mkdir(parents=True)
+        for name, text in _stand_ins.items():
+            (folder / name).write_text(text)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -35,7 +35,7 @@ from ilvrctl.training.recipe import Network, Recipe
 from ilvrctl.training.run import run as training
 
 TINY = (
-    "--size", "16", "--batch-size", "8", "--set", "network.multipliers=[1, 1]", "--set", "network.attention=[]",
+    "--size", "8", "--batch-size", "8", "--set", "network.multipliers=[1, 1]", "--set", "network.attention=[]",
     "--set", "warmup=100", "--set", "learning_rate=0.002", "--sheet-every", "0", "--precision", "fp32",
 )  # fmt: skip
 CPU = torch.device("cpu")
@@ -63,7 +63,7 @@ def test_a_dry_run_tells_what_would_happen_and_writes_nothing(pictures: Path, tm
     )
     assert ran.code == 0
     (plan,) = json_lines(ran)
-    assert (plan["files"], plan["images_seen"], plan["recipe"]["size"]) == (65, 0, 16)
+    assert (plan["files"], plan["images_seen"], plan["recipe"]["size"]) == (65, 0, 8)
     assert not run.exists()
     assert not paths.weights_dir().exists()
 
@@ -151,7 +151,7 @@ def test_a_trained_target_translates_and_keeps_low_frequencies(
         assert sheet.width > 500
 
     network = load_network(paths.weights_dir() / "glossy.pt", HiddenFlags(num_head_channels=32), device=CPU)
-    assert network.architecture == Network(multipliers=(1, 1), attention=()).unet(16, 3)
+    assert network.architecture == Network(multipliers=(1, 1), attention=()).unet(8, 3)
     facts = json_lines(ilvrctl("inspect", paths.weights_dir() / "glossy.safetensors", "--json"))[0]
     assert (facts["format"], facts["usable"], facts["channel_mult"]) == ("guided-diffusion", True, [1.0, 1.0])
 
@@ -161,7 +161,7 @@ def test_a_trained_target_translates_and_keeps_low_frequencies(
     assert done.code == 0, done.err
     with Image.open(source) as before, Image.open(done.lines[0]) as after:
         phi = LowPass(4)
-        asked = to_tensor(before.convert("RGB").resize((16, 16), Image.Resampling.LANCZOS))
+        asked = to_tensor(before.convert("RGB").resize((8, 8), Image.Resampling.LANCZOS))
         assert (phi(to_tensor(after)) - phi(asked)).abs().mean() < 0.1
     again = ilvrctl("train", pictures, "--name", "glossy", "-o", run, "--images", "2400", *TINY)
     assert (again.code, again.lines) == (0, [])
@@ -327,19 +327,7 @@ def test_flags_of_dse_do_what_they_say(tmp_path: Path) -> None:
 def test_any_training_survives_any_signal(kind: str, how: signal.Signals, tmp_path: Path) -> None:
     args = (*DSE, "--images", "1200", "--set", "rise=0.5", "--ema", "0.9")
     if kind == "v":
-        args = (
-            "train",
-            EMOJI / "3d",
-            "--name",
-            "a2b",
-            "--images",
-            "600",
-            "--predicts",
-            "v",
-            *TINY,
-            "--size",
-            "8",
-        )
+        args = ("train", EMOJI / "3d", "--name", "a2b", "--images", "600", "--predicts", "v", *TINY)
     run = tmp_path / "run"
     parts = command(*args, "-o", run, "--save-every", "0.1s")
     started = forked.Popen(parts, env=environment(), stderr=subprocess.PIPE)
