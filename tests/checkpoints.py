@@ -127,7 +127,7 @@ def write_small_network(path: Path, seed: int = 0) -> Path:
     return write_random_checkpoint(path, flags, seed)
 
 
-def write_small_target(path: Path, image_size: int = 16, levels: int = 1) -> Path:
+def write_small_target(path: Path, image_size: int = 16, levels: int = 1, seed: int = 0) -> Path:
     """A network that takes a few milliseconds and says all of itself, for ``--weights`` alone.
 
     It makes noise, the same each time.
@@ -143,7 +143,7 @@ def write_small_target(path: Path, image_size: int = 16, levels: int = 1) -> Pat
         "predicts": "v",
         "variance": "fixed_small",
     }
-    save_safetensors(path, random_state_dict(architecture), facts_note(facts))
+    save_safetensors(path, random_state_dict(architecture, seed), facts_note(facts))
     return path
 
 

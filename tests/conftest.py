@@ -65,10 +65,15 @@ def _own_places(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def _stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The presets of the models that come with the package, each with a small network of 32 px for its file."""
-    small = write_small_target(tmp_path_factory.mktemp("networks") / "small.safetensors", 32, levels=3)
-    place = "^file: .*\nbundled: .*\nimage_size: .*", f"file: {small}\nimage_size: 32"
-    files = [paths.presets_dir() / "models" / f"{name}.yaml" for name in ("emoji3d-64", "emoji-flat-64")]
-    return {file.name: re.sub(*place, file.read_text(), flags=re.MULTILINE) for file in files}
+    folder, texts = tmp_path_factory.mktemp("networks"), {}
+    for seed, name in enumerate(("emoji3d-64", "emoji-flat-64")):
+        small = write_small_target(folder / f"{name}.safetensors", 32, levels=3, seed=seed)
+        text = (paths.presets_dir() / "models" / f"{name}.yaml").read_text()
+        there = f"file: {small}\nimage_size: 32"
+        texts[f"{name}.yaml"] = re.sub(
+            "^file: .*\nbundled: .*\nimage_size: .*", there, text, flags=re.MULTILINE
+        )
+    return texts
 
 
 @pytest.fixture

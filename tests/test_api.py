@@ -31,6 +31,8 @@ from ilvrctl.plans.named_weights import located, named_weights
 from ilvrctl.plans.parameter import Command, Parameter
 from ilvrctl.plans.parameters import parameters_of
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 SAME: dict[str, Any] = {"steps": 3, "precision": "fp32", "device": "cpu"}
 """As QUICK says."""
 
@@ -210,6 +212,7 @@ def test_errors_are_those_of_the_command(tmp_path: Path, emoji: ilvrctl.Model) -
         ilvrctl.load("nosuch")
 
 
+@pytest.mark.shipped
 def test_a_folder_of_pictures_has_no_say_where_a_model_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,6 +310,7 @@ def test_a_library_call_leaves_the_process_as_it_was(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.shipped
 def test_examples_in_docstrings_run() -> None:
     found = doctest.testmod(ilvrctl.api)
     assert found.attempted >= 3 and found.failed == 0

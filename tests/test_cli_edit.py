@@ -17,6 +17,8 @@ from PIL import Image, ImageChops, ImageDraw
 from ilvrctl.diffusion.lowpass import LowPass
 from ilvrctl.images.tensors import to_tensor
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 EGG = EMOJI / "3d" / "1f95a_egg.png"
 QUICK = ("--to", "emoji3d", "--steps", "10", "--precision", "fp32")
 RED = (235, 30, 40)
@@ -66,6 +68,7 @@ def low_frequencies(result: str, box: tuple[int, int, int, int]) -> float:
     return 127.5 * float((phi(one) - phi(two)).abs().mean())
 
 
+@pytest.mark.shipped
 def test_a_scribble_on_an_emoji() -> None:
     save_pair(egg(), BAND)
     ran = ilvrctl("edit", "photo.png", "scribbled.png", *QUICK, "-o", "out.png")
@@ -182,6 +185,7 @@ def test_mistakes(args: list[str], code: int, words: str) -> None:
     assert tree(Path()) == ["photo.png", "scribbled.png"]
 
 
+@pytest.mark.shipped
 def test_a_single_picture_is_edited_as_in_the_paper_and_a_painting_at_all_steps() -> None:
     egg().resize((90, 60)).save("photo.png")
     ran = ilvrctl("edit", "photo.png", *QUICK, "--dry-run")
@@ -229,6 +233,7 @@ def test_the_preview_shows_what_the_method_takes_over() -> None:
         assert torch.allclose(plain, LowPass(4, kernel)(band), atol=1e-5)
 
 
+@pytest.mark.shipped
 def test_translate_at_the_own_size_of_a_picture() -> None:
     egg().resize((75, 52)).save("photo.png")
     args = ("translate", "photo.png", *QUICK, "--steps", "3", "--fit", "native")

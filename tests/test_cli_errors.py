@@ -17,6 +17,8 @@ from commands import CUP, FOX, QUICK, Ran, copies, ilvrctl, json_lines, leftover
 from ilvrctl import paths
 from ilvrctl.engine import Engine
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 
 @pytest.fixture(autouse=True)
 def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +85,7 @@ def test_a_failed_input_counts_with_all_its_samples(tmp_path: Path) -> None:
     assert json_lines(ran)[-1]["failed"] == 3
 
 
+@pytest.mark.shipped
 @pytest.mark.usefixtures("nothing_loads")
 def test_flags_that_cannot_work_are_refused_before_anything_is_made(tmp_path: Path) -> None:
     for args, words in [

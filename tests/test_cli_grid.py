@@ -13,6 +13,8 @@ from ilvrctl.engine import Engine
 from ilvrctl.images.metadata import read_record
 from ilvrctl.plans.inputs import Item
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 QUICK = ("--to", "emoji3d", "--steps", "2", "--precision", "fp32")
 
 
@@ -139,6 +141,7 @@ def test_samples_and_animations_belong_to_a_variant(tmp_path: Path) -> None:
     assert "1 translated, 3 there already" in ilvrctl(*args).err
 
 
+@pytest.mark.shipped
 @pytest.mark.parametrize(
     ("args", "words"),
     [

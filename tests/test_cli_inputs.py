@@ -10,6 +10,8 @@ import pytest
 from commands import CUP, FOX, QUICK, Ran, copies, ilvrctl, json_lines, pixels, tree
 from PIL import Image
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 PLAN = (*QUICK, "--dry-run")
 
 

@@ -15,6 +15,8 @@ from PIL import Image, PngImagePlugin
 
 from ilvrctl.images.metadata import read_record
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 FAST = ("--to", "emoji3d", "--steps", "4", "--precision", "fp32")
 DSE = (f"energies.dse.model={GOLDEN / 'dse.pt'}", "energies.dse.num_head_channels=16")
 
@@ -127,6 +129,7 @@ def test_the_plan_counts_the_calls_of_refinement_and_of_passes() -> None:
         assert words in ran.err
 
 
+@pytest.mark.shipped
 @pytest.mark.parametrize(
     ("args", "words"),
     [

@@ -15,6 +15,8 @@ from PIL import Image
 
 from ilvrctl.images.metadata import read_record
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 
 @pytest.fixture(autouse=True)
 def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,6 +39,7 @@ def test_samples_are_numbered() -> None:
     assert ilvrctl("translate", FOX, *QUICK, "-o", "new/deep/my.png").lines == ["new/deep/my.png"]
 
 
+@pytest.mark.shipped
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("a.jpg", "JPEG"), ("a.WEBP", "WEBP"), ("a.tif", "TIFF"), ("a.bmp", "BMP"), ("a.gif", "GIF")],
@@ -89,6 +92,7 @@ def test_a_sheet_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
     assert ran.code == 2
 
 
+@pytest.mark.shipped
 def test_an_animation_beside_every_result(tmp_path: Path) -> None:
     ran = ilvrctl(
         "translate", FOX, *QUICK[:2], "--steps", "10", "--N", "4", "--precision", "fp32", "-n", "2", "--gif"

@@ -29,6 +29,8 @@ from commands import (
 )
 from PIL import Image
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 AWKWARD = [
     "two words.png",
     "photo[1].png",
@@ -44,6 +46,7 @@ def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.shipped
 def test_a_picture_goes_through_from_stdin_to_stdout(tmp_path: Path) -> None:
     ran = process("translate", "-", *QUICK, "-o", "-", stdin=FOX.read_bytes(), cwd=tmp_path)
     assert ran.code == 0
@@ -248,6 +251,7 @@ def test_picture_bytes_are_not_written_to_a_terminal(tmp_path: Path) -> None:
     assert tree(tmp_path) == []
 
 
+@pytest.mark.shipped
 def test_bars_on_a_terminal_leave_names_and_paths_whole(tmp_path: Path) -> None:
     names = ["photo[1].png", "[bold]x[dim].png"]
     copies(tmp_path, names)

@@ -10,6 +10,8 @@ import forked
 import pytest
 from commands import FOX, PATIENCE, QUICK, Ran, command, copies, environment, obedient, tree
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 COMMANDS = [
     ["translate", str(FOX), *QUICK],
     ["translate", str(FOX), *QUICK, "-o", "new.png"],

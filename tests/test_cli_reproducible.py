@@ -29,6 +29,8 @@ from commands import (
 
 from ilvrctl import paths
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 
 @pytest.fixture(autouse=True)
 def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

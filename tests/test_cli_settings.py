@@ -13,6 +13,8 @@ from commands import FOX, QUICK, ilvrctl, pixels
 from ilvrctl.images.metadata import read_record
 from ilvrctl.presets import load_targets
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 
 @pytest.fixture(autouse=True)
 def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +122,7 @@ def test_assignments_that_cannot_be(assignment: str, words: list[str]) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.shipped
 def test_preset_files() -> None:
     Path("good.yaml").write_text("method: {name: ilvr, N: 8}\nseed: 3\n")
     found = settings(*QUICK, "--preset", "good.yaml")
@@ -220,6 +223,7 @@ def test_each_setting_changes_the_pixels(tmp_path: Path) -> None:
     assert len(set(seen.values())) == len(seen)
 
 
+@pytest.mark.shipped
 def test_a_file_with_a_published_name_has_its_facts(tmp_path: Path) -> None:
     file = str(bare_copy(tmp_path / "emoji3d-64.safetensors"))
     args = ["translate", FOX, "--weights", file, "--steps", "3", "--N", "4", "--precision", "fp32"]

@@ -16,6 +16,8 @@ from commands import FOX, PATIENCE, command, copies, environment, leftovers
 
 from ilvrctl.cli import signals
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 SCRIPT = """
 import os, re, sys

@@ -28,6 +28,8 @@ from commands import (
 from ilvrctl import paths
 from ilvrctl.cli import app
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 TRANSLATE = ("translate", str(FOX), *QUICK)
 COMMANDS = [
     ["--help"],

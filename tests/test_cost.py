@@ -25,6 +25,8 @@ from ilvrctl.plans.plan import Plan
 from ilvrctl.plans.request import translation
 from ilvrctl.presets import find_target
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 HOW = ("auto", None, None)
 PACE = Pace(0.25, 500.0, "cpu", "fp32", 8)
 
@@ -40,6 +42,7 @@ def plan_of(*inputs: Path, **parameters: object) -> Plan:
     return make_plan(plan, overwrite=False)
 
 
+@pytest.mark.shipped
 def test_the_cost_follows_from_the_pace() -> None:
     plan = plan_of(FOX, CUP, samples=3)
     cost = cost_of([plan], lambda *_: PACE)
@@ -117,6 +120,7 @@ def test_a_run_remembers_its_pace_and_a_dry_run_tells_it() -> None:
     assert "estimate" not in ilvrctl(*dry, "-q").err
 
 
+@pytest.mark.shipped
 def test_steps_are_timed_on_request_and_remembered(tmp_path: Path) -> None:
     words = (
         "translate",

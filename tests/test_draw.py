@@ -30,6 +30,8 @@ from ilvrctl.errors import InputError, OutputError, UsageError
 from ilvrctl.images.drawing import Layer, open_layer
 from ilvrctl.plans.command_line import command_line
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 CAT = paths.PHOTOS / "cat.jpg"
 FAST = {"to": "emoji3d", "precision": "fp32", "steps": "2"}
 
@@ -231,6 +233,7 @@ def test_controls_are_read_as_flags_are(server: Server, controls: Any, said: str
     assert ask(server, "check", [])[0] == 400
 
 
+@pytest.mark.shipped
 def test_controls_stand_where_the_command_would(server: Server) -> None:
     found = json.loads(ask(server, "check", {"controls": {"method": "sddm", "start": "0.7"}})[1])
     assert found["values"] == {"method": "sddm", "N": None, "steps": 2, "start": 0.7, "seed": 0}
@@ -285,6 +288,7 @@ def test_a_painting_is_kept_with_the_command_that_makes_it(
     assert Path("again.png").read_bytes() == Path("out/painting-1-result.png").read_bytes()
 
 
+@pytest.mark.shipped
 def test_results_wait_for_each_other_and_can_be_cancelled(session: Session) -> None:
     told: list[Mapping[str, Any]] = []
     session.listeners.append(told.append)

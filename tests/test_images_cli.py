@@ -15,6 +15,8 @@ from test_images_keep import BYTES, DEEP, encoded, raw, tagged
 
 from ilvrctl.images.metadata import read_record
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 PICTURES = Path(__file__).parent / "pictures"
 
 

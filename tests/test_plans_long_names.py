@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from ilvrctl.plans import places
 from ilvrctl.plans.places import LONGEST, Limits
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 WIDE = "ü" * 125  # 250 bytes
 
 

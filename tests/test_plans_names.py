@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from ilvrctl.plans.inputs import Item
 from ilvrctl.plans.names import Earlier, named
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 NAMES = [f"{stem}{suffix}" for stem in ("a", "A", "a-jpg", "b.c") for suffix in (".jpg", ".JPG", ".png", "")]
 
 

@@ -12,6 +12,8 @@ import ilvrctl as package
 from ilvrctl import paths
 from ilvrctl.images.metadata import read_record
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 BOTH = "from emoji-flat to emoji3d"
 PLAN = ("translate", FOX, "--to", "emoji3d", "--dry-run")
 QUICK = ("translate", FOX, "--to", "emoji3d", "--steps", "5", "--precision", "fp32")

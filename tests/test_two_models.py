@@ -23,6 +23,8 @@ from ilvrctl.events import BatchShrunk, StepDone
 from ilvrctl.images.metadata import read_record
 from ilvrctl.settings import Settings, build_settings
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 POT = sorted((EMOJI / "3d").glob("*.png"))[9]
 QUICK = ("--to", "emoji3d", "--from", "emoji3d", "--steps", "2", "--precision", "fp32")
 
@@ -138,6 +140,7 @@ def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.shipped
 def test_the_bundled_model_on_both_sides_returns_the_input(tmp_path: Path) -> None:
     args = ["translate", POT, *QUICK[:4], "--precision", "fp32"]
     assert ilvrctl(*args, "--steps", "5", "-o", "cycle").code == 0
@@ -212,6 +215,7 @@ def test_a_grid_of_methods_with_one_model_and_two() -> None:
     assert ilvrctl(*alone, "-o", "out/ilvr_N=4").lines == ["out/ilvr_N=4/fox.png"]
 
 
+@pytest.mark.shipped
 @pytest.mark.parametrize(
     ("args", "words"),
     [

@@ -22,6 +22,8 @@ from ilvrctl.plans import inbox as rules
 from ilvrctl.plans.inbox import Inbox
 from ilvrctl.work import watch
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 FAST = {"to": "emoji3d", "steps": 2, "precision": "fp32", "device": "cpu"}
 
 

@@ -343,9 +343,7 @@ def soak(args: argparse.Namespace, place: Path) -> Soak:
         f"{len(soak.good)} sound and {len(soak.broken)} broken pictures, {len(soak.others)} that are no files"
     )
     workers = f", {soak.workers} workers killed" if soak.workers else ""
-    print(
-        f"{soak.way}: {soak.runs} runs, {kills} killed or stopped{workers}, {soak.filled} met a full disk"
-    )
+    print(f"{soak.way}: {soak.runs} runs, {kills} killed or stopped{workers}, {soak.filled} met a full disk")
     print(f"{low} to {high} MiB of memory in {len(soak.memory)} runs that made a result")
     print(f"{len(made)} results; the last run ended with exit code {code}")
     return soak
