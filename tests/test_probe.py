@@ -131,13 +131,10 @@ def test_the_same_network_with_eight_heads() -> None:
     assert findings.of("heads").next_best == "4 heads"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("timing", "predicts"),
-    [
-        (Timing("cosine", 1000), "v"),
-        pytest.param(Timing("linear", 4000), "x0", marks=pytest.mark.slow),
-        pytest.param(Timing("cosine", 4000), "eps", marks=pytest.mark.slow),
-    ],
+    [(Timing("cosine", 1000), "v"), (Timing("linear", 4000), "x0"), (Timing("cosine", 4000), "eps")],
     ids=str,
 )
 def test_other_levels_and_predictions(timing: Timing, predicts: str) -> None:

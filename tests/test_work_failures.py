@@ -333,7 +333,7 @@ def test_memory_is_flat_however_many_inputs_there_are(tmp_path: Path) -> None:
     for event in run([plan_of(tmp_path / "in", tmp_path / "out")], Alone(lambda networks: still_engine())):
         if isinstance(event, Written):
             written += 1
-            if written % 40 == 0:
+            if written % 80 == 0:
                 most = max(most, pictures_in_memory() - before)
     assert written == 160
     assert most <= HELD + 3 * 8  # kept for other settings, read ahead, waiting for the disk
