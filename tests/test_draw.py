@@ -356,6 +356,18 @@ def test_what_happens_is_told_and_first_how_it_stands(session: Session, server: 
     connection.close()
 
 
+def test_an_open_page_does_not_hold_the_end_up(session: Session) -> None:
+    """Its stream of events comes to an end: it is not cut off when the time for that is over."""
+    with Server(session, Access()) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+        connection.request("GET", f"/{server.address.split('/')[3]}/events")
+        answer = connection.getresponse()
+        assert answer.readline() == b": here\n"
+    assert answer.read() == b"\n"
+    connection.close()
+    assert session.listeners == []
+
+
 def test_a_photo_that_is_none_and_weights_that_are_not_here_are_told_before_anything_is_served(
     tmp_path: Path,
 ) -> None:

@@ -36,6 +36,12 @@ class Pages:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._photo: tuple[bytes, str] | None = None
+        self._ends: set[Callable[[], object]] = set()
+
+    def end(self) -> None:
+        """Let every stream of events end, from any thread: an open page would hold the server up."""
+        for end in list(self._ends):
+            end()
 
     def application(self) -> Starlette:
         """All routes; errors that a person can act on are told as such."""
@@ -109,18 +115,21 @@ class Pages:
         return JSONResponse(self._session.keep(request.path_params["number"]).view())
 
     async def _events(self, request: Request) -> Response:
-        loop, told = asyncio.get_running_loop(), asyncio.Queue[Mapping[str, Any]]()
+        loop, told = asyncio.get_running_loop(), asyncio.Queue[Mapping[str, Any] | None]()
 
-        def listen(event: Mapping[str, Any]) -> None:
+        def listen(event: Mapping[str, Any] | None = None) -> None:
             loop.call_soon_threadsafe(told.put_nowait, event)
 
         return StreamingResponse(self._stream(told, listen), media_type="text/event-stream")
 
     async def _stream(
-        self, told: asyncio.Queue[Mapping[str, Any]], listen: Callable[[Mapping[str, Any]], None]
+        self, told: asyncio.Queue[Mapping[str, Any] | None], listen: Callable[..., None]
     ) -> AsyncIterator[str]:
-        """What happens, from now on; first how everything stands, as something may have happened since it was asked."""
+        """What happens, from now on; first how everything stands, as something may have happened since it was asked.
+        None ends it.
+        """
         self._session.listeners.append(listen)
+        self._ends.add(listen)
         try:
             for run in list(self._session.runs.values()):
                 yield _line(run.view())
@@ -129,10 +138,15 @@ class Pages:
             yield ": here\n\n"
             while True:
                 try:
-                    yield _line(await asyncio.wait_for(told.get(), PULSE))
+                    event = await asyncio.wait_for(told.get(), PULSE)
                 except asyncio.TimeoutError:
                     yield ": here\n\n"
+                    continue
+                if event is None:
+                    return
+                yield _line(event)
         finally:
+            self._ends.remove(listen)
             self._session.listeners.remove(listen)
 
 

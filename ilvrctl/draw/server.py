@@ -42,8 +42,9 @@ class Server:
                 f"the page cannot be served at {access.host}, port {port}: {reason}", hint="another --port"
             ) from error
         self.port: int = self._socket.getsockname()[1]
+        self._pages = Pages(session)
         how = uvicorn.Config(
-            Guard(Pages(session).application(), access, largest),
+            Guard(self._pages.application(), access, largest),
             log_config=None,
             log_level="critical",
             access_log=False,
@@ -82,6 +83,7 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.should_exit = True
+        self._pages.end()
         self._thread.join(2 * STOP)
         self._socket.close()
 
