@@ -24,7 +24,7 @@ def shipped() -> AdmUNet:
 class Retrained:
     """The shipped model as if trained with other levels and another prediction.
 
-    What it says to a picture at a level lies between what the model says at two, which are a factor of exp(1 / 7) apart.
+    What it says to a picture at a level lies between what the model says at two, which are a factor of exp(1 / 10) apart.
     That is remembered for all of its kind.
     """
 
@@ -45,17 +45,17 @@ class Retrained:
         level = Timing("linear", 1000).level(abar)
         if level is not None and self.beyond and int(t[0]) >= len(self.levels):
             level *= (int(t[0]) + 1) / len(self.levels)
-        below, part = divmod(7 * math.log(min(999.0 if level is None else level, 999.0) + 1), 1)
+        below, part = divmod(10 * math.log(min(999.0 if level is None else level, 999.0) + 1), 1)
         v = torch.lerp(self.model_says(x, below), self.model_says(x, below + 1), part)
         alpha, sigma = math.sqrt(abar), math.sqrt(1 - abar)
         return {"eps": alpha * v + sigma * x, "x0": alpha * x - sigma * v, "v": v}[self.predicts]
 
     def model_says(self, x: Tensor, n: float) -> Tensor:
-        """v at the level exp(n / 7) - 1."""
+        """v at the level exp(n / 10) - 1."""
         return torch.cat([self.model_says_to(one, n) for one in x.split(1)])
 
     def model_says_to(self, one: Tensor, n: float) -> Tensor:
         key = (self.network.architecture.hidden, n, float(one.sum()))
         if key not in self.said:
-            self.said[key] = self.network(one, one.new_full((1,), math.expm1(n / 7)))
+            self.said[key] = self.network(one, one.new_full((1,), math.expm1(n / 10)))
         return self.said[key]

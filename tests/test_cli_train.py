@@ -325,7 +325,7 @@ def test_flags_of_dse_do_what_they_say(tmp_path: Path) -> None:
     ],
 )
 def test_any_training_survives_any_signal(kind: str, how: signal.Signals, tmp_path: Path) -> None:
-    args = (*DSE, "--images", "1200", "--set", "rise=0.5", "--ema", "0.9")
+    args = (*DSE, "--images", "1000", "--set", "rise=0.5", "--ema", "0.9")
     if kind == "v":
         args = ("train", EMOJI / "3d", "--name", "a2b", "--images", "600", "--predicts", "v", *TINY)
     run = tmp_path / "run"

@@ -396,7 +396,7 @@ def in_one_way_or_another(path: Path) -> None:
         assert all(torch.equal(found[name], WEIGHTS[name]) for name in WEIGHTS)
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [60, pytest.param(250, marks=pytest.mark.slow)])
 def test_changed_archives(count: int, tmp_path: Path) -> None:
     """The sums of a zip tell every change of a number; those of its list of tensors are checked too."""
     content, choose, path = saved(WEIGHTS), random.Random(count), tmp_path / "model.pt"
@@ -406,7 +406,7 @@ def test_changed_archives(count: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["legacy", "safetensors"])
-@pytest.mark.parametrize("count", [40, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [40, pytest.param(250, marks=pytest.mark.slow)])
 def test_changed_files_without_sums(count: int, kind: str, tmp_path: Path) -> None:
     """A changed number cannot be seen there; all else is an error."""
     content = save(WEIGHTS) if kind == "safetensors" else saved(WEIGHTS, _use_new_zipfile_serialization=False)
@@ -423,7 +423,7 @@ def test_changed_files_without_sums(count: int, kind: str, tmp_path: Path) -> No
             assert all(torch.isfinite(x).all() for x in found.values())
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [200, pytest.param(2500, marks=pytest.mark.slow)])
 def test_changed_pickles(count: int) -> None:
     """Whatever the bytes are, reading them ends, in data or in one of the two errors."""
     choose = random.Random(count)
