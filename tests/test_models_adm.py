@@ -250,7 +250,7 @@ def architectures(draw: st.DrawFn) -> AdmArchitecture:
     )
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(architectures())
 def test_any_architecture_is_recovered_from_its_tensors(architecture: AdmArchitecture) -> None:
     network = build(architecture)
