@@ -24,8 +24,8 @@ def shipped() -> AdmUNet:
 class Retrained:
     """The shipped model as if trained with other levels and another prediction.
 
-    What it says to a picture at a level lies between what the model says at two, which are a factor of exp(1 / 10) apart.
-    That is remembered for all of its kind.
+    What it says to a picture at a level lies between what the model says at two, each a tenth off at most. That is
+    remembered for all of its kind.
     """
 
     said: ClassVar[dict[object, Tensor]] = {}
