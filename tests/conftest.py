@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -42,6 +43,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """With ``-n``: neighbours in a file stay in one worker, which makes what they share once."""
     if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
         config.option.dist = "worksteal"
+
+
+def pytest_collection_finish() -> None:
+    """A million objects are there by now, for good: nobody need look through them for rubbish again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
