@@ -75,7 +75,7 @@ def _stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder, texts = tmp_path_factory.mktemp("networks"), {}
     for seed, name in enumerate(("emoji3d-64", "emoji-flat-64")):
         small = write_small_target(folder / f"{name}.safetensors", 32, levels=3, seed=seed)
-        text = (paths.presets_dir() / "models" / f"{name}.yaml").read_text()
+        text = (paths.presets_dir() / "models" / f"{name}.yaml").read_text(encoding="utf-8")
         there = f"file: {small}\nimage_size: 32"
         texts[f"{name}.yaml"] = re.sub(
             "^file: .*\nbundled: .*\nimage_size: .*", there, text, flags=re.MULTILINE
@@ -93,7 +93,7 @@ def stand_ins(request: pytest.FixtureRequest, _own_places: None, _stand_ins: dic
         folder = paths.config_dir() / "models"
         folder.mkdir(parents=True)
         for name, text in _stand_ins.items():
-            (folder / name).write_text(text)
+            (folder / name).write_text(text, encoding="utf-8")
 
 
 @pytest.fixture(scope="session", autouse=True)

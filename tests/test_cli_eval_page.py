@@ -101,6 +101,18 @@ def test_the_slider_moves_with_mouse_and_keys(browser: Any, page_file: Path) -> 
     assert "100%" in clip
 
 
+def test_nothing_moves_when_pictures_come(browser: Any, page_file: Path) -> None:
+    """They are decoded when they come near the window; what a mouse is about to press stays where it is."""
+    tab = opened(browser, page_file, viewport={"width": 800, "height": 300})
+    where = "[...document.querySelectorAll('section, th')].map(e => e.getBoundingClientRect().top + scrollY)"
+    before = tab.evaluate(where)
+    waiting = "[...document.querySelectorAll('img[data-n]')].filter(e => !e.complete || !e.src).length"
+    assert tab.evaluate(waiting) > 20
+    tab.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    tab.wait_for_function(f"{waiting} === 0")
+    assert tab.evaluate(where) == before
+
+
 def test_columns_sort_with_mouse_and_keys(browser: Any, page_file: Path) -> None:
     tab = opened(browser, page_file)
     heads = tab.locator("#rows thead th")
