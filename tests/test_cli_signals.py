@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 from checkpoints import write_small_target
 from commands import FOX, PATIENCE, command, copies, environment, leftovers
@@ -68,6 +69,26 @@ def test_a_signal_at_any_time_of_the_start_is_a_word_and_a_code(
         assert "Traceback" not in err and "Exception" not in err, (limit, err)
         assert "interrupted" in err.splitlines()[-1], (limit, err)
     assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+def test_a_signal_of_which_an_import_makes_something_else(number: signal.Signals) -> None:
+    """As Python before 3.12 does while a class is made."""
+    program = f"""
+import os
+from ilvrctl.cli import complete
+def answer():
+    try:
+        os.kill(os.getpid(), {int(number)})
+    except KeyboardInterrupt as interrupt:
+        raise RuntimeError("Error calling __set_name__") from interrupt
+complete.answer = answer
+from ilvrctl.cli.start import main
+main()
+"""
+    run = [sys.executable, "-c", program]
+    done = forked.run(run, env=environment(), capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (CODES[number], "interrupted\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)

@@ -30,6 +30,12 @@ def _run() -> None:
         run()
     except KeyboardInterrupt:
         _interrupted(signals.exit_code())
+    except Exception:
+        if signals.received() is None:
+            raise
+        _interrupted(
+            signals.exit_code()
+        )  # Python before 3.12 makes a RuntimeError of what meets a __set_name__
     finally:
         signals.end()
 
