@@ -132,8 +132,8 @@ def write_small_target(path: Path, image_size: int = 16, levels: int = 1, seed: 
 
     It makes noise, the same each time.
     """
-    shape = (32,) * levels, 1, (False,) * levels
-    architecture = AdmArchitecture(3, 3, 32, *shape, hidden=HiddenFlags(num_heads=1))
+    hidden = HiddenFlags(num_heads=1)
+    architecture = AdmArchitecture(3, 3, 32, (32,) * levels, 1, (False,) * levels, hidden=hidden)
     facts = {
         "image_size": image_size,
         "num_heads": 1,

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ os.environ["ILVRCTL_CONVOLUTION"] = "direct"  # nothing is measured, and no bit 
 
 import pytest
 import torch
+import yaml
 from checkpoints import write_small_target
 from hypothesis import settings
 
@@ -46,7 +46,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """A million objects are there by now, for good: nobody need look through them for rubbish again and again."""
+    """What is there by now is there for good: nobody need look through it for rubbish again and again."""
     gc.collect()
     gc.freeze()
 
@@ -75,11 +75,9 @@ def _stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder, texts = tmp_path_factory.mktemp("networks"), {}
     for seed, name in enumerate(("emoji3d-64", "emoji-flat-64")):
         small = write_small_target(folder / f"{name}.safetensors", 32, levels=3, seed=seed)
-        text = (paths.presets_dir() / "models" / f"{name}.yaml").read_text(encoding="utf-8")
-        there = f"file: {small}\nimage_size: 32"
-        texts[f"{name}.yaml"] = re.sub(
-            "^file: .*\nbundled: .*\nimage_size: .*", there, text, flags=re.MULTILINE
-        )
+        preset = yaml.safe_load((paths.presets_dir() / "models" / f"{name}.yaml").read_text(encoding="utf-8"))
+        changed = {**preset, "file": str(small), "bundled": False, "image_size": 32}
+        texts[f"{name}.yaml"] = yaml.safe_dump(changed, allow_unicode=True)
     return texts
 
 

@@ -13,12 +13,20 @@ from ilvrctl.models.adm import AdmUNet
 from ilvrctl.models.architecture.hidden_flags import HiddenFlags
 from ilvrctl.models.files.loading import load_unet
 from ilvrctl.probe import Timing
+from ilvrctl.probe.pictures import DRAWINGS, probe_pictures
 
 
 def shipped() -> AdmUNet:
     return load_unet(
         paths.DATA / "emoji3d-64.safetensors", HiddenFlags(num_heads=1), device=torch.device("cpu")
     )
+
+
+def two_drawings(size: int, channels: int = 3) -> tuple[Tensor, tuple[str, ...]]:
+    """Of the probe's pictures: enough for a network that was trained on such."""
+    x, names = probe_pictures(size, channels)
+    keep = [names.index(name) for name in DRAWINGS[:2]]
+    return x[keep], tuple(names[n] for n in keep)
 
 
 class Retrained:

@@ -12,7 +12,7 @@ import torch
 import yaml
 from checkpoints import bare_copy, write_small_network
 from commands import FOX, Ran, difference, ilvrctl, process, slowness, tree
-from retrained import Retrained
+from retrained import Retrained, two_drawings
 
 from ilvrctl import paths
 from ilvrctl.config import Layer
@@ -20,12 +20,6 @@ from ilvrctl.plans.facts import SUFFIX, facts_file, load_facts
 from ilvrctl.presets import ModelPreset, find_model, find_target, override_model
 from ilvrctl.probe import Timing
 from ilvrctl.probe.pictures import probe_pictures
-
-
-def few_pictures(size: int, channels: int = 3) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """Two of the drawings: enough for a model that was trained on such pictures, and quick."""
-    x, names = probe_pictures(size)
-    return x[-4:-2], names[-4:-2]
 
 
 def four_pictures(size: int, channels: int = 3) -> tuple[torch.Tensor, tuple[str, ...]]:
@@ -40,7 +34,7 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
     folder = tmp_path_factory.mktemp("probed")
     bare_copy(folder / "mine.safetensors")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ilvrctl.probe.pictures.probe_pictures", few_pictures)
+        patch.setattr("ilvrctl.probe.pictures.probe_pictures", two_drawings)
         ran = ilvrctl("inspect", folder / "mine.safetensors", "--probe", "--json", ILVRCTL_CONFIG=str(folder))
     return folder, ran
 
@@ -254,7 +248,7 @@ def test_formats_that_hide_nothing_are_not_probed(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_name_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bare_copy(tmp_path / "ffhq_10m.pt")  # whose preset says 64 channels a head
-    monkeypatch.setattr("ilvrctl.probe.pictures.probe_pictures", few_pictures)
+    monkeypatch.setattr("ilvrctl.probe.pictures.probe_pictures", two_drawings)
     ran = ilvrctl("inspect", tmp_path / "ffhq_10m.pt", "--probe")
     assert ran.code == 0
     assert "has the name of ffhq_10m, but it has 10.7 MB of weights, not 374.3" in ran.err

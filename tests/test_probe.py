@@ -10,7 +10,7 @@ import torch
 from checkpoints import random_state_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from retrained import Retrained, shipped
+from retrained import Retrained, shipped, two_drawings
 from torch import Tensor
 
 from ilvrctl.models.adm import AdmUNet
@@ -19,7 +19,6 @@ from ilvrctl.models.architecture.unet import AdmArchitecture
 from ilvrctl.probe import Findings, Point, Timing, Trial, guess_image_size, probe
 from ilvrctl.probe.curve import EXACT, fits, next_level, point_of
 from ilvrctl.probe.findings import Row, conclude
-from ilvrctl.probe.pictures import DRAWINGS, probe_pictures
 from ilvrctl.probe.readings import ENDS, NAMED, STEPS, Attention, attention_readings, timings
 from ilvrctl.probe.trials import STRENGTHS, Network, noised
 
@@ -38,7 +37,7 @@ def qkv(network: AdmUNet) -> list[tuple[Tensor, Tensor]]:
 def found(network: Network, pictures: Tensor | None = None, trials: list[Trial] | None = None) -> Findings:
     """What the probe finds on the drawings (or others); its ``trials`` go into that list."""
     if pictures is None:
-        pictures, names = drawings()
+        pictures, names = two_drawings(64)
     else:
         names = [str(n) for n in range(len(pictures))]
     *made, findings = probe(network, pictures, names)
@@ -47,13 +46,6 @@ def found(network: Network, pictures: Tensor | None = None, trials: list[Trial] 
     if trials is not None:
         trials += made  # type: ignore[arg-type]
     return findings
-
-
-def drawings() -> tuple[Tensor, list[str]]:
-    """Two of them: enough for a network that was trained on such pictures."""
-    pictures, names = probe_pictures(64)
-    keep = [n for n, name in enumerate(names) if name in DRAWINGS[:2]]
-    return pictures[keep], [names[n] for n in keep]
 
 
 def test_one_picture_tells_what_is_best_and_decides_nothing() -> None:
@@ -201,7 +193,7 @@ def test_facts_are_decided_one_by_one(kill: Callable[[AdmUNet], None], undecided
     """A network whose output does not depend on a fact tells nothing about it: the values do equally well."""
     network = shipped()
     kill(network)
-    findings = found(network, drawings()[0][:, :, 8:56, 8:56])
+    findings = found(network, two_drawings(64)[0][:, :, 8:56, 8:56])
     for finding in findings.findings:
         if finding.fact in undecided:
             assert finding.status == "undecided"
@@ -214,7 +206,7 @@ def test_facts_are_decided_one_by_one(kill: Callable[[AdmUNet], None], undecided
 def test_random_networks_are_undecided(seed: int) -> None:
     network = AdmUNet(shipped().architecture).requires_grad_(False)
     network.load_state_dict(random_state_dict(network.architecture, seed))
-    findings = found(network, drawings()[0][:, :, ::4, ::4])
+    findings = found(network, two_drawings(64)[0][:, :, ::4, ::4])
     assert not findings.trained
     assert findings.facts == {}
     assert {f.status for f in findings.findings} == {"undecided"}
@@ -225,7 +217,7 @@ def test_constant_and_broken_outputs_are_undecided(value: float) -> None:
     network = shipped()
     network.out[2].weight.fill_(value)  # type: ignore[operator]
     network.out[2].bias.fill_(value)  # type: ignore[operator]
-    findings = found(network, drawings()[0][:, :, ::4, ::4])
+    findings = found(network, two_drawings(64)[0][:, :, ::4, ::4])
     assert findings.facts == {}
     assert {f.status for f in findings.findings} == {"undecided"}
 
@@ -243,7 +235,7 @@ def test_classes_and_a_learned_variance() -> None:
         weights[name] = torch.cat([weights[name], torch.randn_like(weights[name])])
     weights["label_emb.weight"] = torch.zeros(5, network.architecture.embedding_width)
     learned.load_state_dict(weights)
-    assert found(learned, drawings()[0][:, :, ::2, ::2]).facts["num_head_channels"] == 32
+    assert found(learned, two_drawings(64)[0][:, :, ::2, ::2]).facts["num_head_channels"] == 32
 
 
 def architecture(widths: tuple[int, ...], attention: tuple[bool, ...]) -> AdmArchitecture:

@@ -101,3 +101,12 @@ def test_the_soak_sees(fault: str, tmp_path: Path) -> None:
     soak.verdict_on()
     soak.check_memory()
     assert any(reason in text for text in soak.wrong), soak.wrong
+
+
+def test_a_run_that_made_nothing_tells_nothing_of_memory(tmp_path: Path) -> None:
+    """It may have been killed before it had read its network, and the next would look greedy."""
+    soak = _module().Soak(tmp_path)
+    assert soak.run(0.0) is None
+    assert (soak.runs, soak.memory) == (1, [])
+    soak.check_memory()
+    assert soak.wrong == [] and "fewer than two made a result" in soak.impossible[0]

@@ -28,14 +28,13 @@ def _run() -> None:
         from ilvrctl.cli.app import main as run
 
         run()
-    except KeyboardInterrupt:
-        _interrupted(signals.exit_code())
-    except Exception:
+    except (
+        KeyboardInterrupt,
+        Exception,
+    ):  # before Python 3.12 one that meets a __set_name__ is a RuntimeError
         if signals.received() is None:
             raise
-        _interrupted(
-            signals.exit_code()
-        )  # Python before 3.12 makes a RuntimeError of what meets a __set_name__
+        _interrupted(signals.exit_code())
     finally:
         signals.end()
 

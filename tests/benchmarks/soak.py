@@ -2,8 +2,8 @@
 
 Pictures of all formats and sizes, some of them broken in every way, are translated by runs that are killed or asked to
 stop again and again, and meet a full disk; then a last run comes to its end. Every input must be a right result or have
-been told with its reason, nothing may be left over, and the memory of the last runs must be that of the first. Prints a
-summary, and what was not possible on this machine; exit code 1 when something is wrong.
+been told with its reason, nothing may be left over, and of the runs that made a result the last must need no more
+memory than the first. Prints a summary, and what was not possible on this machine; exit code 1 when something is wrong.
 
 With ``unshare`` and ``setpriv`` results go to a small file system that can be filled, and files that may not be read
 cannot be read by root either; without them the summary says so, and full disks are files of limited size.
