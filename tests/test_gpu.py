@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import FOX, ilvrctl
-from conftest import GOLDEN, golden, method, recorded
+from commands import FOX, ilvrctl, json_lines
+from conftest import EMOJI, GOLDEN, golden, method, recorded
 from PIL import Image, ImageChops, ImageStat
 from published import BOUND, errors
 
+from ilvrctl import paths
+from ilvrctl.arithmetic import EXACT
 from ilvrctl.config import Layer
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.schedule import Schedule, space_timesteps
 from ilvrctl.engine import Engine, Reference
 from ilvrctl.events import StepDone
+from ilvrctl.images.tensors import to_tensor
 from ilvrctl.methods import Context
 from ilvrctl.models.architecture.unet import HiddenFlags
 from ilvrctl.models.files.loading import load_classifier, load_network
@@ -125,3 +128,74 @@ def test_no_step_waits_for_the_device(name: str) -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert steps == 25
+
+
+@pytest.mark.parametrize(
+    "how", [("--precision", "fp32"), ("--precision", "bf16"), ("--precision", "bf16", "--compile")]
+)
+def test_a_training_on_cuda_learns_and_goes_on(tmp_path: Path, how: tuple[str, ...]) -> None:
+    """A network that says nothing of its own makes an error of 1."""
+    words = (
+        "train", EMOJI / "3d", "--name", "mine", "--device", "cuda", "--size", "16", "--batch-size", "32",
+        "--set", "network.multipliers=[1, 1]", "--set", "network.attention=[8]", "--set", "warmup=640",
+        "--set", "learning_rate=0.002", "--set", "ema=0.9", "--sheet-every", "0", "-o", tmp_path / "run", *how,
+    )  # fmt: skip
+    losses = []
+    for images in ("2560", "5120"):
+        ran = ilvrctl(*words, "--images", images, "--json")
+        assert ran.code == 0, ran.err
+        losses += [line["loss"] for line in json_lines(ran) if line.get("event") == "validated"]
+    assert losses[-1] < losses[0] < 0.8
+    made = ilvrctl(
+        "translate", FOX, "--to", "mine", "--device", "cuda", "--steps", "5", "-o", tmp_path / "out"
+    )
+    assert made.code == 0, made.err
+
+
+def test_a_domain_classifier_is_trained_on_cuda(tmp_path: Path) -> None:
+    """What comes out says the same on both devices, and the pictures that it learned from it tells apart."""
+    ran = ilvrctl(
+        "train", "--dse", EMOJI / "flat", EMOJI / "3d", "--name", "dse", "--device", "cuda", "--size", "16",
+        "--batch-size", "32", "--set", "network.multipliers=[1, 2]", "--set", "network.attention=[]",
+        "--set", "warmup=320", "--set", "learning_rate=0.002", "--set", "levels=below100:100%", "--images", "5120",
+        "--set", "ema=0.9", "-o", tmp_path / "run", "--json",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    file = paths.weights_dir() / "dse.safetensors"
+    hidden = HiddenFlags(num_head_channels=32)
+    said = []
+    for device in (CUDA, torch.device("cpu")):
+        network = load_classifier(file, hidden, device=device)
+        seen = torch.stack([pixels(EMOJI / style, 16) for style in ("flat", "3d")]).flatten(0, 1).to(device)
+        with torch.no_grad(), EXACT.stated(device):
+            said.append(network(seen, torch.zeros(len(seen), device=device)).cpu())
+    torch.testing.assert_close(*said, atol=1e-3, rtol=1e-3)
+    assert (said[0].argmax(1) == torch.tensor([0] * 65 + [1] * 65)).float().mean() > 0.9
+
+
+def pixels(folder: Path, size: int) -> torch.Tensor:
+    """Its pictures, (N, 3, size, size) in [-1, 1]."""
+    found = []
+    for path in sorted(folder.glob("*.png")):
+        with Image.open(path) as image:
+            found.append(to_tensor(image.convert("RGB").resize((size, size), Image.Resampling.BOX)))
+    return torch.stack(found)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(tmp_path: Path) -> None:
+    """The device's own refusal, when this process may have only so much of it."""
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(CUDA).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 400e6) / total)
+    try:
+        words = ("--steps", "3", "--precision", "fp32", "--no-compile")
+        ran = ilvrctl(
+            "translate", FOX, "--to", "emoji3d", "--device", "cuda", *words, "-n", "64", "--batch-size", "64",
+            "-o", tmp_path / "many",
+        )  # fmt: skip
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.empty_cache()
+    assert ran.code == 0, ran.err
+    assert "out of memory: going on with" in ran.err
+    assert len(list((tmp_path / "many").glob("fox_*.png"))) == 64

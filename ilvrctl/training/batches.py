@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from ilvrctl.devices import uploaded
 from ilvrctl.models.trunk_network import as_weight
 from ilvrctl.training.draws import Draw
 from ilvrctl.training.loss import Levels
@@ -32,31 +32,24 @@ def mapped(pictures: Pictures) -> Tensor:
     return torch.from_file(str(pictures.file), shared=False, size=count, dtype=torch.uint8).view(shape)
 
 
-def floats(pixels: Tensor, device: torch.device | str = "cpu") -> Tensor:
+def floats(pixels: Tensor) -> Tensor:
     """(B, H, W, C) uint8 as (B, C, H, W) float32 in [-1, 1], channels_last."""
-    return pixels.to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
-def augmented(x: Tensor, flip: Tensor | None, shift: Tensor | None) -> Tensor:
-    """``x`` (B, H, W, C) uint8 with pictures flipped where ``flip`` (B,) and moved by ``shift`` (B, 2) pixels.
+def augmented(x: Tensor, flip: Tensor | None, shift: Tensor) -> Tensor:
+    """``x`` (B, H, W, C) with pictures flipped where ``flip`` (B,) and moved by ``shift`` (B, 2) pixels.
 
     Pixels that a shift brings in repeat the edge.
     """
-    if flip is not None:
-        x = torch.where(flip[:, None, None, None], x.flip(2), x)
-    if shift is None or not shift.any():
-        return x
-    n = int(shift.abs().max())
-    size = x.shape[1]
-    planes = x.permute(0, 3, 1, 2).float()
-    padded = F.pad(planes, (n, n, n, n), mode="replicate").to(torch.uint8).permute(0, 2, 3, 1)
-    corners = (shift + n).tolist()
-    return torch.stack(
-        [
-            picture[top : top + size, left : left + size]
-            for picture, (top, left) in zip(padded, corners, strict=True)
-        ]
+    picture = torch.arange(len(x), device=x.device)[:, None]
+    rows, columns = (
+        (torch.arange(size, device=x.device) + shift[:, n, None]).clamp(0, size - 1)
+        for n, size in enumerate(x.shape[1:3])
     )
+    if flip is not None:
+        columns = torch.where(flip[:, None], x.shape[2] - 1 - columns, columns)
+    return x[picture[..., None], rows[:, :, None], columns[:, None, :]]
 
 
 @dataclass(frozen=True)
@@ -71,6 +64,7 @@ class Noised:
 
 def noised(pixels: Tensor, random: Draw, mine: slice, flip: bool, levels: Levels) -> Noised:
     """``pixels`` (B, H, W, C) uint8, the part ``mine`` of a batch, changed and noised as ``random`` says."""
-    changed = augmented(pixels, random.flip[mine] if flip else None, random.shift[mine])
-    x0, t, eps = floats(changed, levels.alpha.device), random.t[mine], random.eps[mine]
+    seen = uploaded(pixels, levels.alpha.device)
+    x0 = floats(augmented(seen, random.flip[mine] if flip else None, random.shift[mine]))
+    t, eps = random.t[mine], random.eps[mine]
     return Noised(x0, eps, t, levels.noised(x0, t, eps))

@@ -13,6 +13,8 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
+from ilvrctl.devices import uploaded
+
 
 def generator(device: torch.device | str, *what: int | str) -> torch.Generator:
     """A generator for what is named: ``generator("cpu", seed, "noise", step)``."""
@@ -34,7 +36,7 @@ def order(seed: int, step: int, batch: int, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Draw:
-    """The random part of one step, for the whole batch: flips and shifts on the CPU, the rest on the device."""
+    """The random part of one step, for the whole batch, on the device."""
 
     t: Tensor
     eps: Tensor
@@ -68,4 +70,4 @@ def draw(
         t = torch.where(low, torch.randint(below, (batch,), generator=levels), t)
     noise = generator(device, seed, "noise", step)
     eps = torch.randn((batch, size, size, channels), generator=noise, device=device).permute(0, 3, 1, 2)
-    return Draw(t.to(device), eps, flips, shifts)
+    return Draw(uploaded(t, device), eps, uploaded(flips, device), uploaded(shifts, device))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ilvrctl import paths
+from ilvrctl.arithmetic import Arithmetic, each_stated
 from ilvrctl.devices import choose_device, choose_precision, precision_name
 from ilvrctl.errors import NonFiniteError, UsageError
 from ilvrctl.events import Warned
@@ -91,7 +92,9 @@ def train(job: Job, team: Team, reading: Reading, stop: Callable[[], bool]) -> I
         precision=precision_name(dtype),
     )
     network = team.together(run.weights.network, device)
-    yield from _steps(run, torch.compile(network) if job.compiled else network, stop, _trained_on(data))
+    forward = torch.compile(network) if job.compiled else network
+    steps = _steps(run, forward, stop, _trained_on(data))
+    yield from each_stated(steps, device, Arithmetic(half=dtype != torch.float32))
 
 
 def _until(

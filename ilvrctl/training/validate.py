@@ -37,7 +37,7 @@ def by_level(
         noise = generator("cpu", "validation", t)
         total = 0.0
         for part in torch.split(pixels, batch):
-            x0 = floats(part, device)
+            x0 = floats(part.to(device))
             eps = torch.randn(x0.shape, generator=noise).to(device)
             level = torch.full((len(x0),), t, device=device)
             seen = Noised(x0, eps, level, levels.noised(x0, level, eps))
