@@ -9,7 +9,7 @@ import torch
 from conftest import GOLDEN, golden, recorded
 from torch import Tensor
 
-from ilvrctl.arithmetic import EXACT
+from ilvrctl.arithmetic import EXACT, each_stated
 from ilvrctl.config import Layer
 from ilvrctl.diffusion.denoiser import Denoiser
 from ilvrctl.diffusion.schedule import Schedule
@@ -107,5 +107,6 @@ def _run(
     )
     chain = settings.chain(schedule)[steps]
     denoiser = Denoiser(network, clip_denoised=settings.clip_denoised)
-    *_, last = sample(denoiser, context, chain, settings.method, settings.sampler)
+    made = sample(denoiser, context, chain, settings.method, settings.sampler)
+    *_, last = each_stated(made, device)
     return _far(last.x, case["out"])
