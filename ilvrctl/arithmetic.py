@@ -26,8 +26,9 @@ class Arithmetic:
 
     ``half``: its convolutions are in half precision; what of it stays in float32 may then be computed as TF32 on
     CUDA, which is as fine as fp16. Else (``--speed exact``, ``--precision fp32``) matrix products and convolutions
-    are float32's own: by itself cuDNN takes TF32. ``fixed_shapes``: cuDNN tries its kernels at the first call of
-    each shape and takes the fastest; that is for batches of one size.
+    are float32's own: by itself cuDNN takes TF32. And cuDNN takes kernels that give the same bits in every run.
+    ``fixed_shapes``: in half precision cuDNN tries its kernels at the first call of each shape and takes the fastest,
+    whichever that is today; that is for batches of one size.
     """
 
     half: bool = False
@@ -42,10 +43,14 @@ class Arithmetic:
         before = _Switches.now()
         try:
             before.turn(self.half and device.type == "cuda")
-            cudnn.benchmark = self.fixed_shapes
+            cudnn.benchmark, cudnn.deterministic = self._tries, not self.half
             yield
         finally:
             before.restore()
+
+    @property
+    def _tries(self) -> bool:
+        return self.half and self.fixed_shapes
 
     def fitting(self, fit: Fit) -> Arithmetic:
         """It for pictures that are fitted so: those of sizes of their own have no fixed shape."""
@@ -55,10 +60,8 @@ class Arithmetic:
         """What it means on a kind of device, for the record of a result; nothing where the switches do nothing."""
         if device != "cuda":
             return {}
-        return {
-            "float32": "tf32" if self.half else "ieee",
-            "cudnn": "benchmark" if self.fixed_shapes else "heuristics",
-        }
+        kernels = "benchmark" if self._tries else "heuristics" if self.half else "deterministic"
+        return {"float32": "tf32" if self.half else "ieee", "cudnn": kernels}
 
 
 EXACT = Arithmetic()
@@ -85,6 +88,7 @@ class _Switches:
     products: str | None
     convolutions: bool | None
     benchmark: bool
+    deterministic: bool
 
     @classmethod
     def now(cls) -> _Switches:
@@ -102,7 +106,8 @@ class _Switches:
             products = torch.get_float32_matmul_precision()
         with suppress(RuntimeError):
             convolutions = backends.cudnn.allow_tf32
-        return cls(tuple(new), products, convolutions, backends.cudnn.benchmark)
+        cudnn = backends.cudnn
+        return cls(tuple(new), products, convolutions, cudnn.benchmark, cudnn.deterministic)
 
     def turn(self, rough: bool) -> None:
         """TF32 on or off, by the older switches too where they can be put back."""
@@ -119,6 +124,7 @@ class _Switches:
             if one.fp32_precision != value:
                 one.fp32_precision = value
         torch.backends.cudnn.benchmark = self.benchmark
+        torch.backends.cudnn.deterministic = self.deterministic
 
     def _older(self, products: str | None, convolutions: bool | None) -> None:
         import torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ CALLERS: dict[str, Callable[[], object]] = {
     "medium": lambda: torch.set_float32_matmul_precision("medium"),
     "no tf32": lambda: setattr(B.cudnn, "allow_tf32", False),
     "benchmark": lambda: setattr(B.cudnn, "benchmark", True),
+    "deterministic": lambda: setattr(B.cudnn, "deterministic", True),
 }
 if NEWER:
     CALLERS |= {
@@ -44,6 +46,7 @@ def switches() -> dict[str, object]:
         "tf32 products": asked(lambda: B.cuda.matmul.allow_tf32),
         "tf32 convolutions": asked(lambda: B.cudnn.allow_tf32),
         "benchmark": B.cudnn.benchmark,
+        "deterministic": B.cudnn.deterministic,
     }
     if NEWER:
         places = (B.cuda.matmul, B.cudnn.conv, B.cudnn.rnn, B.mkldnn.matmul, B.mkldnn.conv)
@@ -70,7 +73,8 @@ def test_the_switches_are_stated_and_put_back(caller: str, half: bool) -> None:
             assert {B.cuda.matmul.fp32_precision, B.cudnn.conv.fp32_precision} == {"tf32" if half else "ieee"}
         else:
             assert {B.cuda.matmul.allow_tf32, B.cudnn.allow_tf32} == {half}
-        assert B.cudnn.benchmark
+        assert B.cudnn.benchmark is half
+        assert B.cudnn.deterministic is not half
     assert switches() == before
     with pytest.raises(ZeroDivisionError), Arithmetic(half).stated(CUDA):
         1 / 0  # noqa: B018
@@ -94,10 +98,12 @@ def test_the_engine_s_switches_are_not_its_caller_s() -> None:
     for fixed in (True, False):
         chosen = settings(fit="crop" if fixed else "native")
         network = Seeing()
-        for _ in engine(network).translate([reference(1)], chosen):
+        made = engine(network)
+        made = replace(made, denoiser=replace(made.denoiser, arithmetic=Arithmetic(half=True)))
+        for _ in made.translate([reference(1)], chosen):
             assert switches() == before
         assert len(network.batches) == 5
-        events = engine(network).translate([reference(1)], chosen)
+        events = made.translate([reference(1)], chosen)
         for _ in range(3):
             next(events)
         events.close()
@@ -105,7 +111,8 @@ def test_the_engine_s_switches_are_not_its_caller_s() -> None:
 
 
 def test_what_is_recorded() -> None:
-    assert EXACT.record("cuda") == {"float32": "ieee", "cudnn": "benchmark"}
+    assert EXACT.record("cuda") == {"float32": "ieee", "cudnn": "deterministic"}
+    assert Arithmetic(half=True).record("cuda") == {"float32": "tf32", "cudnn": "benchmark"}
     assert Arithmetic(half=True).fitting("native").record("cuda") == {
         "float32": "tf32",
         "cudnn": "heuristics",
