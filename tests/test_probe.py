@@ -19,6 +19,7 @@ from ilvrctl.models.architecture.unet import AdmArchitecture
 from ilvrctl.probe import Findings, Point, Timing, Trial, guess_image_size, probe
 from ilvrctl.probe.curve import EXACT, fits, next_level, point_of
 from ilvrctl.probe.findings import Row, conclude
+from ilvrctl.probe.pictures import probe_pictures
 from ilvrctl.probe.readings import ENDS, NAMED, STEPS, Attention, attention_readings, timings
 from ilvrctl.probe.trials import STRENGTHS, Network, noised
 
@@ -81,7 +82,7 @@ def test_the_same_network_in_the_new_attention_order() -> None:
     for weight, bias in qkv(network):
         for tensor in (weight, bias):
             tensor.copy_(tensor.clone().unflatten(0, (HEADS, 3, -1)).transpose(0, 1).flatten(0, 2))
-    facts = found(network).facts
+    facts = found(network, probe_pictures(64)[0][-4:]).facts  # all drawings: eight heads are only 2 % worse
     assert facts["use_new_attention_order"] is True
     assert facts["num_head_channels"] == 32
 
@@ -142,7 +143,12 @@ def test_other_levels_and_predictions(timing: Timing, predicts: str) -> None:
 TRUTHS = [Timing(name, T) for T in STEPS for name in NAMED]
 TRUTHS += [Timing(name, T, *ends) for T in STEPS for name, *ends in ENDS]
 QUICK = [Timing("linear", 2000), Timing("linear", 500), Timing("quad", 1000), Timing("cosine", 100)]
-ODD = [Timing("linear", 1500), Timing("cosine", 3000), Timing("linear", 1000, 0.0001, 0.03)]
+ODD = [
+    Timing("linear", 1000, 0.0001, 0.03),
+    Timing("linear", 1200),
+    Timing("linear", 1500),
+    Timing("cosine", 3000),
+]
 CASES = [
     pytest.param(t, False, marks=[] if t in QUICK else pytest.mark.slow, id=str(t)) for t in TRUTHS + ODD
 ]

@@ -24,7 +24,7 @@ EXACT = 0.08
 """Relative error of one level that is found, with pictures that the network knows well, at most ..."""
 SURE = 3.0
 """... and so many times the standard error, where the pictures' differences tell of a larger one."""
-CLOSE = 0.06
+CLOSE = 0.045
 """A schedule has the curve if its levels are so near, root mean square ..."""
 APART = 1.5
 """... and has it not when they are so many times farther off than each may be, root of the sum of squares."""
