@@ -307,8 +307,16 @@ def drawing(bench: Bench) -> Iterator[str]:
 
 
 def compiling(bench: Bench) -> Iterator[str]:
-    """What `--compile` brings the smallest batch, where CUDA graphs spare it the launches, and from when it pays."""
-    engine, x = bench.engine("bf16", 1), noise(bench, 1)
+    """What `--compile` brings, with CUDA graphs, which spare a small batch the launches, and from when it pays."""
+    batches = bench.scale.batches
+    found = [
+        _compiled(bench, batch) for batch in (batches[0], batches[len(batches) // 2]) if bench.has_time(0.2)
+    ]
+    yield from table("batch | ms a call | compiled | seconds to compile | pays from so many calls", *found)
+
+
+def _compiled(bench: Bench, batch: int) -> Sequence[object]:
+    engine, x = bench.engine("bf16", batch), noise(bench, batch)
     k = engine.check(bench.settings)[0]
     network: Any = engine.denoiser.network
     plainly = patch(
@@ -327,8 +335,7 @@ def compiling(bench: Bench) -> Iterator[str]:
         took = time.perf_counter() - start
         fast = bench.seconds(lambda: compiled(x, k))
     pays = f"{took / (eager - fast):.0f}" if fast < eager else "never"
-    line = (f"{1e3 * eager:.2f}", f"{1e3 * fast:.2f}", f"{took:.0f}", pays)
-    yield from table("ms a call | compiled | seconds to compile | pays from so many calls", line)
+    return batch, f"{1e3 * eager:.2f}", f"{1e3 * fast:.2f}", f"{took:.0f}", pays
 
 
 def several(bench: Bench, arguments: Sequence[str]) -> Iterator[str]:
