@@ -82,6 +82,23 @@ def prepared(kind: str, place: Path) -> dict[str, Any]:
     return {"recipe": more, "decay": Span(images=24) if "decaying" in kind else None}
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_it_computes_as_stated_and_the_caller_s_switches_stand_between(
+    tmp_path: Path, precision: str
+) -> None:
+    """In float32 cuDNN would take reproducible kernels, in half precision the fastest."""
+    cudnn: Any = torch.backends.cudnn
+    inside: list[tuple[bool, bool]] = []
+
+    def stop() -> bool:
+        inside.append((cudnn.deterministic, cudnn.benchmark))
+        return False
+
+    for event in run(job(tmp_path, precision=precision), stop=stop):
+        assert (cudnn.deterministic, cudnn.benchmark) == (False, False), event
+    assert inside[-1] == ((True, False) if precision == "fp32" else (False, True))
+
+
 @pytest.mark.parametrize(
     "kind",
     [
