@@ -111,6 +111,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_ten_thousand_inputs_are_planned_quickly_and_in_little_memory(tmp_path: Path) -> None:
     """Processor time of the whole process, as the machine may be busy with something else."""
     (tmp_path / "in").mkdir()

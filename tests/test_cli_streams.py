@@ -124,12 +124,11 @@ def test_what_is_open_on_a_closed_stream_is_no_file_of_ours(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "env",
     [
-        {"PYTHONIOENCODING": "latin-1"},
-        {"PYTHONIOENCODING": "ascii"},
-        {"LC_ALL": "C"},
-        {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        pytest.param({"PYTHONIOENCODING": "latin-1"}, marks=pytest.mark.slow, id="latin-1"),
+        pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.slow, id="ascii"),
+        pytest.param({"LC_ALL": "C"}, marks=pytest.mark.slow, id="C"),
+        pytest.param({"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, id="POSIX"),
     ],
-    ids=lambda env: " ".join(env.values()),
 )
 def test_letters_that_a_locale_has_not_are_told_otherwise(env: dict[str, str], pictures: Path) -> None:
     copies(pictures, ["猫.png"])

@@ -185,6 +185,7 @@ def pair(starts: Sequence[float], names: Sequence[str], order: Order) -> list[ob
     return ends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("toy", "toy"), ("toy", "twin")])
 def test_pairs_at_random_offsets_end_with_right_files(
     server: Server, toys: Toys, names: tuple[str, str]

@@ -57,6 +57,7 @@ def test_one_picture_tells_what_is_best_and_decides_nothing() -> None:
     assert found.margin == pytest.approx(math.e**2)
 
 
+@pytest.mark.slow
 def test_the_shipped_model() -> None:
     trials: list[Trial] = []
     findings = found(shipped(), trials=trials)
