@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import forked
 import pytest
 from checkpoints import write_small_target
-from commands import FOX, PATIENCE, command, copies, environment, leftovers
+from commands import CUP, FOX, PATIENCE, QUICK, command, copies, environment, leftovers
 
 from ilvrctl.cli import signals
 
@@ -75,6 +76,7 @@ def test_a_signal_at_any_time_of_the_start_is_a_word_and_a_code(
 def test_a_signal_of_which_an_import_makes_something_else(number: signal.Signals) -> None:
     """As Python before 3.12 does while a class is made."""
     program = f"""
+import json
 import os
 from ilvrctl.cli import complete
 def answer():
@@ -89,6 +91,38 @@ main()
     run = [sys.executable, "-c", program]
     done = forked.run(run, env=environment(), capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (CODES[number], "interrupted\n")
+
+
+STOPPED_WHILE_IT_TELLS = """
+import os, signal
+from ilvrctl.cli import show
+from ilvrctl.events import Written
+view = show.job_view
+def job_view(event, tally):
+    if isinstance(event, Written):
+        os.kill(os.getpid(), signal.SIGINT)
+    return view(event, tally)
+show.job_view = job_view
+from ilvrctl.cli.start import main
+main()
+"""
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_signal_between_what_is_counted_and_what_is_told(flags: tuple[str, ...], tmp_path: Path) -> None:
+    """Every result that is said to be saved has its line on stdout."""
+    words = ("translate", FOX, CUP, *QUICK, "--batch-size", "1", *flags)
+    run = [sys.executable, "-c", STOPPED_WHILE_IT_TELLS, *map(str, words)]
+    done = forked.run(run, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=PATIENCE)
+    saved = sorted(path.name for path in (tmp_path / "out").iterdir() if path.suffix == ".png")
+    assert saved
+    assert done.returncode == 130
+    assert f"interrupted: {len(saved)} of 2 results are saved" in done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()] if flags else []
+    lines = (
+        [line["output"] for line in told if line["event"] == "done"] if flags else done.stdout.splitlines()
+    )
+    assert sorted(Path(line).name for line in lines) == saved
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)

@@ -13,7 +13,7 @@ from ilvrctl.cli.costs import refuse_estimate, show_cost
 from ilvrctl.cli.display import Display, Tally
 from ilvrctl.cli.job_views import first_view, job_view, note_view
 from ilvrctl.cli.output import data_json, data_path, interrupted, say
-from ilvrctl.cli.screen import Screen
+from ilvrctl.cli.screen import Screen, View
 from ilvrctl.errors import IlvrctlError
 from ilvrctl.events import Noted
 
@@ -114,20 +114,20 @@ def finish(
     screen = Screen(display, bars=bars)
     stopped = False
 
+    def tell(event: JobEvent, show: Callable[[View], None]) -> None:
+        with signals.held():  # what is counted as saved is told too
+            tally.add(event)
+            show(job_view(event, tally))
+        signals.let_go()
+
     def aside(event: JobEvent) -> None:
-        tally.add(event)
-        view = job_view(event, tally)
-        if stopped or not isinstance(event, Noted):
-            screen.programs.add(view)
-        else:
-            screen.show(view)
+        tell(event, screen.programs.add if stopped or not isinstance(event, Noted) else screen.show)
 
     try:
         with screen, closing(begin(aside)) as events:
             screen.show(first_view(tally))
             for event in events:
-                tally.add(event)
-                screen.show(job_view(event, tally))
+                tell(event, screen.show)
                 signals.check()
     except KeyboardInterrupt:
         stopped = True
