@@ -76,7 +76,6 @@ def test_a_signal_at_any_time_of_the_start_is_a_word_and_a_code(
 def test_a_signal_of_which_an_import_makes_something_else(number: signal.Signals) -> None:
     """As Python before 3.12 does while a class is made."""
     program = f"""
-import json
 import os
 from ilvrctl.cli import complete
 def answer():
