@@ -26,7 +26,7 @@ class Arithmetic:
 
     ``half``: its convolutions are in half precision; what of it stays in float32 may then be computed as TF32 on
     CUDA, which is as fine as fp16. Else (``--speed exact``, ``--precision fp32``) matrix products and convolutions
-    are float32's own: by itself cuDNN takes TF32. And cuDNN takes kernels that give the same bits in every run.
+    are float32's own: by itself cuDNN takes TF32. And cuDNN is asked for kernels that give the same bits in every run.
     ``fixed_shapes``: in half precision cuDNN tries its kernels at the first call of each shape and takes the fastest,
     whichever that is today; that is for batches of one size.
     """

@@ -58,9 +58,7 @@ def test_compat_ilvr_adm_equals_the_published_run_within_1e_4(name: str) -> None
 def test_so_does_it_in_strips_by_every_way_of_convolving(
     name: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All layers that keep the size, however small their maps are. NNPACK's rounding is the largest: 9e-5 here, and
-    2e-4, with these layers that it does not get otherwise, on another processor.
-    """
+    """All layers that keep the size, however small their maps are."""
     monkeypatch.setattr(strips, "LARGE", 1)
     monkeypatch.setattr(kernels.Nnpack, "MIN_WORK", 1)
     monkeypatch.setattr(kernels.Nnpack, "MIN_CHANNELS", 1)
@@ -73,7 +71,7 @@ def test_so_does_it_in_strips_by_every_way_of_convolving(
     case = golden(name)
     with choice.forced(way):
         out = translated(case, RUNS[name], case["noise"])
-    torch.testing.assert_close(out, case["out"], atol=3e-4 if way == "nnpack" else 1e-4, rtol=0)
+    torch.testing.assert_close(out, case["out"], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", RUNS)

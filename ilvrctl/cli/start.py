@@ -28,10 +28,7 @@ def _run() -> None:
         from ilvrctl.cli.app import main as run
 
         run()
-    except (
-        KeyboardInterrupt,
-        Exception,
-    ):  # before Python 3.12 one that meets a __set_name__ is a RuntimeError
+    except (KeyboardInterrupt, Exception):  # Python before 3.12 makes a RuntimeError of one in __set_name__
         if signals.received() is None:
             raise
         _interrupted(signals.exit_code())
