@@ -12,20 +12,13 @@ import torch
 import yaml
 from checkpoints import bare_copy, write_small_network
 from commands import FOX, Ran, difference, ilvrctl, process, slowness, tree
-from retrained import Retrained, two_drawings
+from retrained import Retrained, drawings, two_drawings
 
 from ilvrctl import paths
 from ilvrctl.config import Layer
 from ilvrctl.plans.facts import SUFFIX, facts_file, load_facts
 from ilvrctl.presets import ModelPreset, find_model, find_target, override_model
 from ilvrctl.probe import Timing
-from ilvrctl.probe.pictures import probe_pictures
-
-
-def four_pictures(size: int, channels: int = 3) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """All of the drawings: two do not show how far a level can be off."""
-    x, names = probe_pictures(size)
-    return x[-4:], names[-4:]
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +193,10 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
     [
         (Timing("linear", 1200), "--set model.noise_schedule=NAME --set model.diffusion_steps=T"),
         (
+            Timing("linear", 1500),  # unknown, and not far from a known one
+            "may be linear, 2000 levels, beta 0.0001 to 0.02: --set model.noise_schedule=linear",
+        ),
+        (
             Timing("linear", 2000),  # nearly the same levels
             "--set model.noise_schedule=linear --set model.diffusion_steps=4000 "
             "--set model.beta_start=0.0001 --set model.beta_end=0.02",
@@ -213,7 +210,7 @@ def test_a_schedule_that_is_not_decided_is_not_taken_for_granted(
     bare_copy(tmp_path / "mine.safetensors")
     monkeypatch.chdir(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ilvrctl.probe.pictures.probe_pictures", four_pictures)
+        patch.setattr("ilvrctl.probe.pictures.probe_pictures", drawings)
         patch.setattr("ilvrctl.models.files.loading.load_unet", lambda *_, **__: Retrained(timing))
         ran = ilvrctl("inspect", "mine.safetensors", "--probe")
     assert ran.code == 0, ran.err

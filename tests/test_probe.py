@@ -10,7 +10,7 @@ import torch
 from checkpoints import random_state_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from retrained import Retrained, shipped, two_drawings
+from retrained import Retrained, drawings, shipped, two_drawings
 from torch import Tensor
 
 from ilvrctl.models.adm import AdmUNet
@@ -19,7 +19,6 @@ from ilvrctl.models.architecture.unet import AdmArchitecture
 from ilvrctl.probe import Findings, Point, Timing, Trial, guess_image_size, probe
 from ilvrctl.probe.curve import EXACT, fits, next_level, point_of
 from ilvrctl.probe.findings import Row, conclude
-from ilvrctl.probe.pictures import probe_pictures
 from ilvrctl.probe.readings import ENDS, NAMED, STEPS, Attention, attention_readings, timings
 from ilvrctl.probe.trials import STRENGTHS, Network, noised
 
@@ -83,7 +82,7 @@ def test_the_same_network_in_the_new_attention_order() -> None:
     for weight, bias in qkv(network):
         for tensor in (weight, bias):
             tensor.copy_(tensor.clone().unflatten(0, (HEADS, 3, -1)).transpose(0, 1).flatten(0, 2))
-    facts = found(network, probe_pictures(64)[0][-4:]).facts  # all drawings: eight heads are only 2 % worse
+    facts = found(network, drawings(64)[0]).facts  # all drawings: eight heads are only 2 % worse
     assert facts["use_new_attention_order"] is True
     assert facts["num_head_channels"] == 32
 
